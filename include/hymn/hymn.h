@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+//
+// hymn: HyM-UNet segmentation networks on any Vulkan device.
+//
+//   struct hymn_context *context = NULL;          // a device, chosen and opened
+//   struct hymn_model *model = NULL;              // a .safetensors file
+//   struct hymn_session *session = NULL;          // model + device + size + batch, compiled and recorded
+//   hymn_context_create(NULL, &context);
+//   hymn_model_create(&(struct hymn_model_params){.path = "tiny.safetensors"}, &model);
+//   hymn_session_create(context, model, NULL, &session);
+//   hymn_session_run(session, &(struct hymn_run_params){.images = &image, .outputs = &output});
+//
+// Conventions, for every function here:
+// - Calls that can fail return enum hymn_status; a message with the cause goes to the log callback that the object (or,
+//   for a create call, its params) carries. On failure out-parameters are set to NULL or left zeroed, nothing is
+//   half-built. The library never aborts, exits or prints.
+// - `const struct hymn_..._params *` may be NULL; a zero field means its default. Params and what they point to are
+//   borrowed for the duration of the call only, unless the field says otherwise.
+// - `_destroy(**)` accepts NULL and a pointer to NULL, and sets the handle to NULL.
+// - Images are row-major, top row first; tensors are dense and row-major in the order their comment gives.
+#ifndef HYMN_HYMN_H
+#define HYMN_HYMN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(HYMN_SHARED) && defined(_WIN32)
+#ifdef HYMN_BUILD
+#define HYMN_API __declspec(dllexport)
+#else
+#define HYMN_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define HYMN_API __attribute__((visibility("default")))
+#else
+#define HYMN_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HYMN_VERSION_MAJOR 0
+#define HYMN_VERSION_MINOR 1
+#define HYMN_VERSION_PATCH 0
+
+// ---------------------------------------------------------------------------------------------------------- status
+
+enum hymn_status {
+    HYMN_STATUS_OK = 0,
+    HYMN_STATUS_INVALID_ARGUMENT = 1,     // a parameter is out of its documented range
+    HYMN_STATUS_OUT_OF_MEMORY = 2,        // host memory
+    HYMN_STATUS_OUT_OF_DEVICE_MEMORY = 3, // device memory; the log says how much was needed and how much there is
+    HYMN_STATUS_IO = 4,                   // a file cannot be opened, read or written
+    HYMN_STATUS_BAD_MODEL = 5,            // not a safetensors file, or one whose config or tensors are wrong
+    HYMN_STATUS_UNSUPPORTED = 6,          // valid, but beyond what this device or this version can do
+    HYMN_STATUS_NO_DEVICE = 7,            // no Vulkan loader, no driver, or no device that matches
+    HYMN_STATUS_DEVICE_LOST = 8,          // sticky: the context and its sessions are of no further use
+    HYMN_STATUS_BUSY = 9,                 // all runs_in_flight are taken: wait for one first
+    HYMN_STATUS_INTERNAL = 10             // a driver call failed in a way that nothing above describes
+};
+
+// English name of a status ("out of device memory"); never NULL, static storage.
+// Thread-safety: any thread.
+HYMN_API const char *hymn_status_string(enum hymn_status status);
+
+// "0.1.0"; static storage. Thread-safety: any thread.
+HYMN_API const char *hymn_version_string(void);
+
+// ------------------------------------------------------------------------------------------------------------- log
+
+enum hymn_log_level {
+    HYMN_LOG_ERROR = 0, // why a call failed
+    HYMN_LOG_WARNING = 1,
+    HYMN_LOG_INFO = 2, // once per object: device chosen, memory planned
+    HYMN_LOG_DEBUG = 3
+};
+
+// `message` is one UTF-8 line without a newline, valid during the call only. Called from the thread that called the
+// library and, for objects used from several threads, from several threads at once.
+typedef void (*hymn_log_callback)(void *user, enum hymn_log_level level, const char *message);
+
+// Where messages go; copied by value into the object that is made. callback NULL: messages are dropped.
+struct hymn_log {
+    hymn_log_callback callback;
+    void *user;
+    enum hymn_log_level level; // the most detailed level that is delivered; 0 = errors only
+};
+
+// ---------------------------------------------------------------------------------------------------------- device
+
+enum hymn_device_type {
+    HYMN_DEVICE_TYPE_OTHER = 0,
+    HYMN_DEVICE_TYPE_INTEGRATED_GPU = 1,
+    HYMN_DEVICE_TYPE_DISCRETE_GPU = 2,
+    HYMN_DEVICE_TYPE_VIRTUAL_GPU = 3,
+    HYMN_DEVICE_TYPE_CPU = 4
+};
+
+struct hymn_device_info {
+    uint32_t index;      // position in this list; what a device selector "0", "1", ... names
+    char name[256];      // the driver's name for the device
+    char driver[512];    // driver name and version, for people
+    char api_version[16];
+    uint8_t uuid[16];    // VkPhysicalDeviceIDProperties::deviceUUID
+    uint32_t vendor_id, device_id;
+    enum hymn_device_type type;
+    uint64_t memory_bytes; // size of the largest device-local heap
+    uint32_t subgroup_size;
+    bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
+    bool usable;           // false: `reason` says what it lacks
+    char reason[256];
+};
+
+struct hymn_device_list;
+
+struct hymn_device_list_params {
+    struct hymn_log log;
+};
+
+// Every Vulkan device of the machine, usable or not, in the loader's order. An empty list is a success; no Vulkan
+// loader at all is HYMN_STATUS_NO_DEVICE.
+// Thread-safety: any thread. The list is immutable once made.
+HYMN_API enum hymn_status hymn_device_list_create(const struct hymn_device_list_params *params,
+                                                  struct hymn_device_list **out_list);
+HYMN_API void hymn_device_list_destroy(struct hymn_device_list **list);
+HYMN_API uint32_t hymn_device_list_count(const struct hymn_device_list *list);
+// NULL past the end; owned by the list.
+HYMN_API const struct hymn_device_info *hymn_device_list_get(const struct hymn_device_list *list, uint32_t index);
+
+// --------------------------------------------------------------------------------------------------------- context
+
+// A device opened for compute: one VkDevice with one queue, memory, and the pipeline cache. Several contexts, on the
+// same or on different devices, may live in one process.
+struct hymn_context;
+
+struct hymn_context_params {
+    struct hymn_log log;
+    // NULL or "": the best usable device (discrete before integrated before virtual before CPU, then memory).
+    // "3": index in the list. Otherwise a case-insensitive part of the name, or a UUID as 32 hexadecimal digits.
+    const char *device;
+    // Folder for the pipeline cache. NULL: "hymn" below the user's cache folder ($XDG_CACHE_HOME, ~/.cache,
+    // ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from or written to disk.
+    const char *cache_dir;
+    // Load VK_LAYER_KHRONOS_validation (core and synchronization checks) and log what it says as errors. The layer not
+    // being installed is HYMN_STATUS_UNSUPPORTED.
+    bool validation;
+};
+
+// NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
+// something required. OUT_OF_MEMORY, INTERNAL.
+// Thread-safety: any thread.
+HYMN_API enum hymn_status hymn_context_create(const struct hymn_context_params *params,
+                                              struct hymn_context **out_context);
+// All sessions of the context must have been destroyed. Writes the pipeline cache if it grew.
+HYMN_API void hymn_context_destroy(struct hymn_context **context);
+// What was opened. Owned by the context. Thread-safety: any thread.
+HYMN_API const struct hymn_device_info *hymn_context_device(const struct hymn_context *context);
+// Number of validation messages so far; 0 without `validation`. Thread-safety: any thread.
+HYMN_API uint32_t hymn_context_validation_messages(const struct hymn_context *context);
+
+// ----------------------------------------------------------------------------------------------------------- model
+
+// A network's config and weights, read and checked; needs no device.
+struct hymn_model;
+
+struct hymn_model_params {
+    struct hymn_log log;
+    const char *path;  // a .safetensors file, memory-mapped until the model is destroyed; or NULL and:
+    const void *data;  // the same file's bytes in memory, which must stay valid and unchanged as long as the model
+    size_t size;       // bytes at data
+    const char *name;  // what messages call it; NULL: path, or "(memory)"
+};
+
+struct hymn_model_info {
+    const char *architecture; // "hymunet"
+    uint32_t in_channels, num_classes;
+    uint32_t input_height, input_width; // the size it was trained at: a session's default
+    uint32_t stages, conv_stages;       // S, and how many of them are convolutional
+    uint32_t size_multiple;             // 2^(S-1): other sizes are padded inside the session
+    float mean[8], std[8];              // per input channel, in units of 1 (not 255)
+    float threshold;                    // of the mask when num_classes = 1
+    uint64_t parameters;                // learned values: weights, biases, norms' affines; not running statistics
+    uint64_t file_bytes;
+};
+
+// IO: cannot be opened or mapped. BAD_MODEL: names the tensor or the config key, what was expected and what was found;
+// NaN or infinite weights are among the errors. UNSUPPORTED: an architecture or a version this library does not know.
+// Thread-safety: any thread. A model is immutable once made: any number of sessions on any threads may be made from it.
+HYMN_API enum hymn_status hymn_model_create(const struct hymn_model_params *params, struct hymn_model **out_model);
+// Sessions do not refer to the model after they are made: it may be destroyed before them.
+HYMN_API void hymn_model_destroy(struct hymn_model **model);
+HYMN_API const struct hymn_model_info *hymn_model_get_info(const struct hymn_model *model); // owned by the model
+// Name of class `index`, "class N" where the config names none; NULL past num_classes. Owned by the model.
+HYMN_API const char *hymn_model_class_name(const struct hymn_model *model, uint32_t index);
+
+// --------------------------------------------------------------------------------------------------------- session
+
+enum hymn_precision {
+    HYMN_PRECISION_AUTO = 0, // fp16: packed halves need no device feature
+    HYMN_PRECISION_FP16 = 1, // activations and weights stored in 16 bits, accumulated in 32
+    HYMN_PRECISION_FP32 = 2
+};
+
+// A model compiled for one device, network size and batch: weights uploaded, pipelines made, commands recorded. Running
+// it allocates nothing and compiles nothing.
+struct hymn_session;
+
+struct hymn_session_params {
+    struct hymn_log log;      // callback NULL: the context's
+    uint32_t height, width;   // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
+                              // size_multiple is edge-padded below and to the right, and cropped again
+    uint32_t batch;           // images per run; 0: 1
+    enum hymn_precision precision;
+    uint32_t runs_in_flight;  // 0: 2; at most 8
+    bool timings;             // record per-operator GPU timestamps (hymn_session_timing)
+    bool base_variants;       // use only the variants that every device can run: the reference for the others
+};
+
+struct hymn_session_info {
+    uint32_t height, width, batch;
+    enum hymn_precision precision;    // FP16 or FP32
+    uint32_t runs_in_flight;
+    uint32_t operators, dispatches;   // graph nodes after fusion; compute dispatches of one run (network only)
+    uint64_t macs;                    // multiply-adds of one run, convolutions and GEMMs
+    uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
+    uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
+    uint64_t host_bytes;              // host memory held by the session
+};
+
+// INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the
+// device's storage-buffer range, says which), DEVICE_LOST, INTERNAL.
+// Thread-safety: calls on one context must not overlap with each other, nor with submit or wait on its sessions.
+HYMN_API enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
+                                              const struct hymn_session_params *params,
+                                              struct hymn_session **out_session);
+// Waits for runs in flight; their outputs are dropped.
+HYMN_API void hymn_session_destroy(struct hymn_session **session);
+HYMN_API const struct hymn_session_info *hymn_session_get_info(const struct hymn_session *session);
+
+enum hymn_pixel_format {
+    HYMN_PIXEL_RGB8 = 0,  // 3 bytes a pixel
+    HYMN_PIXEL_RGBA8 = 1, // 4 bytes a pixel, alpha ignored
+    HYMN_PIXEL_GREY8 = 2  // 1 byte a pixel, repeated over R, G and B
+};
+
+// An 8-bit image of any size from 1 x 1; resized (antialiased triangle filter), normalised and padded on the device.
+// Needs a model with in_channels = 3, or 1 (luma of BT.601 from colour).
+struct hymn_image {
+    const uint8_t *pixels;
+    uint32_t height, width;
+    size_t row_bytes; // distance between rows; 0: dense
+    enum hymn_pixel_format format;
+};
+
+// What to bring back for one image; NULL members are neither computed nor copied.
+struct hymn_output {
+    float *logits;        // [num_classes, height, width], the session's size
+    float *probabilities; // [num_classes, oh, ow]: sigmoid (one class) or softmax, resized bilinearly
+    uint8_t *mask;        // [oh, ow]: one class: 255 where the probability >= threshold, else 0; several: class index
+    // oh x ow is the image's own size, or the session's for a tensor input.
+};
+
+struct hymn_run_params {
+    // Either `images`: `batch` images, each of its own size; or
+    const struct hymn_image *images;
+    // `tensor`: float [batch, in_channels, height, width], already normalised.
+    const float *tensor;
+    // [batch]. The structures are copied by submit; the memory they point to is written by wait.
+    const struct hymn_output *outputs;
+    float threshold; // 0: the model's; of the mask when num_classes = 1
+    uint32_t count;  // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
+};
+
+// Run and wait. INVALID_ARGUMENT, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger buffers),
+// UNSUPPORTED, DEVICE_LOST.
+// Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
+// of different contexts may.
+HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
+
+// Start a run; inputs are copied before it returns. BUSY when runs_in_flight runs have not been waited for.
+// *out_ticket names the run to hymn_session_wait.
+HYMN_API enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
+                                              uint64_t *out_ticket);
+// Wait for a run and write its outputs. A ticket that was never given or already waited for is INVALID_ARGUMENT.
+HYMN_API enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket);
+
+// ------------------------------------------------------------------------------------------------ timings and plans
+
+struct hymn_timing {
+    const char *name;     // "encoder.2.blocks.0.ss2d.scan"; owned by the session
+    const char *shader;   // "conv_direct"; owned by the library
+    double gpu_ms;        // of the last waited run; sequential, so a sum is meaningful
+    uint64_t bytes;       // least traffic: each input read once, each output written once
+    uint64_t flops;       // 2 x multiply-adds, or an operation count the shader documents
+};
+
+// Per-dispatch GPU times of the last waited run, in order of execution. *out_count entries at *out_timings, owned by
+// the session, valid until the next wait. UNSUPPORTED without `timings`, or on a device without timestamps.
+HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
+                                               uint32_t *out_count);
+// GPU milliseconds of the last waited run, from the first to the last command; negative if the device has no
+// timestamps.
+HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
+
+// A line-by-line view of a model's graph at a size, made without a device: what `hymn inspect` prints.
+struct hymn_layer {
+    const char *name;       // the operator's name
+    const char *kind;       // "conv2d", "selective_scan", ...
+    uint32_t height, width, channels; // of its output, per image
+    uint64_t macs;          // per run
+    uint64_t parameters;
+    uint64_t offset, bytes; // of its output in the activation arena
+};
+
+struct hymn_summary;
+
+struct hymn_summary_params {
+    struct hymn_log log;
+    uint32_t height, width, batch; // 0: the model's size, 1
+    enum hymn_precision precision;
+};
+
+// OUT_OF_MEMORY, INVALID_ARGUMENT. Thread-safety: any thread.
+HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
+                                              struct hymn_summary **out_summary);
+HYMN_API void hymn_summary_destroy(struct hymn_summary **summary);
+HYMN_API uint32_t hymn_summary_layer_count(const struct hymn_summary *summary);
+HYMN_API const struct hymn_layer *hymn_summary_layer(const struct hymn_summary *summary, uint32_t index);
+HYMN_API uint64_t hymn_summary_activation_bytes(const struct hymn_summary *summary);
+HYMN_API uint64_t hymn_summary_macs(const struct hymn_summary *summary);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
