@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#ifndef HYMN_BASE_FILE_H
+#define HYMN_BASE_FILE_H
+
+#include "base/log.h"
+
+// A whole file mapped read-only. data is NULL for an empty file.
+struct hymn_file_map {
+    const uint8_t *data;
+    size_t size;
+    void *handle; // platform state
+};
+
+// IO with the path and the system's reason in the log; a folder is an error.
+enum hymn_status hymn_file_map_open(const char *path, const struct hymn_log *log, struct hymn_file_map *out_map);
+void hymn_file_map_close(struct hymn_file_map *map);
+
+// Writes to a temporary file beside `path`, flushes and renames, so that a reader sees the old or the new, whole.
+// Missing parent folders are made. IO, OUT_OF_MEMORY.
+enum hymn_status hymn_file_write_atomic(const char *path, const void *data, size_t size, const struct hymn_log *log);
+
+// The user's cache folder for hymn without a trailing slash (XDG_CACHE_HOME, ~/.cache, ~/Library/Caches,
+// %LOCALAPPDATA%) in `out_path`; false when there is none or it does not fit.
+bool hymn_file_cache_dir(char *out_path, size_t capacity);
+
+#endif

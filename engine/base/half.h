@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+#ifndef HYMN_BASE_HALF_H
+#define HYMN_BASE_HALF_H
+
+#include <stdint.h>
+
+// IEEE binary16 and bfloat16. To half: round to nearest even; beyond 65504 becomes infinity, NaN stays NaN.
+float hymn_half_to_float(uint16_t half);
+uint16_t hymn_half_from_float(float value);
+float hymn_bfloat_to_float(uint16_t bfloat);
+
+#endif

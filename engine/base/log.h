@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+#ifndef HYMN_BASE_LOG_H
+#define HYMN_BASE_LOG_H
+
+#include <hymn/hymn.h>
+
+#if defined(__GNUC__)
+#define HYMN_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
+#else
+#define HYMN_PRINTF(format_index, first)
+#endif
+
+// Formats one line (cut at 1023 bytes) and hands it to the callback if `level` is wanted. log may be NULL.
+void hymn_log_write(const struct hymn_log *log, enum hymn_log_level level, const char *format, ...) HYMN_PRINTF(3, 4);
+
+// Logs an error and returns `status`: `return hymn_fail(log, HYMN_STATUS_IO, "%s: %s", path, strerror(errno));`
+enum hymn_status hymn_fail(const struct hymn_log *log, enum hymn_status status, const char *format, ...)
+    HYMN_PRINTF(3, 4);
+
+#endif
