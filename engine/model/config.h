@@ -17,20 +17,20 @@ enum hymn_skip {
 };
 
 struct hymn_config {
-    uint32_t in_channels;                // 1..8
-    uint32_t num_classes;                // 1..64
-    uint32_t stages;                     // S, 1..12
-    uint32_t dims[16], depths[16];       // S entries: 1..8192, 1..64
-    uint32_t conv_stages;                // 0..S
-    uint32_t decoder_depths[16];         // S-1 entries, 1..64
-    uint32_t d_state;                    // 1..64
-    double ssm_ratio;                    // 1 <= int(ssm_ratio * C) <= 32768 in every Mamba stage
-    uint32_t dt_rank;                    // 1..1024; 0: "auto"
-    enum hymn_skip skip;                 // without "skip" in the file: mgf
-    uint32_t input_height, input_width;  // 1..32768; without "input_size": 256 x 256
+    uint32_t in_channels;          // 1..8
+    uint32_t num_classes;          // 1..64
+    uint32_t stages;               // S, 1..12
+    uint32_t dims[16], depths[16]; // S entries: 1..8192, 1..64
+    uint32_t conv_stages;          // 0..S
+    uint32_t decoder_depths[16];   // S-1 entries, 1..64
+    uint32_t d_state;              // 1..64
+    double ssm_ratio;              // 1 <= int(ssm_ratio * C) <= 32768 in every Mamba stage
+    uint32_t dt_rank;              // 1..1024; 0: "auto"
+    enum hymn_skip skip;
+    uint32_t input_height, input_width;   // 1..32768; without "input_size": 256 x 256
     float mean[HYMN_CONFIG_MAX_CHANNELS]; // without "mean" and "std": ImageNet's for 3 channels, else 0 and 1
     float std[HYMN_CONFIG_MAX_CHANNELS];
-    float threshold;                     // 0..1 exclusive; without "threshold": 0.5
+    float threshold;                                                       // 0..1 exclusive; without "threshold": 0.5
     char class_names[HYMN_CONFIG_MAX_CLASSES][HYMN_CONFIG_MAX_CLASS_NAME]; // "class N" where the file names none
 };
 
