@@ -27,6 +27,9 @@ struct hymn_arena {
 // Zeroed, 16-byte aligned; NULL when out of memory.
 void *hymn_arena_alloc(struct hymn_arena *arena, size_t count, size_t size);
 // Formatted string in the arena, or NULL.
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
 char *hymn_arena_printf(struct hymn_arena *arena, const char *format, ...);
 void hymn_arena_free(struct hymn_arena *arena); // frees every block; the arena is empty and usable again
 

@@ -10,11 +10,16 @@
 #define HYMN_PRINTF(format_index, first)
 #endif
 
-// Formats one line (cut at 1023 bytes) and hands it to the callback if `level` is wanted. log may be NULL.
+// Formats one line (cut at 1023 bytes) and hands it to the callback if `level` is wanted. log may be NULL. Control
+// characters and what is not UTF-8 become "?": messages quote names out of files.
 void hymn_log_write(const struct hymn_log *log, enum hymn_log_level level, const char *format, ...) HYMN_PRINTF(3, 4);
 
 // Logs an error and returns `status`: `return hymn_fail(log, HYMN_STATUS_IO, "%s: %s", path, strerror(errno));`
 enum hymn_status hymn_fail(const struct hymn_log *log, enum hymn_status status, const char *format, ...)
     HYMN_PRINTF(3, 4);
+
+// Copies `text` to `out` (which may be the same) and, where it has `capacity` bytes or more, ends it in "..." without
+// splitting a character: for names of any length in messages. capacity: at least 8. Returns `out`.
+char *hymn_text_cut(const char *text, char *out, size_t capacity);
 
 #endif

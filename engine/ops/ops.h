@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+//
+// Operators: each turns one node of an optimized graph into dispatches and packed weights. Pure: no Vulkan calls, so
+// lowering is tested without a device. Adding one is a .c file, a .comp, a line of variants.txt, a row of the table in
+// ops.c and a test.
+#ifndef HYMN_OPS_OPS_H
+#define HYMN_OPS_OPS_H
+
+#include "graph/graph.h"
+#include "vk/plan.h"
+#include "vk/program.h"
+
+// What a lowering may use.
+struct hymn_lower {
+    const struct hymn_graph *graph;
+    const struct hymn_vk_plan *plan;
+    const struct hymn_log *log;
+    struct hymn_vk_program program;
+    struct hymn_arena arena; // packed weights, until they are uploaded
+    struct hymn_weight_block *blocks;
+    uint32_t block_count, block_capacity;
+    uint64_t weight_bytes;
+};
+
+struct hymn_weight_block {
+    void *data;
+    uint64_t offset, bytes;
+};
+
+struct hymn_op {
+    const char *name;
+    // Adds the node's scratch values before memory is planned; may be NULL.
+    enum hymn_status (*prepare)(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
+                                const struct hymn_log *log);
+    enum hymn_status (*lower)(struct hymn_lower *lower, const struct hymn_node *node);
+};
+
+extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
+
+// Scratch of every node (to be called after hymn_graph_optimize, before hymn_graph_plan_memory).
+enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
+                                  const struct hymn_log *log);
+// Lowers every node in order. `lower` must be zero but for graph, plan and log; freed by hymn_lower_free in any case.
+enum hymn_status hymn_ops_lower(struct hymn_lower *lower);
+void hymn_lower_free(struct hymn_lower *lower);
+
+// ---------------------------------------------------------------------------------------- helpers for operator files
+
+// Reserves zeroed room for packed weights and fills *out_binding. NULL when out of memory.
+void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_vk_binding *out_binding);
+// Packs `count` floats as the weight storage wants it: f32, or f16 pairs (count even) when `half`. Values beyond the
+// range of binary16 saturate.
+void hymn_pack_weights(void *destination, const float *values, uint64_t count, bool half);
+// Adds a dispatch of the named shader; NULL (logged) when out of memory or when no such shader is in the table.
+// The suffix of the storage in use is appended: "conv2d_direct" + ".f16" or ".f32" (NULL suffix: as it stands).
+struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct hymn_node *node, const char *shader,
+                                         const char *suffix);
+// Binds the whole of a value (all planes and images).
+struct hymn_vk_binding hymn_lower_value(const struct hymn_lower *lower, uint32_t value);
+// Appends a binding to the step; written: the shader writes it.
+void hymn_lower_bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written);
+
+// One file each.
+enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_max_pool_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_resize_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_gate_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_norm_stats_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_merge_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
+                                             const struct hymn_vk_plan *plan, const struct hymn_log *log);
+enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struct hymn_node *node);
+
+// Pre- and post-processing are not nodes: a session adds them around the network for the images of a run. See
+// ops/image.h.
+
+#endif

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+//
+// Decisions about a device, as a pure function of a snapshot of its properties, so that they are tested on made-up
+// devices. Knows no Vulkan call and no operator.
+#ifndef HYMN_VK_PLAN_H
+#define HYMN_VK_PLAN_H
+
+#include <hymn/hymn.h>
+
+#include "vk/shader.h"
+
+// What was queried. All sizes in bytes.
+struct hymn_vk_snapshot {
+    char name[256];
+    uint32_t api_version; // VK_MAKE_API_VERSION
+    enum hymn_device_type type;
+    uint32_t max_workgroup_invocations;
+    uint32_t max_workgroup_size[3];
+    uint32_t max_workgroup_count[3];
+    uint32_t max_shared_bytes;
+    uint32_t max_push_bytes;
+    uint32_t max_storage_buffers; // per stage
+    uint64_t max_storage_buffer_range;
+    uint64_t storage_buffer_alignment;
+    uint64_t non_coherent_atom;
+    uint64_t max_allocation_bytes; // VkPhysicalDeviceMaintenance3Properties
+    uint32_t subgroup_size;
+    bool subgroup_arithmetic; // in compute shaders
+    bool storage_16bit;       // storageBuffer16BitAccess
+    bool float16;             // shaderFloat16
+    bool compute_queue;
+    uint32_t timestamp_bits;
+    float timestamp_period;   // nanoseconds a tick
+    uint64_t device_heap_bytes;
+    bool unified_memory;      // every device-local heap is host-visible too
+};
+
+struct hymn_vk_plan {
+    bool usable;
+    char reason[256];         // why not
+    uint32_t needs_met;       // hymn_shader_needs bits that this device satisfies
+    bool cpu;                 // a software device: few wide threads, no use for occupancy
+    bool weights_f32;         // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool skip_staging;        // shaders read and write host-visible memory directly
+    uint32_t max_invocations; // of one workgroup
+    uint32_t max_shared_bytes;
+    uint32_t max_groups_x;    // min over what may be dispatched in x
+    uint32_t subgroup_size;
+    uint64_t max_binding_bytes; // a tensor beyond this cannot be bound
+    uint64_t alignment;         // of bindings: at least 256
+    uint32_t target_lanes;      // enough parallel invocations to fill the device: how finely scans are chunked
+    bool timestamps;
+};
+
+// base_variants: decide as for the smallest device class (128 invocations, 16 KiB shared memory, nothing optional), on
+// whatever device this is.
+void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, bool base_variants, struct hymn_vk_plan *out_plan);
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// The table of compiled shaders that the build makes from shaders/variants.txt.
+#ifndef HYMN_VK_SHADER_H
+#define HYMN_VK_SHADER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// What a variant needs beyond the base device class (bits).
+enum hymn_shader_needs {
+    HYMN_NEEDS_STORAGE_16BIT = 1 << 0,
+    HYMN_NEEDS_FLOAT16 = 1 << 1,
+    HYMN_NEEDS_SUBGROUP_ARITHMETIC = 1 << 2,
+    HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 3
+};
+
+struct hymn_shader {
+    const char *name;     // "conv2d_direct.f16": file name without .comp, then the variant's suffix
+    const uint32_t *code; // SPIR-V
+    size_t code_bytes;
+    uint32_t needs;       // hymn_shader_needs
+    uint64_t hash;        // FNV-1a of the code
+};
+
+extern const struct hymn_shader hymn_shaders[];
+extern const uint32_t hymn_shader_count;
+
+// NULL when the table has no such name.
+const struct hymn_shader *hymn_shader_find(const char *name);
+
+#endif
