@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+//
+// The driver's pipeline cache on disk: one file per device, driver and set of shaders. The blob is checked before the
+// driver sees it, because a damaged one can crash it.
+#ifndef HYMN_VK_CACHE_H
+#define HYMN_VK_CACHE_H
+
+#include "vk/device.h"
+
+// Where the file lies: below cache_dir, or the user's cache folder if NULL. *out_path is NULL for cache_dir "" or when
+// the user has no such folder; freed with hymn_free. OUT_OF_MEMORY.
+enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *cache_dir, char **out_path);
+// Makes a VkPipelineCache from device->cache_path; an absent, damaged or foreign file makes an empty one (the latter
+// two are logged).
+enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache);
+// Writes the cache if its contents are not what was loaded or last stored. Failures are logged and change nothing else.
+enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache);
+
+#endif

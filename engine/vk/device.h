@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+//
+// A device opened for compute: the VkDevice, its queue, its functions and what is kept per device (pipelines, memory
+// accounting).
+#ifndef HYMN_VK_DEVICE_H
+#define HYMN_VK_DEVICE_H
+
+#include "vk/instance.h"
+#include "vk/plan.h"
+
+struct hymn_vk_pipelines;
+
+struct hymn_vk_device {
+    struct hymn_log log;
+    struct hymn_vk_instance *instance;
+    VkPhysicalDevice physical;
+    VkDevice handle;
+    uint32_t queue_family;
+    VkQueue queue;
+    struct VolkDeviceTable table;
+    VkPhysicalDeviceMemoryProperties memory;
+    struct hymn_device_info info;
+    struct hymn_vk_snapshot snapshot;
+    struct hymn_vk_plan plan;             // with the device's best variants; a session may make its own
+    struct hymn_vk_pipelines *pipelines;  // pipeline.h
+    char *cache_path;                     // of the pipeline cache; NULL: none
+    bool owns_instance, owns_device;      // false once a host lends its own
+    bool memory_budget;                   // VK_EXT_memory_budget is enabled
+    _Atomic bool lost;                    // sticky
+    _Atomic uint64_t memory_bytes;        // allocated now, all heaps
+    uint64_t memory_cap;                  // tests: allocations beyond this total fail; 0: none
+    VkCommandPool transfer_pool;          // of buffer_write and buffer_read
+};
+
+// What hymn_context_create does, but for the context around it. Same statuses.
+enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device);
+// Waits until the device is idle, writes the pipeline cache if it grew.
+void hymn_vk_device_destroy(struct hymn_vk_device **device);
+
+// The status of a driver call's result; other than VK_SUCCESS is logged as "WHAT: VK_ERROR_...". A lost device is
+// remembered: see hymn_vk_device_check.
+enum hymn_status hymn_vk_result(struct hymn_vk_device *device, VkResult result, const char *what);
+// DEVICE_LOST (logged) once a call has reported it, else OK: what every entry to the device begins with.
+enum hymn_status hymn_vk_device_check(struct hymn_vk_device *device);
+// Names an object for validation messages and captures; does nothing without validation.
+void hymn_vk_name(struct hymn_vk_device *device, VkObjectType type, uint64_t handle, const char *name);
+
+// snapshot.c: what a physical device is. `index` is its place in the list. out_plan (may be NULL): with base_variants
+// false. out_family: first queue family with compute, those without graphics preferred; UINT32_MAX: none.
+void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, uint32_t index,
+                           struct hymn_vk_snapshot *out_snapshot, struct hymn_device_info *out_info,
+                           uint32_t *out_family);
+
+// devices.c: the place of the wanted device in `infos`. NO_DEVICE (the log lists what there is), UNSUPPORTED.
+enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uint32_t count, const char *wanted,
+                                       const struct hymn_log *log, uint32_t *out_index);
+
+#endif

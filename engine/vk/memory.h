@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+//
+// Buffers with memory of their own. There are few of them (arenas), so each is one allocation.
+#ifndef HYMN_VK_MEMORY_H
+#define HYMN_VK_MEMORY_H
+
+#include "vk/device.h"
+
+enum hymn_vk_usage {
+    HYMN_VK_USAGE_DEVICE = 0,  // fastest for shaders; mapped only if the plan says skip_staging
+    HYMN_VK_USAGE_UPLOAD = 1,  // mapped, written by the host in order and never read by it
+    HYMN_VK_USAGE_READBACK = 2 // mapped, read by the host; cached
+};
+
+// All usages can be bound as storage buffers and copied from and to. Zero-initialised: no buffer.
+struct hymn_vk_buffer {
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    uint64_t bytes;     // as asked for
+    uint64_t allocated; // as taken from the heap
+    uint8_t *mapped;    // NULL: not host-visible
+    bool coherent;      // flush and invalidate do nothing
+};
+
+// `what` names the buffer in messages ("activations"). OUT_OF_DEVICE_MEMORY says how much was needed and how much there
+// is; UNSUPPORTED beyond the largest allocation of the device; DEVICE_LOST, INTERNAL. bytes: at least 1.
+enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                       const char *what, struct hymn_vk_buffer *out_buffer);
+// No submission may still use it. Zeroes *buffer.
+void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer);
+
+// Between the host's writes and the submission, and between the wait and the host's reads. Mapped buffers only.
+enum hymn_status hymn_vk_buffer_flush(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                      uint64_t offset, uint64_t bytes);
+enum hymn_status hymn_vk_buffer_invalidate(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                           uint64_t offset, uint64_t bytes);
+
+struct hymn_vk_write {
+    uint64_t offset; // in the buffer, a multiple of 4
+    const void *data;
+    uint64_t bytes; // a multiple of 4
+};
+
+// One-time transfers of any size: straight to mapped memory, else in pieces through a staging buffer. They wait for
+// the device; no submission may be using the ranges.
+enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer,
+                                      const struct hymn_vk_write *writes, uint32_t count);
+enum hymn_status hymn_vk_buffer_read(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                     uint64_t offset, void *data, uint64_t bytes);
+
+// Tests only: allocations that would bring the device's total beyond `bytes` fail as if its memory were full. 0: no cap.
+void hymn_vk_memory_cap(struct hymn_vk_device *device, uint64_t bytes);
+
+#endif
