@@ -4,8 +4,7 @@
 #ifndef HYMN_BASE_ALLOC_H
 #define HYMN_BASE_ALLOC_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "base/log.h"
 
 // count * size zeroed bytes; NULL when out of memory or when the product overflows. count or size 0: a valid pointer.
 void *hymn_alloc(size_t count, size_t size);
@@ -27,10 +26,7 @@ struct hymn_arena {
 // Zeroed, 16-byte aligned; NULL when out of memory.
 void *hymn_arena_alloc(struct hymn_arena *arena, size_t count, size_t size);
 // Formatted string in the arena, or NULL.
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-char *hymn_arena_printf(struct hymn_arena *arena, const char *format, ...);
+char *hymn_arena_printf(struct hymn_arena *arena, const char *format, ...) HYMN_PRINTF(2, 3);
 void hymn_arena_free(struct hymn_arena *arena); // frees every block; the arena is empty and usable again
 
 #endif

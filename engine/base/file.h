@@ -16,7 +16,8 @@ enum hymn_status hymn_file_map_open(const char *path, const struct hymn_log *log
 void hymn_file_map_close(struct hymn_file_map *map);
 
 // Writes to a temporary file beside `path`, flushes and renames, so that a reader sees the old or the new, whole.
-// Missing parent folders are made. IO, OUT_OF_MEMORY.
+// Missing parent folders are made; a symbolic link stays and its target is replaced; a device or a pipe is written to.
+// IO, OUT_OF_MEMORY.
 enum hymn_status hymn_file_write_atomic(const char *path, const void *data, size_t size, const struct hymn_log *log);
 
 // The user's cache folder for hymn without a trailing slash (XDG_CACHE_HOME, ~/.cache, ~/Library/Caches,

@@ -29,8 +29,8 @@ struct hymn_expected {
     bool variance; // must not be negative
 };
 
-// Calls `visit` for each tensor that a network of `config` has, in the network's order, until it returns false. False if
-// it was stopped.
+// Calls `visit` for each tensor that a network of `config` has, in the network's order, until it returns false. False
+// if it was stopped.
 bool hymn_model_expect(const struct hymn_config *config, bool (*visit)(void *user, const struct hymn_expected *tensor),
                        void *user);
 

@@ -29,11 +29,10 @@ struct hymn_tensor {
 
 struct hymn_safetensors;
 
-// Reads the header of the file whose bytes are at `data`; `name` is what messages call it. The bytes must stay valid and
-// unchanged as long as *out_file lives. Everything that the format forbids is BAD_MODEL: a truncated file, a header that
-// is not a JSON object or repeats a key, a tensor whose range leaves the file, overlaps another, leaves a hole or does
-// not fit its shape, more than 8 dimensions. OUT_OF_MEMORY.
-// Thread-safety: any thread. The result is immutable.
+// Reads the header of the file whose bytes are at `data`; `name` is what messages call it. The bytes must stay valid
+// and unchanged as long as *out_file lives. Everything that the format forbids is BAD_MODEL: a truncated file, a header
+// that is not a JSON object or repeats a key, a tensor whose range leaves the file, overlaps another, leaves a hole or
+// does not fit its shape, more than 8 dimensions. OUT_OF_MEMORY. Thread-safety: any thread. The result is immutable.
 enum hymn_status hymn_safetensors_parse(const void *data, size_t size, const char *name, const struct hymn_log *log,
                                         struct hymn_safetensors **out_file);
 void hymn_safetensors_destroy(struct hymn_safetensors **file);

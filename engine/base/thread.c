@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // sched_getaffinity
+#endif
+
+#include "base/thread.h"
+
+#include "base/alloc.h"
+
+struct start {
+    void (*entry)(void *);
+    void *argument;
+};
+
+static struct start take_start(void *block) {
+    struct start start = *(struct start *)block;
+    hymn_free(block);
+    return start;
+}
+
+static struct start *make_start(void (*entry)(void *), void *argument) {
+    struct start *start = hymn_alloc(1, sizeof *start);
+    if (start) {
+        *start = (struct start){entry, argument};
+    }
+    return start;
+}
+
+#ifdef _WIN32
+
+#include <process.h>
+
+void hymn_mutex_init(hymn_mutex *mutex) {
+    InitializeSRWLock(mutex);
+}
+
+void hymn_mutex_destroy(hymn_mutex *mutex) {
+    (void)mutex;
+}
+
+void hymn_mutex_lock(hymn_mutex *mutex) {
+    AcquireSRWLockExclusive(mutex);
+}
+
+void hymn_mutex_unlock(hymn_mutex *mutex) {
+    ReleaseSRWLockExclusive(mutex);
+}
+
+void hymn_condition_init(hymn_condition *condition) {
+    InitializeConditionVariable(condition);
+}
+
+void hymn_condition_destroy(hymn_condition *condition) {
+    (void)condition;
+}
+
+void hymn_condition_wait(hymn_condition *condition, hymn_mutex *mutex) {
+    SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
+}
+
+void hymn_condition_signal(hymn_condition *condition) {
+    WakeConditionVariable(condition);
+}
+
+void hymn_condition_broadcast(hymn_condition *condition) {
+    WakeAllConditionVariable(condition);
+}
+
+static unsigned __stdcall run(void *block) {
+    struct start start = take_start(block);
+    start.entry(start.argument);
+    return 0;
+}
+
+bool hymn_thread_start(hymn_thread *out_thread, void (*entry)(void *), void *argument) {
+    struct start *start = make_start(entry, argument);
+    uintptr_t handle = start ? _beginthreadex(NULL, 0, run, start, 0, NULL) : 0;
+    if (!handle) {
+        hymn_free(start);
+        return false;
+    }
+    *out_thread = (HANDLE)handle;
+    return true;
+}
+
+void hymn_thread_join(hymn_thread thread) {
+    WaitForSingleObject(thread, INFINITE);
+    CloseHandle(thread);
+}
+
+uint32_t hymn_thread_cpu_count(void) {
+    SYSTEM_INFO info;
+    GetSystemInfo(&info);
+    return info.dwNumberOfProcessors ? (uint32_t)info.dwNumberOfProcessors : 1;
+}
+
+double hymn_time_now(void) {
+    LARGE_INTEGER ticks, frequency;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&frequency);
+    return (double)ticks.QuadPart / (double)frequency.QuadPart;
+}
+
+#else
+
+#include <time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+void hymn_mutex_init(hymn_mutex *mutex) {
+    pthread_mutex_init(mutex, NULL);
+}
+
+void hymn_mutex_destroy(hymn_mutex *mutex) {
+    pthread_mutex_destroy(mutex);
+}
+
+void hymn_mutex_lock(hymn_mutex *mutex) {
+    pthread_mutex_lock(mutex);
+}
+
+void hymn_mutex_unlock(hymn_mutex *mutex) {
+    pthread_mutex_unlock(mutex);
+}
+
+void hymn_condition_init(hymn_condition *condition) {
+    pthread_cond_init(condition, NULL);
+}
+
+void hymn_condition_destroy(hymn_condition *condition) {
+    pthread_cond_destroy(condition);
+}
+
+void hymn_condition_wait(hymn_condition *condition, hymn_mutex *mutex) {
+    pthread_cond_wait(condition, mutex);
+}
+
+void hymn_condition_signal(hymn_condition *condition) {
+    pthread_cond_signal(condition);
+}
+
+void hymn_condition_broadcast(hymn_condition *condition) {
+    pthread_cond_broadcast(condition);
+}
+
+static void *run(void *block) {
+    struct start start = take_start(block);
+    start.entry(start.argument);
+    return NULL;
+}
+
+bool hymn_thread_start(hymn_thread *out_thread, void (*entry)(void *), void *argument) {
+    struct start *start = make_start(entry, argument);
+    if (!start || pthread_create(out_thread, NULL, run, start) != 0) {
+        hymn_free(start);
+        return false;
+    }
+    return true;
+}
+
+void hymn_thread_join(hymn_thread thread) {
+    pthread_join(thread, NULL);
+}
+
+uint32_t hymn_thread_cpu_count(void) {
+#ifdef __linux__
+    cpu_set_t set; // containers and taskset give a process fewer processors than the machine has
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) {
+        return (uint32_t)CPU_COUNT(&set);
+    }
+#endif
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
+}
+
+double hymn_time_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+#endif
