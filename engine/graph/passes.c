@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: MIT
+//
+// The passes that turn the builder's plain operators into the kinds of the operator table. Each is a rewrite of one
+// pattern; their order in hymn_graph_optimize matters and is explained there.
+#include "graph/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+// ------------------------------------------------------------------------------------------------------- navigation
+
+static struct hymn_node *producer(struct hymn_graph *graph, uint32_t value) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct hymn_node *node = &graph->nodes[i];
+        if (node->kind != HYMN_KIND_DEAD && node->output == value) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+// How many inputs of living nodes read `value`.
+static uint32_t use_count(const struct hymn_graph *graph, uint32_t value) {
+    uint32_t count = value == graph->output;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *node = &graph->nodes[i];
+        if (node->kind == HYMN_KIND_DEAD) {
+            continue;
+        }
+        for (uint32_t j = 0; j < node->term_count; j++) {
+            count += node->terms[j].source.value == value;
+        }
+        count += node->residual.value == value;
+        count += node->gate.value == value;
+        count += node->stats == value;
+    }
+    return count;
+}
+
+// The convolution behind `source` if nothing else reads it, the source is all of its output, and nothing has been
+// added to it yet; or NULL.
+static struct hymn_node *plain_conv(struct hymn_graph *graph, const struct hymn_source *source) {
+    struct hymn_node *node = producer(graph, source->value);
+    bool plain = node && node->kind == HYMN_KIND_CONV2D && node->activation == HYMN_ACTIVATION_NONE &&
+                 node->residual.value == HYMN_NONE && node->part_count == 1 && source->first == 0 &&
+                 source->channels == node->out_channels && use_count(graph, source->value) == 1;
+    return plain ? node : NULL;
+}
+
+static uint64_t term_columns(const struct hymn_term *term) {
+    return (uint64_t)term->kernel * term->kernel * term->source.channels;
+}
+
+// -------------------------------------------------------------------------------------------------------- weights
+
+// A writable copy of a node's bias (zeros where it has none); NULL when out of memory.
+static float *copy_bias(struct hymn_graph *graph, const struct hymn_node *node) {
+    float *bias = hymn_arena_alloc(&graph->arena, node->out_channels, sizeof *bias);
+    if (bias && node->bias) {
+        memcpy(bias, node->bias, node->out_channels * sizeof *bias);
+    }
+    return bias;
+}
+
+// Columns [first, first + count) of each of `rows_taps` blocks of `width` columns.
+static float *copy_columns(struct hymn_graph *graph, const float *weights, uint64_t rows_taps, uint32_t width,
+                           uint32_t first, uint32_t count) {
+    float *part = hymn_arena_alloc(&graph->arena, rows_taps * count, sizeof *part);
+    for (uint64_t i = 0; part && i < rows_taps; i++) {
+        memcpy(part + i * count, weights + i * width + first, count * sizeof *part);
+    }
+    return part;
+}
+
+// --------------------------------------------------------------------------------------------------------- patterns
+// Each returns false when out of memory only.
+
+// BN(conv(x)) = conv'(x): rows scaled by gamma / sqrt(var + eps), bias beta - mean * scale.
+static bool fold_batch_norm(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = plain_conv(graph, &node->terms[0].source);
+    if (!conv) {
+        return true;
+    }
+    float *bias = copy_bias(graph, conv);
+    if (!bias) {
+        return false;
+    }
+    for (uint32_t t = 0; t < conv->term_count; t++) {
+        uint64_t columns = term_columns(&conv->terms[t]);
+        float *weights = hymn_arena_alloc(&graph->arena, conv->out_channels * columns, sizeof *weights);
+        if (!weights) {
+            return false;
+        }
+        for (uint32_t row = 0; row < conv->out_channels; row++) {
+            double scale = node->gamma[row] / sqrt((double)node->variance[row] + 1e-5);
+            for (uint64_t i = row * columns; i < (row + 1) * columns; i++) {
+                weights[i] = (float)(conv->terms[t].weights[i] * scale);
+            }
+        }
+        conv->terms[t].weights = weights;
+    }
+    for (uint32_t row = 0; row < conv->out_channels; row++) {
+        double scale = node->gamma[row] / sqrt((double)node->variance[row] + 1e-5);
+        bias[row] = (float)((bias[row] - (double)node->mean[row]) * scale + node->beta[row]);
+    }
+    conv->bias = bias;
+    conv->output = node->output;
+    node->kind = HYMN_KIND_DEAD;
+    return true;
+}
+
+// conv(concat(a, b)) = conv_a(a) + conv_b(b): two terms, and the concatenation is never made.
+static bool split_concat(struct hymn_graph *graph, struct hymn_node *node) {
+    const struct hymn_term whole = node->terms[0];
+    const struct hymn_node *concat = producer(graph, whole.source.value);
+    if (!concat || concat->kind != HYMN_KIND_CONCAT || node->term_count != 1) {
+        return true;
+    }
+    uint64_t rows_taps = (uint64_t)node->out_channels * whole.kernel * whole.kernel;
+    uint32_t first = 0;
+    for (uint32_t t = 0; t < 2; t++) {
+        struct hymn_source source = concat->terms[t].source;
+        float *weights = copy_columns(graph, whole.weights, rows_taps, whole.source.channels, first, source.channels);
+        if (!weights) {
+            return false;
+        }
+        node->terms[t] = (struct hymn_term){.source = source, .kernel = whole.kernel, .weights = weights};
+        first += source.channels;
+    }
+    node->term_count = 2;
+    return true;
+}
+
+// conv(x) + conv(y) = one convolution with the terms of both; conv(x) + y = a convolution with a residual.
+static bool fuse_add(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = plain_conv(graph, &node->terms[0].source);
+    if (!conv) {
+        return true;
+    }
+    struct hymn_node *other = plain_conv(graph, &node->terms[1].source);
+    if (other && other != conv && other->prologue == HYMN_PROLOGUE_NONE && conv->prologue == HYMN_PROLOGUE_NONE &&
+        conv->term_count + other->term_count <= 3) {
+        float *bias = copy_bias(graph, conv);
+        if (!bias) {
+            return false;
+        }
+        for (uint32_t i = 0; other->bias && i < conv->out_channels; i++) {
+            bias[i] += other->bias[i];
+        }
+        conv->bias = bias;
+        memcpy(conv->terms + conv->term_count, other->terms, other->term_count * sizeof *conv->terms);
+        conv->term_count += other->term_count;
+        other->kind = HYMN_KIND_DEAD;
+    } else {
+        conv->residual = node->terms[1].source;
+    }
+    conv->output = node->output;
+    node->kind = HYMN_KIND_DEAD;
+    return true;
+}
+
+static bool fuse_activation(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = producer(graph, node->terms[0].source.value);
+    if (conv && conv->kind == HYMN_KIND_CONV2D && conv->activation == HYMN_ACTIVATION_NONE &&
+        use_count(graph, conv->output) == 1) {
+        conv->activation = node->activation;
+        conv->output = node->output;
+        node->kind = HYMN_KIND_DEAD;
+    }
+    return true;
+}
+
+// The resize whose output term `t` of a 1x1 convolution reads, or NULL.
+static struct hymn_node *resized_term(struct hymn_graph *graph, const struct hymn_node *conv, uint32_t t) {
+    struct hymn_node *resize = producer(graph, conv->terms[t].source.value);
+    return conv->terms[t].kernel == 1 && resize && resize->kind == HYMN_KIND_RESIZE ? resize : NULL;
+}
+
+// sigmoid gate of conv1x1(resize(d)) = gate of resize(conv1x1(d)): the convolution runs on a quarter of the pixels.
+static bool lower_gate(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = plain_conv(graph, &node->terms[1].source);
+    struct hymn_node *resize = conv && conv->term_count == 1 ? resized_term(graph, conv, 0) : NULL;
+    if (resize) {
+        struct hymn_value *output = &graph->values[conv->output];
+        output->height /= 2;
+        output->width /= 2;
+        conv->terms[0].source = resize->terms[0].source;
+    }
+    return true;
+}
+
+// A new node at position `at`; the nodes from there on move up by one.
+static struct hymn_node *insert_node(struct hymn_graph *graph, uint32_t at, enum hymn_kind kind, const char *name) {
+    if (!hymn_graph_add_node(graph, kind, name)) {
+        return NULL;
+    }
+    struct hymn_node made = graph->nodes[graph->node_count - 1];
+    memmove(graph->nodes + at + 1, graph->nodes + at, (graph->node_count - 1 - at) * sizeof made);
+    graph->nodes[at] = made;
+    return &graph->nodes[at];
+}
+
+// Adds `rows` rows (weights [rows][columns], no bias) to a 1x1 convolution as a second part of its output.
+static bool append_part(struct hymn_graph *graph, struct hymn_node *conv, const float *more, uint32_t rows) {
+    uint32_t old_rows = conv->out_channels;
+    uint64_t columns = conv->terms[0].source.channels;
+    float *weights = hymn_arena_alloc(&graph->arena, (old_rows + rows) * columns, sizeof *weights);
+    float *bias = hymn_arena_alloc(&graph->arena, old_rows + rows, sizeof *bias);
+    if (!weights || !bias) {
+        return false;
+    }
+    memcpy(weights, conv->terms[0].weights, old_rows * columns * sizeof *weights);
+    memcpy(weights + old_rows * columns, more, rows * columns * sizeof *weights);
+    if (conv->bias) {
+        memcpy(bias, conv->bias, old_rows * sizeof *bias);
+    }
+    conv->terms[0].weights = weights;
+    conv->bias = bias;
+    conv->parts[1] = rows;
+    conv->part_count = 2;
+    conv->out_channels = old_rows + rows;
+    struct hymn_value *output = &graph->values[conv->output];
+    output->stride = hymn_round_up(old_rows, 8) + hymn_round_up(rows, 8);
+    output->channels = output->stride;
+    return true;
+}
+
+// The gate's convolution, at low resolution already, that reads the same source; or NULL.
+static struct hymn_node *sibling_gate(struct hymn_graph *graph, const struct hymn_source *source) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct hymn_node *node = &graph->nodes[i];
+        const struct hymn_source *other = &node->terms[0].source;
+        if (node->kind == HYMN_KIND_CONV2D && node->term_count == 1 && node->terms[0].kernel == 1 &&
+            node->part_count == 1 && node->activation == HYMN_ACTIVATION_NONE && other->value == source->value &&
+            other->first == source->first && other->channels == source->channels) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+// relu(conv3x3(y) + conv1x1(e) + conv1x1(resize(d))) = relu(conv3x3(y) + conv1x1(e) + resize(conv1x1(d))). Where the
+// skip has a gate, whose convolution reads the same d, the two become parts of one GEMM.
+static bool lower_shortcut(struct hymn_graph *graph, uint32_t index) {
+    const struct hymn_node *node = &graph->nodes[index];
+    uint32_t t = node->term_count - 1;
+    const struct hymn_node *resize = t > 0 ? resized_term(graph, node, t) : NULL;
+    if (!resize || node->residual.value != HYMN_NONE) {
+        return true;
+    }
+    struct hymn_source source = resize->terms[0].source;
+    struct hymn_source residual = {.channels = node->out_channels};
+    struct hymn_node *gate = sibling_gate(graph, &source);
+    if (gate) {
+        residual.first = hymn_round_up(gate->out_channels, 8);
+        residual.value = gate->output;
+        if (!append_part(graph, gate, node->terms[t].weights, node->out_channels)) {
+            return false;
+        }
+    } else {
+        const struct hymn_value low = graph->values[source.value];
+        uint32_t output =
+            hymn_graph_add_value(graph, node->name, low.height, low.width, node->out_channels, graph->storage);
+        struct hymn_node *made = output == HYMN_NONE ? NULL : insert_node(graph, index, HYMN_KIND_CONV2D, node->name);
+        if (!made) {
+            return false;
+        }
+        index++;
+        made->name = hymn_arena_printf(&graph->arena, "%s.shortcut", made->name);
+        made->terms[0] = graph->nodes[index].terms[t];
+        made->terms[0].source = source;
+        made->term_count = made->part_count = 1;
+        made->out_channels = made->parts[0] = residual.channels;
+        made->output = residual.value = output;
+        if (!made->name) {
+            return false;
+        }
+    }
+    graph->nodes[index].residual = residual;
+    graph->nodes[index].residual_resize = true;
+    graph->nodes[index].term_count--;
+    return true;
+}
+
+// The only reader of `value`, if it is a convolution whose one term it is; or NULL.
+static struct hymn_node *sole_reader(struct hymn_graph *graph, uint32_t value) {
+    for (uint32_t i = 0; i < graph->node_count && use_count(graph, value) == 1; i++) {
+        struct hymn_node *node = &graph->nodes[i];
+        if (node->kind == HYMN_KIND_CONV2D && node->term_count == 1 && node->terms[0].source.value == value) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+static uint32_t add_stats(struct hymn_graph *graph, const struct hymn_node *node, uint32_t like) {
+    uint32_t height = graph->values[like].height, width = graph->values[like].width;
+    uint32_t stats = hymn_graph_add_value(graph, node->name, height, width, 2, HYMN_STORAGE_F32);
+    if (stats != HYMN_NONE) {
+        graph->values[stats].stride = 2;
+    }
+    return stats;
+}
+
+// W LN(x) + b = (W gamma) xhat + (b + W beta): LN leaves statistics for the convolution's prologue.
+static bool fuse_layer_norm(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = sole_reader(graph, node->output);
+    if (!conv || conv->terms[0].kernel != 1) {
+        return true;
+    }
+    uint32_t columns = conv->terms[0].source.channels;
+    float *bias = copy_bias(graph, conv);
+    float *weights = hymn_arena_alloc(&graph->arena, (uint64_t)conv->out_channels * columns, sizeof *weights);
+    uint32_t stats = add_stats(graph, node, node->output);
+    if (!bias || !weights || stats == HYMN_NONE) {
+        return false;
+    }
+    for (uint32_t row = 0; row < conv->out_channels; row++) {
+        const float *from = conv->terms[0].weights + (uint64_t)row * columns;
+        double sum = bias[row];
+        for (uint32_t i = 0; i < columns; i++) {
+            weights[(uint64_t)row * columns + i] = from[i] * node->gamma[i];
+            sum += (double)from[i] * node->beta[i];
+        }
+        bias[row] = (float)sum;
+    }
+    conv->bias = bias;
+    conv->terms[0] = (struct hymn_term){node->terms[0].source, node->terms[0].kernel, weights};
+    conv->prologue = HYMN_PROLOGUE_NORM;
+    conv->stats = stats;
+    node->kind = HYMN_KIND_NORM_STATS;
+    node->output = stats;
+    return true;
+}
+
+// W (LN(sum of planes) * SiLU(z)): the sum and its statistics are one kernel, the rest the convolution's prologue.
+static bool fuse_norm_gate(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *conv = sole_reader(graph, node->output);
+    if (!conv || conv->terms[0].kernel != 1) {
+        return true;
+    }
+    uint32_t stats = add_stats(graph, node, node->output);
+    if (stats == HYMN_NONE) {
+        return false;
+    }
+    conv->prologue = HYMN_PROLOGUE_NORM_GATE;
+    conv->stats = node->stats = stats;
+    conv->gate = node->terms[1].source;
+    conv->gamma = node->gamma;
+    conv->beta = node->beta;
+    node->terms[1].source.value = HYMN_NONE;
+    node->term_count = 1;
+    node->kind = HYMN_KIND_MERGE;
+    return true;
+}
+
+// ------------------------------------------------------------------------------------------------------------ order
+
+static bool lower_shortcut_of(struct hymn_graph *graph, struct hymn_node *node) {
+    return lower_shortcut(graph, (uint32_t)(node - graph->nodes));
+}
+
+// Applies a pattern to every node of a kind.
+static bool rewrite(struct hymn_graph *graph, enum hymn_kind kind,
+                    bool (*pattern)(struct hymn_graph *graph, struct hymn_node *node)) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        uint32_t count = graph->node_count;
+        if (graph->nodes[i].kind == kind && !pattern(graph, &graph->nodes[i])) {
+            return false;
+        }
+        i += graph->node_count - count; // nodes inserted before this one
+    }
+    return true;
+}
+
+// Drops dead nodes and those whose outputs nothing reads.
+static void sweep(struct hymn_graph *graph) {
+    for (uint32_t i = graph->node_count; i-- > 0;) {
+        struct hymn_node *node = &graph->nodes[i];
+        bool read = node->kind != HYMN_KIND_DEAD && use_count(graph, node->output) > 0;
+        if (!read) {
+            node->kind = HYMN_KIND_DEAD;
+        }
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i].kind != HYMN_KIND_DEAD) {
+            graph->nodes[kept++] = graph->nodes[i];
+        }
+    }
+    graph->node_count = kept;
+}
+
+enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn_log *log) {
+    // BN first, as it hides that a convolution's output is a plain sum. Concatenations before additions, so that a
+    // shortcut's halves are terms of their own; activations after additions; resizes last, when each convolution has
+    // found its final terms.
+    bool ok = rewrite(graph, HYMN_KIND_BATCH_NORM, fold_batch_norm) && rewrite(graph, HYMN_KIND_CONV2D, split_concat) &&
+              rewrite(graph, HYMN_KIND_ADD, fuse_add) && rewrite(graph, HYMN_KIND_ACTIVATION, fuse_activation) &&
+              rewrite(graph, HYMN_KIND_GATE, lower_gate) && rewrite(graph, HYMN_KIND_CONV2D, lower_shortcut_of) &&
+              rewrite(graph, HYMN_KIND_LAYER_NORM, fuse_layer_norm) &&
+              rewrite(graph, HYMN_KIND_NORM_GATE, fuse_norm_gate);
+    if (!ok) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "graph passes: out of memory");
+    }
+    sweep(graph);
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *node = &graph->nodes[i];
+        if (node->kind >= HYMN_KIND_TABLE_SIZE) {
+            return hymn_fail(log, HYMN_STATUS_INTERNAL, "%s: the %s was not fused", node->name,
+                             hymn_kind_name(node->kind));
+        }
+    }
+    return HYMN_STATUS_OK;
+}
