@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#include "ops/ops.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/half.h"
+
+#define WEIGHT_ALIGNMENT 256u
+
+const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
+    [HYMN_KIND_CONV2D] = {"conv2d", NULL, hymn_conv2d_lower},
+    [HYMN_KIND_MAX_POOL] = {"max_pool", NULL, hymn_max_pool_lower},
+    [HYMN_KIND_RESIZE] = {"resize", NULL, hymn_resize_lower},
+    [HYMN_KIND_DEPTHWISE] = {"depthwise", NULL, hymn_depthwise_lower},
+    [HYMN_KIND_NORM_STATS] = {"norm_stats", NULL, hymn_norm_stats_lower},
+    [HYMN_KIND_SELECTIVE_SCAN] = {"selective_scan", hymn_selective_scan_prepare, hymn_selective_scan_lower},
+    [HYMN_KIND_MERGE] = {"merge", NULL, hymn_merge_lower},
+    [HYMN_KIND_GATE] = {"gate", NULL, hymn_gate_lower},
+};
+
+enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
+                                  const struct hymn_log *log) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct hymn_node *node = &graph->nodes[i];
+        const struct hymn_op *op = &hymn_ops[node->kind];
+        enum hymn_status status = op->prepare ? op->prepare(graph, node, plan, log) : HYMN_STATUS_OK;
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_ops_lower(struct hymn_lower *lower) {
+    for (uint32_t i = 0; i < lower->graph->node_count; i++) {
+        const struct hymn_node *node = &lower->graph->nodes[i];
+        enum hymn_status status = hymn_ops[node->kind].lower(lower, node);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+void hymn_lower_free(struct hymn_lower *lower) {
+    hymn_vk_program_free(&lower->program);
+    hymn_arena_free(&lower->arena);
+    hymn_free(lower->blocks);
+    lower->blocks = NULL;
+    lower->block_count = lower->block_capacity = 0;
+}
+
+void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_vk_binding *out_binding) {
+    if (lower->block_count == lower->block_capacity) {
+        uint32_t capacity = lower->block_capacity ? lower->block_capacity * 2 : 64;
+        struct hymn_weight_block *grown = hymn_realloc(lower->blocks, capacity, sizeof *grown);
+        if (!grown) {
+            hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
+            return NULL;
+        }
+        lower->blocks = grown;
+        lower->block_capacity = capacity;
+    }
+    bytes = (bytes + 15) / 16 * 16; // whole vec4s
+    void *data = hymn_arena_alloc(&lower->arena, bytes, 1);
+    if (!data) {
+        hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
+        return NULL;
+    }
+    lower->blocks[lower->block_count++] = (struct hymn_weight_block){data, lower->weight_bytes, bytes};
+    *out_binding = (struct hymn_vk_binding){HYMN_VK_ROLE_WEIGHTS, lower->weight_bytes, bytes};
+    lower->weight_bytes += (bytes + WEIGHT_ALIGNMENT - 1) / WEIGHT_ALIGNMENT * WEIGHT_ALIGNMENT;
+    return data;
+}
+
+void hymn_pack_weights(void *destination, const float *values, uint64_t count, bool half) {
+    if (!half) {
+        memcpy(destination, values, count * sizeof *values);
+        return;
+    }
+    uint16_t *to = destination;
+    for (uint64_t i = 0; i < count; i++) {
+        float value = values[i];
+        value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
+        to[i] = hymn_half_from_float(value);
+    }
+}
+
+struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct hymn_node *node, const char *shader,
+                                         const char *suffix) {
+    char name[96];
+    snprintf(name, sizeof name, "%s%s", shader, suffix ? suffix : "");
+    const struct hymn_shader *found = hymn_shader_find(name);
+    if (!found) {
+        hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", node->name, name);
+        return NULL;
+    }
+    struct hymn_vk_step *step = hymn_vk_program_add(&lower->program);
+    if (!step) {
+        hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+        return NULL;
+    }
+    step->name = node->name;
+    step->shader = found;
+    return step;
+}
+
+struct hymn_vk_binding hymn_lower_value(const struct hymn_lower *lower, uint32_t value) {
+    const struct hymn_value *found = &lower->graph->values[value];
+    return (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, found->offset, found->bytes};
+}
+
+void hymn_lower_bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written) {
+    step->write_mask |= (uint32_t)written << step->binding_count;
+    step->bindings[step->binding_count++] = binding;
+}
