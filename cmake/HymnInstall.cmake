@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+include(CMakePackageConfigHelpers)
+set(hymn_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hymn")
+
+install(DIRECTORY include/hymn DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
+install(TARGETS hymn hymn_static EXPORT hymnTargets
+        RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"
+        LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+        ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+if(TARGET hymn_command)
+    install(TARGETS hymn_command RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+    install(FILES apps/hymn/hymn.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" OPTIONAL)
+endif()
+
+install(EXPORT hymnTargets NAMESPACE hymn:: DESTINATION "${hymn_cmake_dir}")
+configure_package_config_file(cmake/hymnConfig.cmake.in "${PROJECT_BINARY_DIR}/hymnConfig.cmake"
+                              INSTALL_DESTINATION "${hymn_cmake_dir}")
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/hymnConfig.cmake" "${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake"
+              cmake/Findjansson.cmake DESTINATION "${hymn_cmake_dir}")
+
+set(hymn_libs_private "-lm ${CMAKE_THREAD_LIBS_INIT}")
+foreach(library IN LISTS CMAKE_DL_LIBS)
+    string(APPEND hymn_libs_private " -l${library}")
+endforeach()
+configure_file(cmake/hymn.pc.in "${PROJECT_BINARY_DIR}/hymn.pc" @ONLY)
+install(FILES "${PROJECT_BINARY_DIR}/hymn.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+#
+# hymn_shader_table(OUTPUT FILE.c NAME IDENTIFIER VARIANTS FILE): compiles every line of a variants.txt to SPIR-V and
+# embeds the results in a C file that defines `const struct hymn_shader IDENTIFIER[]`, sorted by name, and
+# `const uint32_t IDENTIFIER_count` (hymn_shaders -> hymn_shader_count). A line is
+#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,subgroup,coopmat]
+# SOURCE relative to the file's own folder. What this glslang cannot compile is left out, with a message.
+find_program(HYMN_GLSLANG NAMES glslangValidator glslang REQUIRED)
+find_program(HYMN_SPIRV_VAL NAMES spirv-val)
+find_program(HYMN_SPIRV_OPT NAMES spirv-opt)
+option(HYMN_SHADER_CHECK "Run spirv-val on every shader (needs spirv-val)" ON)
+option(HYMN_SHADER_OPTIMIZE "Run spirv-opt -O on every shader (needs spirv-opt; drivers do the same again)" OFF)
+option(HYMN_SHADER_NAMES "Keep names in shaders, for debuggers and disassemblies" OFF)
+
+# Whether glslang can compile cmake/probes/NAME.comp, as HYMN_GLSLANG_<NAME>.
+function(hymn_probe_glslang name)
+    string(TOUPPER "HYMN_GLSLANG_${name}" variable)
+    if("${HYMN_GLSLANG_PROBED_${name}}" STREQUAL "${HYMN_GLSLANG}")
+        return()
+    endif()
+    execute_process(COMMAND "${HYMN_GLSLANG}" -V --target-env vulkan1.1 -o "${CMAKE_BINARY_DIR}/probe_${name}.spv"
+                            "${PROJECT_SOURCE_DIR}/cmake/probes/${name}.comp"
+                    RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
+    if(result EQUAL 0)
+        set(works ON)
+    else()
+        set(works OFF)
+    endif()
+    message(STATUS "glslang compiles ${name}: ${works}")
+    set(${variable} ${works} CACHE INTERNAL "")
+    set(HYMN_GLSLANG_PROBED_${name} "${HYMN_GLSLANG}" CACHE INTERNAL "")
+endfunction()
+
+# The program that writes the table runs on the building machine: a target, or, when cross-compiling, a program made
+# now with HYMN_HOST_CC.
+function(hymn_shader_table_tool)
+    if(TARGET hymn_shader_table_tool OR HYMN_SHADER_TABLE_TOOL)
+        return()
+    endif()
+    set(source "${PROJECT_SOURCE_DIR}/cmake/shader_table.c")
+    if(NOT CMAKE_CROSSCOMPILING)
+        add_executable(hymn_shader_table_tool "${source}")
+        set_target_properties(hymn_shader_table_tool PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/shaders")
+        hymn_warnings(hymn_shader_table_tool)
+        return()
+    endif()
+    find_program(HYMN_HOST_CC NAMES cc gcc clang NO_CMAKE_FIND_ROOT_PATH REQUIRED)
+    set(tool "${PROJECT_BINARY_DIR}/hymn_shader_table_host")
+    execute_process(COMMAND "${HYMN_HOST_CC}" -std=c11 -O1 -o "${tool}" "${source}" COMMAND_ERROR_IS_FATAL ANY)
+    set(HYMN_SHADER_TABLE_TOOL "${tool}" CACHE INTERNAL "")
+endfunction()
+
+# Splits a line of variants.txt; out_missing: what the line needs and this glslang cannot do, or empty.
+function(hymn_parse_variant line out_name out_source out_defines out_needs out_missing)
+    string(REGEX REPLACE "[ \t]+" ";" words "${line}")
+    list(POP_FRONT words name source)
+    set(defines "")
+    set(needs 0)
+    set(missing "")
+    foreach(word IN LISTS words)
+        if(word MATCHES "^-D[A-Za-z_]")
+            list(APPEND defines "${word}")
+        elseif(word MATCHES "^needs=(.+)$")
+            string(REPLACE "," ";" parts "${CMAKE_MATCH_1}")
+            foreach(part IN LISTS parts)
+                list(FIND HYMN_SHADER_NEEDS "${part}" bit)
+                if(bit LESS 0)
+                    message(FATAL_ERROR "variants.txt: '${name}' needs '${part}', which is none of ${HYMN_SHADER_NEEDS}")
+                endif()
+                math(EXPR needs "${needs} | (1 << ${bit})")
+                if(part STREQUAL "coopmat" AND NOT HYMN_GLSLANG_COOPMAT)
+                    set(missing "cooperative matrices")
+                endif()
+            endforeach()
+        else()
+            message(FATAL_ERROR "variants.txt: '${name}': '${word}' is neither -DDEFINE nor needs=")
+        endif()
+    endforeach()
+    set(${out_name} "${name}" PARENT_SCOPE)
+    set(${out_source} "${source}" PARENT_SCOPE)
+    set(${out_defines} "${defines}" PARENT_SCOPE)
+    set(${out_needs} ${needs} PARENT_SCOPE)
+    set(${out_missing} "${missing}" PARENT_SCOPE)
+endfunction()
+
+# One shader: source -> spv, again whenever a file that it includes changes.
+function(hymn_compile_shader source spv defines)
+    set(options "")
+    if(NOT HYMN_SHADER_NAMES)
+        list(APPEND options -g0)
+    endif()
+    set(steps "")
+    if(HYMN_SHADER_OPTIMIZE AND HYMN_SPIRV_OPT)
+        list(APPEND steps COMMAND "${HYMN_SPIRV_OPT}" --target-env=vulkan1.1 -O "${spv}" -o "${spv}")
+    endif()
+    if(HYMN_SHADER_CHECK AND HYMN_SPIRV_VAL)
+        list(APPEND steps COMMAND "${HYMN_SPIRV_VAL}" --target-env vulkan1.1 "${spv}")
+    endif()
+    file(RELATIVE_PATH label "${PROJECT_BINARY_DIR}" "${spv}")
+    add_custom_command(
+        OUTPUT "${spv}"
+        COMMAND "${HYMN_GLSLANG}" --quiet -V --target-env vulkan1.1 ${options} ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
+                --depfile "${spv}.d" -o "${spv}" "${source}"
+        ${steps}
+        MAIN_DEPENDENCY "${source}" DEPFILE "${spv}.d" COMMENT "Compiling ${label}" VERBATIM)
+endfunction()
+
+function(hymn_shader_table)
+    cmake_parse_arguments(arg "" "OUTPUT;NAME;VARIANTS" "" ${ARGN})
+    set(HYMN_SHADER_NEEDS storage16 float16 subgroup coopmat) # in the order of enum hymn_shader_needs
+    hymn_probe_glslang(coopmat)
+    hymn_shader_table_tool()
+    get_filename_component(folder "${arg_VARIANTS}" DIRECTORY)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${arg_VARIANTS}")
+    file(STRINGS "${arg_VARIANTS}" lines REGEX "^[^#]")
+    set(manifest "")
+    set(compiled "")
+    set(skipped "")
+    foreach(line IN LISTS lines)
+        string(STRIP "${line}" line)
+        if(line STREQUAL "")
+            continue()
+        endif()
+        hymn_parse_variant("${line}" name source defines needs missing)
+        if(missing)
+            list(APPEND skipped "${name}")
+            continue()
+        endif()
+        set(spv "${PROJECT_BINARY_DIR}/shaders/${arg_NAME}/${name}.spv")
+        if("${spv}" IN_LIST compiled)
+            message(FATAL_ERROR "${arg_VARIANTS}: two lines are called '${name}'")
+        endif()
+        hymn_compile_shader("${folder}/${source}" "${spv}" "${defines}")
+        list(APPEND compiled "${spv}")
+        string(APPEND manifest "${name} ${needs} ${spv}\n")
+    endforeach()
+    if(skipped)
+        list(JOIN skipped ", " skipped)
+        message(STATUS "Shaders left out, glslang cannot compile cooperative matrices: ${skipped}")
+    endif()
+    file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/shaders/${arg_NAME}")
+    file(CONFIGURE OUTPUT "${arg_OUTPUT}.list" CONTENT "${manifest}" @ONLY)
+    set(tool "${HYMN_SHADER_TABLE_TOOL}")
+    if(NOT tool)
+        set(tool hymn_shader_table_tool)
+    endif()
+    add_custom_command(
+        OUTPUT "${arg_OUTPUT}"
+        COMMAND ${tool} ${arg_NAME} "${arg_OUTPUT}.list" "${arg_OUTPUT}"
+        DEPENDS ${tool} ${compiled} "${arg_OUTPUT}.list"
+        COMMENT "Writing the shader table ${arg_NAME}" VERBATIM)
+endfunction()
