@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// JSON out of files that nobody has checked, through jansson.
+#ifndef HYMN_MODEL_JSON_H
+#define HYMN_MODEL_JSON_H
+
+#include "base/log.h"
+
+#include <jansson.h>
+
+// Parses the `size` bytes at `text`. BAD_MODEL: not JSON, not UTF-8, a repeated key, nested deeper than 64 levels or of
+// more than 2,000,000 values (jansson's recursion and memory are bounded by these). Messages begin with "NAME: WHAT".
+// OUT_OF_MEMORY. *out_root is to be released with json_decref.
+enum hymn_status hymn_json_parse(const char *text, size_t size, const char *name, const char *what,
+                                 const struct hymn_log *log, json_t **out_root);
+
+// `value` as JSON on one line for a message, cut to fit `capacity` bytes (at least 8); "nothing" for NULL. Returns
+// `out`.
+const char *hymn_json_show(const json_t *value, char *out, size_t capacity);
+
+#endif
