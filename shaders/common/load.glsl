@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+//
+// Eight consecutive channels of one pixel, a "cell": what every operator loads and stores at once. Tensors are NHWC with
+// channels padded to a multiple of 8, so a tensor is an array of cells whatever its storage is:
+//   f32: two uvec4, each the bits of four floats;  f16: one uvec4 of packed halves, channel 0 in the low 16 bits of x.
+// Buffers are therefore declared as `uvec4 words[]`, and no 16-bit feature is needed. half_storage should be a constant or
+// a specialization constant; the branch then costs nothing.
+#ifndef HYMN_LOAD_GLSL
+#define HYMN_LOAD_GLSL
+
+struct hymn_cell {
+    vec4 lo, hi; // channels 0..3, 4..7
+};
+
+hymn_cell hymn_cell_zero() {
+    return hymn_cell(vec4(0.0), vec4(0.0));
+}
+
+hymn_cell hymn_cell_unpack(uvec4 words) {
+    return hymn_cell(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)),
+                     vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
+}
+
+// Saturates at the largest binary16 instead of overflowing to infinity.
+uvec4 hymn_cell_pack(hymn_cell cell) {
+    vec4 lo = clamp(cell.lo, vec4(-65504.0), vec4(65504.0));
+    vec4 hi = clamp(cell.hi, vec4(-65504.0), vec4(65504.0));
+    return uvec4(packHalf2x16(lo.xy), packHalf2x16(lo.zw), packHalf2x16(hi.xy), packHalf2x16(hi.zw));
+}
+
+// cell = the cell-th cell of the buffer member `words`.
+#define HYMN_LOAD_CELL(cell, words, at, half_storage)                                                                  \
+    if (half_storage) {                                                                                                \
+        cell = hymn_cell_unpack(words[at]);                                                                            \
+    } else {                                                                                                           \
+        cell = hymn_cell(uintBitsToFloat(words[2 * (at)]), uintBitsToFloat(words[2 * (at) + 1]));                      \
+    }
+
+#define HYMN_STORE_CELL(words, at, half_storage, cell)                                                                 \
+    if (half_storage) {                                                                                                \
+        words[at] = hymn_cell_pack(cell);                                                                              \
+    } else {                                                                                                           \
+        words[2 * (at)] = floatBitsToUint((cell).lo);                                                                  \
+        words[2 * (at) + 1] = floatBitsToUint((cell).hi);                                                              \
+    }
+
+#endif
