@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+#include "session/network.h"
+
+#include "model/hymunet.h"
+
+#define MAX_SIDE 32768u
+#define MAX_BATCH 1024u
+
+enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_t height, uint32_t width,
+                                         uint32_t batch, enum hymn_precision precision, const struct hymn_log *log,
+                                         struct hymn_network_shape *out_shape) {
+    const struct hymn_model_info *info = hymn_model_get_info(model);
+    *out_shape = (struct hymn_network_shape){0};
+    height = height ? height : info->input_height;
+    width = width ? width : info->input_width;
+    batch = batch ? batch : 1;
+    if (height > MAX_SIDE || width > MAX_SIDE || batch > MAX_BATCH) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "%u x %u, batch %u: heights and widths up to %u and batches up to %u are possible", height,
+                         width, batch, MAX_SIDE, MAX_BATCH);
+    }
+    if (precision != HYMN_PRECISION_AUTO && precision != HYMN_PRECISION_FP16 && precision != HYMN_PRECISION_FP32) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "precision %d is none of auto, fp16, fp32", (int)precision);
+    }
+    *out_shape = (struct hymn_network_shape){
+        .height = height,
+        .width = width,
+        .padded_height = hymn_round_up(height, info->size_multiple),
+        .padded_width = hymn_round_up(width, info->size_multiple),
+        .batch = batch,
+        .storage = precision == HYMN_PRECISION_FP32 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16,
+    };
+    return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_network_build(const struct hymn_model *model, const struct hymn_network_shape *shape,
+                                    const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                                    struct hymn_graph *out_graph) {
+    hymn_graph_init(out_graph, shape->batch, shape->storage);
+    enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_graph_optimize(out_graph, log);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_ops_prepare(out_graph, plan, log);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_graph_plan_memory(out_graph, true, log);
+    }
+    if (status != HYMN_STATUS_OK) {
+        hymn_graph_free(out_graph);
+    }
+    return status;
+}
+
+uint64_t hymn_network_macs(const struct hymn_graph *graph) {
+    uint64_t macs = 0;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        macs += hymn_node_macs(graph, &graph->nodes[i]);
+    }
+    return macs;
+}

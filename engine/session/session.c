@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+#include "session/session.h"
+
+#include <string.h>
+
+#include "vk/pipeline.h"
+
+static enum hymn_status no_memory(const struct hymn_session *session) {
+    return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
+}
+
+static enum hymn_status check_params(const struct hymn_context *context, const struct hymn_model *model,
+                                     const struct hymn_session_params *params, const struct hymn_log *log) {
+    if (!context || !model) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "hymn_session_create: a handle is NULL");
+    }
+    if (params->runs_in_flight > HYMN_SESSION_MAX_SLOTS) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "runs_in_flight is %u; at most %d are possible",
+                         params->runs_in_flight, HYMN_SESSION_MAX_SLOTS);
+    }
+    return HYMN_STATUS_OK;
+}
+
+// Every tensor must fit one storage-buffer binding; the largest one that does not is named.
+static enum hymn_status check_bindings(const struct hymn_session *session, const struct hymn_graph *graph) {
+    const struct hymn_value *worst = NULL;
+    for (uint32_t i = 0; i < graph->value_count; i++) {
+        const struct hymn_value *value = &graph->values[i];
+        if (value->bytes > session->plan.max_binding_bytes && (!worst || value->bytes > worst->bytes)) {
+            worst = value;
+        }
+    }
+    if (worst) {
+        return hymn_fail(
+            &session->log, HYMN_STATUS_UNSUPPORTED,
+            "%s (%u x %u x %u, batch %u) takes %llu bytes; %s binds at most %llu: use a smaller size, tiles "
+            "or a smaller batch",
+            worst->name, worst->height, worst->width, worst->channels, graph->batch, (unsigned long long)worst->bytes,
+            session->device->info.name, (unsigned long long)session->plan.max_binding_bytes);
+    }
+    return HYMN_STATUS_OK;
+}
+
+static void describe(struct hymn_session *session, const struct hymn_network_shape *shape,
+                     const struct hymn_graph *graph, const struct hymn_lower *lower) {
+    struct hymn_session_info *info = &session->info;
+    info->height = shape->height;
+    info->width = shape->width;
+    info->batch = shape->batch;
+    info->precision = shape->storage == HYMN_STORAGE_F16 ? HYMN_PRECISION_FP16 : HYMN_PRECISION_FP32;
+    info->operators = graph->node_count;
+    info->dispatches = lower->program.count;
+    info->macs = hymn_network_macs(graph);
+    info->weight_bytes = lower->weight_bytes;
+    info->activation_bytes = graph->activation_bytes;
+    info->activation_bytes_unaliased = graph->activation_bytes_unaliased;
+    session->input = graph->values[graph->input];
+    session->output = graph->values[graph->output];
+}
+
+// The steps' names belong to the graph, which goes after the lowering: copies stay.
+static enum hymn_status keep_program(struct hymn_session *session, struct hymn_lower *lower) {
+    session->program = lower->program;
+    lower->program = (struct hymn_vk_program){0};
+    for (uint32_t i = 0; i < session->program.count; i++) {
+        struct hymn_vk_step *step = &session->program.steps[i];
+        step->name = hymn_arena_printf(&session->names, "%s", step->name);
+        if (!step->name) {
+            return no_memory(session);
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status upload_weights(struct hymn_session *session, const struct hymn_lower *lower) {
+    if (!lower->weight_bytes) {
+        return HYMN_STATUS_OK;
+    }
+    enum hymn_status status =
+        hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "weights", &session->weights);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_write *writes = hymn_alloc(lower->block_count, sizeof *writes);
+    if (!writes) {
+        return no_memory(session);
+    }
+    for (uint32_t i = 0; i < lower->block_count; i++) {
+        const struct hymn_weight_block *block = &lower->blocks[i];
+        writes[i] = (struct hymn_vk_write){block->offset, block->data, block->bytes};
+    }
+    status = hymn_vk_buffer_write(session->device, &session->weights, writes, lower->block_count);
+    hymn_free(writes);
+    return status;
+}
+
+// Graph, lowering, buffers and weights: everything but the slots.
+static enum hymn_status compile(struct hymn_session *session, const struct hymn_model *model,
+                                const struct hymn_network_shape *shape) {
+    struct hymn_graph graph;
+    enum hymn_status status = hymn_network_build(model, shape, &session->plan, &session->log, &graph);
+    struct hymn_lower lower = {.graph = &graph, .plan = &session->plan, .log = &session->log};
+    if (status == HYMN_STATUS_OK) {
+        status = check_bindings(session, &graph);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_ops_lower(&lower);
+    }
+    if (status == HYMN_STATUS_OK) {
+        describe(session, shape, &graph, &lower);
+        status = keep_program(session, &lower);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph.activation_bytes, "activations",
+                                       &session->activations);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = upload_weights(session, &lower);
+    }
+    hymn_lower_free(&lower);
+    hymn_graph_free(&graph);
+    return status;
+}
+
+static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot *slot) {
+    uint32_t batch = session->info.batch;
+    slot->outputs = hymn_alloc(batch, sizeof *slot->outputs);
+    slot->images = hymn_alloc(batch, sizeof *slot->images);
+    slot->places = hymn_alloc(batch, sizeof *slot->places);
+    if (!slot->outputs || !slot->images || !slot->places) {
+        return no_memory(session);
+    }
+    enum hymn_status status = hymn_vk_fence_create(session->device, &slot->fence);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_record_params record = {
+        .name = "network",
+        .steps = session->program.steps,
+        .count = session->program.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
+        .timestamps = true,
+        .step_timestamps = session->timings,
+    };
+    return hymn_vk_command_record(session->device, &record, &slot->network);
+}
+
+static void copy_model_info(struct hymn_session *session, const struct hymn_model *model) {
+    const struct hymn_model_info *info = hymn_model_get_info(model);
+    session->in_channels = info->in_channels;
+    session->num_classes = info->num_classes;
+    session->threshold = info->threshold;
+    memcpy(session->mean, info->mean, sizeof session->mean);
+    memcpy(session->std, info->std, sizeof session->std);
+}
+
+static enum hymn_status make_session(struct hymn_session *session, const struct hymn_model *model,
+                                     const struct hymn_session_params *params) {
+    struct hymn_network_shape shape;
+    enum hymn_status status = hymn_network_shape_make(model, params->height, params->width, params->batch,
+                                                      params->precision, &session->log, &shape);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_check(session->device);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = compile(session, model, &shape);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_prepare(session->device, session->program.steps, session->program.count);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_io_warm(session);
+    }
+    for (uint32_t i = 0; i < session->info.runs_in_flight && status == HYMN_STATUS_OK; i++) {
+        status = make_slot(session, &session->slots[i]);
+    }
+    return status;
+}
+
+enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
+                                     const struct hymn_session_params *params, struct hymn_session **out_session) {
+    static const struct hymn_session_params defaults;
+    const struct hymn_session_params *given = params ? params : &defaults;
+    const struct hymn_log *log = given->log.callback || !context ? &given->log : &context->device->log;
+    if (!out_session) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "hymn_session_create: out_session is NULL");
+    }
+    *out_session = NULL;
+    enum hymn_status status = check_params(context, model, given, log);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_session *session = hymn_alloc(1, sizeof *session);
+    if (!session) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
+    }
+    session->log = *log;
+    session->device = context->device;
+    session->timings = given->timings;
+    session->gpu_ms = -1.0;
+    session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
+    hymn_vk_plan_make(&session->device->snapshot, given->base_variants, &session->plan);
+    copy_model_info(session, model);
+    status = make_session(session, model, given);
+    if (status != HYMN_STATUS_OK) {
+        hymn_session_destroy(&session);
+        return status;
+    }
+    hymn_log_write(log, HYMN_LOG_INFO, "%ux%u, batch %u, %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
+                   session->info.height, session->info.width, session->info.batch,
+                   session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32", session->info.dispatches,
+                   (double)session->info.activation_bytes * 1e-6, (double)session->info.weight_bytes * 1e-6);
+    *out_session = session;
+    return HYMN_STATUS_OK;
+}
+
+void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot) {
+    if (slot->ticket) {
+        hymn_vk_wait(session->device, slot->fence); // a lost device does not wait
+    }
+    hymn_vk_command_destroy(session->device, &slot->before);
+    hymn_vk_command_destroy(session->device, &slot->network);
+    hymn_vk_command_destroy(session->device, &slot->after);
+    hymn_vk_buffer_destroy(session->device, &slot->upload);
+    hymn_vk_buffer_destroy(session->device, &slot->image);
+    hymn_vk_buffer_destroy(session->device, &slot->readback);
+    hymn_vk_fence_destroy(session->device, &slot->fence);
+    hymn_vk_program_free(&slot->before_program);
+    hymn_vk_program_free(&slot->after_program);
+    hymn_free(slot->outputs);
+    hymn_free(slot->images);
+    hymn_free(slot->places);
+}
+
+void hymn_session_destroy(struct hymn_session **session) {
+    if (!session || !*session) {
+        return;
+    }
+    struct hymn_session *s = *session;
+    for (uint32_t i = 0; i < HYMN_SESSION_MAX_SLOTS; i++) {
+        hymn_slot_destroy(s, &s->slots[i]);
+    }
+    hymn_vk_buffer_destroy(s->device, &s->weights);
+    hymn_vk_buffer_destroy(s->device, &s->activations);
+    hymn_vk_program_free(&s->program);
+    hymn_arena_free(&s->names);
+    hymn_free(s->timing_entries);
+    hymn_free(s->timing_ms);
+    hymn_free(s);
+    *session = NULL;
+}
+
+const struct hymn_session_info *hymn_session_get_info(const struct hymn_session *session) {
+    return &session->info;
+}

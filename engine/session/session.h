@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// A session's parts. session.c makes and destroys them, io.c lays out and records what surrounds the network for the
+// images of a run, run.c submits and waits.
+#ifndef HYMN_SESSION_SESSION_H
+#define HYMN_SESSION_SESSION_H
+
+#include "ops/ops.h"
+#include "session/context.h"
+#include "session/network.h"
+#include "vk/command.h"
+
+enum { HYMN_SESSION_MAX_SLOTS = 8 };
+
+// What one image of a run asks for: what the pre- and post-processing commands are recorded for.
+struct hymn_io_image {
+    uint32_t height, width; // of the image; of the session for a tensor input
+    enum hymn_pixel_format format;
+    bool tensor;
+    bool logits, probabilities, mask;
+};
+
+// Where an image's data lies in the slot's buffers; offsets are multiples of 256.
+struct hymn_io_place {
+    uint64_t upload;                      // pixels, or the tensor
+    uint64_t logits, probabilities, mask; // in the readback buffer
+};
+
+// Everything that one run in flight needs for itself. The network's buffers are shared: runs follow each other on the
+// queue.
+struct hymn_slot {
+    struct hymn_vk_command before, network, after;
+    struct hymn_vk_buffer upload, image, readback;
+    VkFence fence;
+    uint64_t ticket;              // 0: free
+    uint32_t count;               // images in the run
+    struct hymn_output *outputs;  // [batch]
+    struct hymn_io_image *images; // [batch]: what before and after are recorded for
+    struct hymn_io_place *places; // [batch]
+    struct hymn_vk_program before_program, after_program;
+    uint32_t recorded; // images that the commands are recorded for; 0: not recorded
+    float threshold;   // likewise
+};
+
+struct hymn_session {
+    struct hymn_log log;
+    struct hymn_vk_device *device;
+    struct hymn_vk_plan plan;
+    struct hymn_session_info info;
+    struct hymn_value input, output;
+    uint32_t in_channels, num_classes;
+    float mean[8], std[8], threshold;
+    bool timings;
+    struct hymn_arena names; // of the steps
+    struct hymn_vk_program program;
+    struct hymn_vk_buffer weights, activations;
+    struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
+    uint64_t last_ticket;
+    double gpu_ms; // of the last waited run
+    struct hymn_timing *timing_entries;
+    double *timing_ms;
+    uint32_t timing_count, timing_capacity;
+};
+
+// Readies a slot for `count` images: lays out and grows its buffers, and records its commands if they were recorded for
+// something else. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, UNSUPPORTED, DEVICE_LOST, INTERNAL.
+enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot *slot,
+                                 const struct hymn_io_image *images, uint32_t count, float threshold);
+// Makes the pipelines of every kind of input and output the model can have, so that no run has to.
+enum hymn_status hymn_io_warm(struct hymn_session *session);
+void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot);
+
+#endif
