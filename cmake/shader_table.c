@@ -8,10 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    MAX_SHADERS = 4096,
-    MAX_WORD_COUNT = 1 << 20
-};
+enum { MAX_SHADERS = 4096, MAX_WORD_COUNT = 1 << 20 };
 
 struct entry {
     char name[128];
@@ -39,7 +36,8 @@ static int read_list(const char *path, uint32_t *out_count) {
     int failed = 0;
     while (!failed && fgets(line, sizeof line, list)) {
         struct entry *entry = &entries[count];
-        failed = count == MAX_SHADERS || sscanf(line, "%127s %u %4095[^\n]", entry->name, &entry->needs, entry->path) != 3;
+        failed =
+            count == MAX_SHADERS || sscanf(line, "%127s %u %4095[^\n]", entry->name, &entry->needs, entry->path) != 3;
         count += !failed;
     }
     fclose(list);
