@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+//
+// Pre- and post-processing: what surrounds the network for one image of a run. Not nodes of the graph: a session
+// appends these steps to programs of its own, image by image. Pure, like the operators' lowerings.
+//
+// All bindings that a caller passes have offsets that are multiples of 256 and at least the bytes that the size
+// function beside says; sizes are multiples of 4. Steps read what earlier steps of the same program wrote, and images
+// of a run may share one scratch.
+#ifndef HYMN_OPS_IMAGE_H
+#define HYMN_OPS_IMAGE_H
+
+#include "graph/graph.h"
+#include "vk/plan.h"
+#include "vk/program.h"
+
+enum { HYMN_IMAGE_MAX_SIDE = 65535 };
+
+// Where steps go, and the network's two ends for one image of the batch.
+struct hymn_image_steps {
+    struct hymn_vk_program *program;
+    const struct hymn_vk_plan *plan;
+    const struct hymn_log *log;
+    const struct hymn_value *input;  // [batch, Hp, Wp, 8], offset set; in_channels <= 8
+    const struct hymn_value *output; // [batch, Hp, Wp, stride] f32, offset set
+    uint32_t index;                  // image of the batch
+    uint32_t height, width;          // of the session, at most Hp x Wp: what is beyond is padding
+    uint32_t in_channels, num_classes;
+    const float *mean, *std; // [in_channels]
+};
+
+// Bytes of an image in the upload buffer: dense rows, no gap between them, rounded up to a multiple of 4.
+uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width);
+// Bytes of scratch for an image of this height (any width).
+uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
+                                        uint32_t height);
+// 8-bit pixels [height, width] of any size up to 65535 x 65535 -> network input: antialiased triangle resize to the
+// session's size (torch: interpolate(mode="bilinear", antialias=True, align_corners=False) on floats), / 255,
+// (v - mean) / std, edges repeated into the padding, other channels zero. in_channels: 3, or 1 (luma of BT.601);
+// others are INVALID_ARGUMENT. UNSUPPORTED: a session wider or higher than 32768. OUT_OF_MEMORY, INTERNAL.
+enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
+                                  uint32_t width, struct hymn_vk_binding pixels, struct hymn_vk_binding scratch);
+
+// float [in_channels, height, width], already normalised, dense -> network input, edges repeated into the padding.
+uint64_t hymn_image_tensor_bytes(const struct hymn_image_steps *steps);
+enum hymn_status hymn_image_tensor_input(const struct hymn_image_steps *steps, struct hymn_vk_binding tensor);
+
+// Network output -> float [num_classes, height, width], dense.
+uint64_t hymn_image_logits_bytes(const struct hymn_image_steps *steps);
+enum hymn_status hymn_image_logits(const struct hymn_image_steps *steps, struct hymn_vk_binding out);
+
+// Network output -> float [num_classes, height, width] of probabilities (sigmoid of one class, softmax of several), as
+// the two functions below read them. As many bytes as the logits.
+enum hymn_status hymn_image_activate(const struct hymn_image_steps *steps, struct hymn_vk_binding out);
+
+// Probabilities of the session's size -> float [num_classes, out_height, out_width], dense: bilinear, half-pixel
+// centres, edges clamped, not antialiased.
+uint64_t hymn_image_probability_bytes(const struct hymn_image_steps *steps, uint32_t out_height, uint32_t out_width);
+enum hymn_status hymn_image_probabilities(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
+                                          uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out);
+
+// The same resize, then one byte a pixel: one class: 255 where probability >= threshold, else 0; several: the class of
+// the largest probability, the lower one of equals. Rows are padded to multiples of 4 bytes: out_height rows of
+// hymn_image_mask_row_bytes(out_width).
+uint32_t hymn_image_mask_row_bytes(uint32_t out_width);
+uint64_t hymn_image_mask_bytes(uint32_t out_height, uint32_t out_width);
+enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
+                                 float threshold, uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out);
+
+#endif
