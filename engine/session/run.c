@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+#include "session/session.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "vk/timer.h"
+
+static uint32_t bytes_per_pixel(enum hymn_pixel_format format) {
+    switch (format) {
+    case HYMN_PIXEL_RGB8:
+        return 3;
+    case HYMN_PIXEL_RGBA8:
+        return 4;
+    case HYMN_PIXEL_GREY8:
+        return 1;
+    }
+    return 0;
+}
+
+// -------------------------------------------------------------------------------------------------------- arguments
+
+static enum hymn_status check_image(const struct hymn_session *session, const struct hymn_image *image, uint32_t i) {
+    uint32_t pixel = bytes_per_pixel(image->format);
+    if (!image->pixels || !image->height || !image->width || !pixel) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "image %u: pixels %s, %u x %u, format %d is not an image", i, image->pixels ? "given" : "NULL",
+                         image->height, image->width, (int)image->format);
+    }
+    if (image->height > 65535 || image->width > 65535) {
+        return hymn_fail(&session->log, HYMN_STATUS_UNSUPPORTED, "image %u: %u x %u; sides up to 65535 are possible", i,
+                         image->height, image->width);
+    }
+    if (image->row_bytes && image->row_bytes < (size_t)image->width * pixel) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "image %u: %zu bytes a row do not hold %u pixels",
+                         i, image->row_bytes, image->width);
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status check_run(const struct hymn_session *session, const struct hymn_run_params *params,
+                                  uint32_t *out_count) {
+    if (!params || !params->outputs || !params->images == !params->tensor) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "a run needs outputs, and either images or a tensor");
+    }
+    *out_count = params->count ? params->count : session->info.batch;
+    if (*out_count > session->info.batch) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "a run of %u images in a session of batch %u",
+                         *out_count, session->info.batch);
+    }
+    if (!isfinite(params->threshold)) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "the threshold is not a number");
+    }
+    if (params->images && session->in_channels != 3 && session->in_channels != 1) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "the model has %u input channels: it takes tensors, not images", session->in_channels);
+    }
+    for (uint32_t i = 0; params->images && i < *out_count; i++) {
+        enum hymn_status status = check_image(session, &params->images[i], i);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+static struct hymn_io_image describe_image(const struct hymn_session *session, const struct hymn_run_params *params,
+                                           uint32_t i) {
+    const struct hymn_output *output = &params->outputs[i];
+    struct hymn_io_image image = {
+        .height = session->info.height,
+        .width = session->info.width,
+        .tensor = params->tensor,
+        .logits = output->logits,
+        .probabilities = output->probabilities,
+        .mask = output->mask,
+    };
+    if (params->images) {
+        image.height = params->images[i].height;
+        image.width = params->images[i].width;
+        image.format = params->images[i].format;
+    }
+    return image;
+}
+
+// ----------------------------------------------------------------------------------------------------------- submit
+
+static struct hymn_slot *free_slot(struct hymn_session *session) {
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        if (!session->slots[i].ticket) {
+            return &session->slots[i];
+        }
+    }
+    return NULL;
+}
+
+static void copy_pixels(uint8_t *to, const struct hymn_image *image) {
+    size_t row = (size_t)image->width * bytes_per_pixel(image->format);
+    if (!image->row_bytes || image->row_bytes == row) {
+        memcpy(to, image->pixels, row * image->height);
+        return;
+    }
+    for (uint32_t y = 0; y < image->height; y++) {
+        memcpy(to + y * row, image->pixels + y * image->row_bytes, row);
+    }
+}
+
+static void copy_inputs(const struct hymn_session *session, struct hymn_slot *slot,
+                        const struct hymn_run_params *params) {
+    size_t tensor = (size_t)session->in_channels * session->info.height * session->info.width;
+    for (uint32_t i = 0; i < slot->count; i++) {
+        uint8_t *to = slot->upload.mapped + slot->places[i].upload;
+        if (params->images) {
+            copy_pixels(to, &params->images[i]);
+        } else {
+            memcpy(to, params->tensor + i * tensor, tensor * sizeof *params->tensor);
+        }
+    }
+}
+
+static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *slot,
+                               const struct hymn_run_params *params, uint32_t count) {
+    struct hymn_io_image *images = hymn_alloc(count, sizeof *images);
+    if (!images) {
+        return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        images[i] = describe_image(session, params, i);
+    }
+    float threshold = params->threshold != 0.0f ? params->threshold : session->threshold;
+    enum hymn_status status = hymn_io_prepare(session, slot, images, count, threshold);
+    hymn_free(images);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    slot->count = count;
+    memcpy(slot->outputs, params->outputs, count * sizeof *slot->outputs);
+    copy_inputs(session, slot, params);
+    status = hymn_vk_buffer_flush(session->device, &slot->upload, 0, slot->upload.bytes);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    VkCommandBuffer buffers[] = {slot->before.buffer, slot->network.buffer, slot->after.buffer};
+    return hymn_vk_submit(session->device, buffers, 3, slot->fence);
+}
+
+enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
+                                     uint64_t *out_ticket) {
+    if (!session || !out_ticket) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    *out_ticket = 0;
+    uint32_t count;
+    enum hymn_status status = hymn_vk_device_check(session->device);
+    if (status == HYMN_STATUS_OK) {
+        status = check_run(session, params, &count);
+    }
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_slot *slot = free_slot(session);
+    if (!slot) {
+        return hymn_fail(&session->log, HYMN_STATUS_BUSY, "%u runs are in flight already: wait for one first",
+                         session->info.runs_in_flight);
+    }
+    status = submit(session, slot, params, count);
+    if (status == HYMN_STATUS_OK) {
+        *out_ticket = slot->ticket = ++session->last_ticket;
+    }
+    return status;
+}
+
+// ------------------------------------------------------------------------------------------------------------- wait
+
+static void copy_outputs(const struct hymn_session *session, const struct hymn_slot *slot) {
+    for (uint32_t i = 0; i < slot->count; i++) {
+        const struct hymn_output *output = &slot->outputs[i];
+        const struct hymn_io_place *place = &slot->places[i];
+        size_t area = (size_t)slot->images[i].height * slot->images[i].width;
+        size_t network = (size_t)session->info.height * session->info.width;
+        const uint8_t *from = slot->readback.mapped;
+        if (output->logits) {
+            memcpy(output->logits, from + place->logits, network * session->num_classes * sizeof *output->logits);
+        }
+        if (output->probabilities) {
+            memcpy(output->probabilities, from + place->probabilities,
+                   area * session->num_classes * sizeof *output->probabilities);
+        }
+        if (output->mask) {
+            memcpy(output->mask, from + place->mask, area);
+        }
+    }
+}
+
+static enum hymn_status collect_steps(struct hymn_session *session, const struct hymn_vk_command *command,
+                                      const struct hymn_vk_program *program) {
+    if (session->timing_count + program->count > session->timing_capacity) {
+        uint32_t capacity = session->timing_count + program->count + 32;
+        struct hymn_timing *entries = hymn_realloc(session->timing_entries, capacity, sizeof *entries);
+        session->timing_entries = entries ? entries : session->timing_entries;
+        double *ms = hymn_realloc(session->timing_ms, capacity, sizeof *ms);
+        session->timing_ms = ms ? ms : session->timing_ms;
+        if (!entries || !ms) {
+            return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "timings: out of memory");
+        }
+        session->timing_capacity = capacity;
+    }
+    enum hymn_status status = hymn_vk_timer_steps(session->device, command, session->timing_ms + session->timing_count);
+    for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_vk_step *step = &program->steps[i];
+        session->timing_entries[session->timing_count] = (struct hymn_timing){
+            .name = step->name,
+            .shader = step->kind == HYMN_VK_STEP_DISPATCH ? step->shader->name : "copy",
+            .gpu_ms = session->timing_ms[session->timing_count],
+            .bytes = step->bytes,
+            .flops = step->flops,
+        };
+        session->timing_count++;
+    }
+    return status;
+}
+
+static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot) {
+    session->gpu_ms = hymn_vk_timer_span(session->device, &slot->before, &slot->after);
+    session->timing_count = 0;
+    if (!session->timings || !session->plan.timestamps) {
+        return HYMN_STATUS_OK;
+    }
+    enum hymn_status status = collect_steps(session, &slot->before, &slot->before_program);
+    if (status == HYMN_STATUS_OK) {
+        status = collect_steps(session, &slot->network, &session->program);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = collect_steps(session, &slot->after, &slot->after_program);
+    }
+    return status;
+}
+
+enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket) {
+    if (!session) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    struct hymn_slot *slot = NULL;
+    for (uint32_t i = 0; i < session->info.runs_in_flight && ticket; i++) {
+        slot = session->slots[i].ticket == ticket ? &session->slots[i] : slot;
+    }
+    if (!slot) {
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "no run with ticket %llu is in flight",
+                         (unsigned long long)ticket);
+    }
+    enum hymn_status status = hymn_vk_wait(session->device, slot->fence);
+    slot->ticket = 0;
+    if (status == HYMN_STATUS_OK && slot->readback.handle) {
+        status = hymn_vk_buffer_invalidate(session->device, &slot->readback, 0, slot->readback.bytes);
+    }
+    if (status == HYMN_STATUS_OK) {
+        copy_outputs(session, slot);
+        status = collect_timings(session, slot);
+    }
+    return status;
+}
+
+enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params) {
+    uint64_t ticket;
+    enum hymn_status status = hymn_session_submit(session, params, &ticket);
+    return status == HYMN_STATUS_OK ? hymn_session_wait(session, ticket) : status;
+}
+
+// ---------------------------------------------------------------------------------------------------------- timings
+
+enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
+                                      uint32_t *out_count) {
+    if (!session || !out_timings || !out_count) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    *out_timings = NULL;
+    *out_count = 0;
+    if (!session->timings || !session->plan.timestamps) {
+        return hymn_fail(&session->log, HYMN_STATUS_UNSUPPORTED, "%s",
+                         session->timings ? "the device has no timestamps" : "the session was made without timings");
+    }
+    *out_timings = session->timing_entries;
+    *out_count = session->timing_count;
+    return HYMN_STATUS_OK;
+}
+
+double hymn_session_gpu_ms(const struct hymn_session *session) {
+    return session->gpu_ms;
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: MIT
+//
+// Sessions through the public API: images and tensors, batches, runs in flight, arguments, failures, timings.
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "session/context.h"
+#include "support/golden.h"
+#include "support/test_context.h"
+#include "support/test_random.h"
+#include "vk/memory.h"
+
+static struct hymn_context *context;
+
+static uint8_t *random_image(struct test_random *random, struct hymn_image *out_image, uint32_t height,
+                             uint32_t width) {
+    uint8_t *pixels = malloc((size_t)height * width * 3);
+    assert_non_null(pixels);
+    for (size_t i = 0; i < (size_t)height * width * 3; i++) {
+        pixels[i] = (uint8_t)test_random_range(random, 0, 255);
+    }
+    *out_image = (struct hymn_image){.pixels = pixels, .height = height, .width = width};
+    return pixels;
+}
+
+static struct hymn_session *open_session(const struct golden *golden, uint32_t size, uint32_t batch, bool timings) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {
+        .height = size, .width = size, .batch = batch, .precision = HYMN_PRECISION_FP32, .timings = timings};
+    assert_int_equal(hymn_session_create(context, golden->model, &params, &session), HYMN_STATUS_OK);
+    return session;
+}
+
+// An image of the session's own size is only normalised: the same as the tensor of its normalised pixels.
+static void image_equals_normalised_tensor(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("image_equals_normalised_tensor");
+    struct golden golden;
+    golden_load("plain", &golden);
+    const struct hymn_model_info *info = hymn_model_get_info(golden.model);
+    enum { SIZE = 40 };
+    struct hymn_image image;
+    uint8_t *pixels = random_image(&random, &image, SIZE, SIZE);
+    float *tensor = malloc(3 * SIZE * SIZE * sizeof *tensor);
+    float *from_image = malloc(SIZE * SIZE * sizeof(float)), *from_tensor = malloc(SIZE * SIZE * sizeof(float));
+    assert_true(tensor && from_image && from_tensor);
+    for (int i = 0; i < 3 * SIZE * SIZE; i++) {
+        int c = i / (SIZE * SIZE), p = i % (SIZE * SIZE);
+        tensor[i] = (pixels[p * 3 + c] / 255.0f - info->mean[c]) / info->std[c];
+    }
+    struct hymn_session *session = open_session(&golden, SIZE, 1, false);
+    struct hymn_output output = {.logits = from_image};
+    struct hymn_run_params run = {.images = &image, .outputs = &output};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    output.logits = from_tensor;
+    run = (struct hymn_run_params){.tensor = tensor, .outputs = &output};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    assert_true(golden_nmse(from_image, from_tensor, SIZE * SIZE) < 1e-10);
+    hymn_session_destroy(&session);
+    free(pixels);
+    free(tensor);
+    free(from_image);
+    free(from_tensor);
+    golden_free(&golden);
+}
+
+// A batch of images of different sizes, alone and together, one after the other and in flight at once.
+static void batches_and_runs_in_flight_agree(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("batches_and_runs_in_flight_agree");
+    struct golden golden;
+    golden_load("plain", &golden);
+    enum { COUNT = 6 };
+    struct hymn_image images[COUNT];
+    struct hymn_output alone[COUNT], together[COUNT];
+    uint8_t *pixels[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        uint32_t height = test_random_range(&random, 1, 150), width = test_random_range(&random, 1, 150);
+        pixels[i] = random_image(&random, &images[i], height, width);
+        size_t area = (size_t)height * width;
+        alone[i] = (struct hymn_output){NULL, malloc(area * sizeof(float)), malloc(area)};
+        together[i] = (struct hymn_output){NULL, malloc(area * sizeof(float)), malloc(area)};
+        memset(alone[i].mask, 7, area);
+        memset(together[i].mask, 8, area);
+    }
+    struct hymn_session *one = open_session(&golden, 48, 1, false), *two = open_session(&golden, 48, 2, false);
+    for (int i = 0; i < COUNT; i++) {
+        struct hymn_run_params run = {.images = &images[i], .outputs = &alone[i]};
+        assert_int_equal(hymn_session_run(one, &run), HYMN_STATUS_OK);
+    }
+    uint64_t tickets[COUNT / 2];
+    for (int i = 0; i < COUNT / 2; i++) {
+        struct hymn_run_params run = {.images = &images[2 * i], .outputs = &together[2 * i]};
+        assert_int_equal(hymn_session_submit(two, &run, &tickets[i]), HYMN_STATUS_OK);
+        if (i == 1) {
+            uint64_t extra;
+            assert_int_equal(hymn_session_submit(two, &run, &extra), HYMN_STATUS_BUSY);
+        }
+        if (i >= 1) {
+            assert_int_equal(hymn_session_wait(two, tickets[i - 1]), HYMN_STATUS_OK);
+        }
+    }
+    assert_int_equal(hymn_session_wait(two, tickets[COUNT / 2 - 1]), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_wait(two, tickets[0]), HYMN_STATUS_INVALID_ARGUMENT);
+    for (int i = 0; i < COUNT; i++) {
+        size_t area = (size_t)images[i].height * images[i].width;
+        assert_memory_equal(alone[i].probabilities, together[i].probabilities, area * sizeof(float));
+        for (size_t p = 0; p < area; p++) {
+            assert_true(alone[i].probabilities[p] >= 0.0f && alone[i].probabilities[p] <= 1.0f);
+            assert_int_equal(alone[i].mask[p], alone[i].probabilities[p] >= 0.5f ? 255 : 0);
+            assert_int_equal(alone[i].mask[p], together[i].mask[p]);
+        }
+        free(pixels[i]);
+        free(alone[i].probabilities);
+        free(alone[i].mask);
+        free(together[i].probabilities);
+        free(together[i].mask);
+    }
+    hymn_session_destroy(&one);
+    hymn_session_destroy(&two);
+    golden_free(&golden);
+}
+
+static void multi_class_masks_are_argmax(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("classes_3", &golden);
+    size_t area = (size_t)golden.height * golden.width;
+    struct hymn_output outputs[8] = {{0}};
+    for (uint32_t i = 0; i < golden.batch; i++) {
+        outputs[i].probabilities = malloc(area * golden.classes * sizeof(float));
+        outputs[i].mask = malloc(area);
+    }
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {
+        .height = golden.height, .width = golden.width, .batch = golden.batch, .precision = HYMN_PRECISION_FP32};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    struct hymn_run_params run = {.tensor = golden.input, .outputs = outputs};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    for (uint32_t i = 0; i < golden.batch; i++) {
+        for (size_t p = 0; p < area; p++) {
+            const float *at = outputs[i].probabilities + p, *logits = golden.output + i * golden.classes * area + p;
+            uint32_t best = 0;
+            double sum = 0.0, norm = 0.0;
+            for (uint32_t c = 0; c < golden.classes; c++) {
+                best = at[c * area] > at[best * area] ? c : best;
+                sum += at[c * area];
+                norm += exp((double)logits[c * area]);
+            }
+            assert_int_equal(outputs[i].mask[p], best);
+            assert_true(fabs(sum - 1.0) < 1e-5);
+            assert_true(fabs(at[0] - exp((double)logits[0]) / norm) < 1e-3);
+        }
+        free(outputs[i].probabilities);
+        free(outputs[i].mask);
+    }
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
+static void arguments_are_checked(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("plain", &golden);
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.runs_in_flight = 9};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_null(session);
+    params = (struct hymn_session_params){.height = 40000};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    params = (struct hymn_session_params){.precision = 17};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_create(NULL, golden.model, NULL, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_create(context, NULL, NULL, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_create(context, golden.model, NULL, NULL), HYMN_STATUS_INVALID_ARGUMENT);
+    session = open_session(&golden, 16, 1, false);
+    uint8_t pixels[48] = {0}, mask[16];
+    struct hymn_output output = {.mask = mask};
+    struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+    float tensor[3 * 256] = {0};
+    struct hymn_run_params good = {.images = &image, .outputs = &output};
+    assert_int_equal(hymn_session_run(session, &good), HYMN_STATUS_OK);
+    struct hymn_run_params bad[] = {
+        {.outputs = &output},
+        {.images = &image},
+        {.images = &image, .tensor = tensor, .outputs = &output},
+        {.images = &image, .outputs = &output, .count = 2},
+        {.images = &image, .outputs = &output, .threshold = NAN},
+        {.images = &(struct hymn_image){.height = 4, .width = 4}, .outputs = &output},
+        {.images = &(struct hymn_image){.pixels = pixels, .width = 4}, .outputs = &output},
+        {.images = &(struct hymn_image){.pixels = pixels, .height = 4, .width = 4, .row_bytes = 11},
+         .outputs = &output},
+        {.images = &(struct hymn_image){.pixels = pixels, .height = 4, .width = 4, .format = 9}, .outputs = &output},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(hymn_session_run(session, &bad[i]), HYMN_STATUS_INVALID_ARGUMENT);
+    }
+    assert_int_equal(hymn_session_run(session, NULL), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_wait(session, 12345), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_run(session, &good), HYMN_STATUS_OK);
+    hymn_session_destroy(&session);
+    assert_null(session);
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
+static void timings_name_every_dispatch(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("five_stages", &golden);
+    struct hymn_session *session = open_session(&golden, 64, 1, true);
+    uint8_t pixels[48] = {0}, mask[16];
+    struct hymn_output output = {.mask = mask};
+    struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+    struct hymn_run_params run = {.images = &image, .outputs = &output};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    const struct hymn_timing *timings;
+    uint32_t count;
+    enum hymn_status status = hymn_session_timings(session, &timings, &count);
+    if (status != HYMN_STATUS_UNSUPPORTED) { // a device without timestamps
+        assert_int_equal(status, HYMN_STATUS_OK);
+        assert_true(count > hymn_session_get_info(session)->dispatches);
+        double sum = 0.0;
+        for (uint32_t i = 0; i < count; i++) {
+            assert_non_null(timings[i].name);
+            assert_non_null(timings[i].shader);
+            assert_true(timings[i].gpu_ms >= 0.0);
+            sum += timings[i].gpu_ms;
+        }
+        assert_true(sum <= hymn_session_gpu_ms(session) * 1.01 + 0.01);
+    }
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
+// Without enough device memory for the plan: a status, and the context works on.
+static void device_memory_can_run_out(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("five_stages", &golden);
+    uint64_t before = context->device->memory_bytes;
+    for (uint64_t cap = 1; cap < 64 << 20; cap *= 16) {
+        struct hymn_session *session = NULL;
+        hymn_vk_memory_cap(context->device, before + cap);
+        enum hymn_status status = hymn_session_create(context, golden.model, NULL, &session);
+        assert_true(status == HYMN_STATUS_OK || status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_true(cap > 1 || status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        hymn_session_destroy(&session);
+        assert_int_equal(context->device->memory_bytes, before);
+    }
+    hymn_vk_memory_cap(context->device, 0);
+    struct hymn_session *session = open_session(&golden, 64, 1, false);
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
+// Each of the host allocations of a session's life fails once: a clean status, no leak (the sanitizers look), and the
+// next try works.
+static void host_memory_can_run_out(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("one_stage_mamba", &golden);
+    struct hymn_output outputs[8] = {{0}};
+    size_t bytes = golden.output_count * sizeof(float);
+    outputs[0].logits = malloc(bytes);
+    struct hymn_run_params run = {.tensor = golden.input, .outputs = outputs};
+    struct hymn_session_params params = {.height = golden.height, .width = golden.width};
+    int64_t failures = 0;
+    for (int64_t n = 0; n < 100000; n++) {
+        struct hymn_session *session = NULL;
+        hymn_alloc_fail_after(n);
+        enum hymn_status status = hymn_session_create(context, golden.model, &params, &session);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_session_run(session, &run);
+        }
+        hymn_alloc_fail_after(-1);
+        hymn_session_destroy(&session);
+        if (status == HYMN_STATUS_OK) {
+            break;
+        }
+        assert_int_equal(status, HYMN_STATUS_OUT_OF_MEMORY);
+        failures++;
+    }
+    assert_true(failures > 20);
+    free(outputs[0].logits);
+    golden_free(&golden);
+}
+
+struct worker {
+    struct hymn_context *context;
+    const struct golden *golden;
+    double nmse;
+};
+
+static void run_worker(void *argument) {
+    struct worker *worker = argument;
+    const struct golden *golden = worker->golden;
+    float *logits = malloc(golden->output_count * sizeof *logits);
+    struct hymn_session_params params = {
+        .height = golden->height, .width = golden->width, .precision = HYMN_PRECISION_FP32};
+    struct hymn_output output = {.logits = logits};
+    struct hymn_run_params run = {.tensor = golden->input, .outputs = &output};
+    worker->nmse = INFINITY;
+    struct hymn_session *session = NULL;
+    if (logits && hymn_session_create(worker->context, golden->model, &params, &session) == HYMN_STATUS_OK) {
+        worker->nmse = 0.0;
+        for (int i = 0; i < 5; i++) {
+            double nmse = hymn_session_run(session, &run) == HYMN_STATUS_OK
+                              ? golden_nmse(logits, golden->output, golden->output_count)
+                              : INFINITY;
+            worker->nmse = nmse > worker->nmse ? nmse : worker->nmse;
+        }
+    }
+    hymn_session_destroy(&session);
+    free(logits);
+}
+
+static void two_contexts_work_on_two_threads(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("plain", &golden);
+    struct worker workers[2] = {{context, &golden, 0.0}, {test_context_open(), &golden, 0.0}};
+    assert_non_null(workers[1].context);
+    hymn_thread threads[2];
+    for (int i = 0; i < 2; i++) {
+        assert_true(hymn_thread_start(&threads[i], run_worker, &workers[i]));
+    }
+    for (int i = 0; i < 2; i++) {
+        hymn_thread_join(threads[i]);
+        assert_true(workers[i].nmse < 1e-9);
+    }
+    assert_int_equal(test_context_close(&workers[1].context), 0);
+    golden_free(&golden);
+}
+
+static int open_context(void **state) {
+    (void)state;
+    context = test_context_open();
+    return context ? 0 : -1;
+}
+
+static int close_context(void **state) {
+    (void)state;
+    return test_context_close(&context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(image_equals_normalised_tensor), cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),   cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),    cmocka_unit_test(device_memory_can_run_out),
+        cmocka_unit_test(host_memory_can_run_out),        cmocka_unit_test(two_contexts_work_on_two_threads),
+    };
+    return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+//
+// Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
+// architecture, both precisions, the device's best variants and the base ones.
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <hymn/hymn.h>
+
+#include "support/golden.h"
+#include "support/test_context.h"
+
+#define MAX_NMSE_FP32 1e-9
+#define MAX_NMSE_FP16 1e-5
+
+static char names[GOLDEN_MAX_CASES][64];
+static struct hymn_context *context;
+
+static struct hymn_session *open_session(const struct golden *golden, enum hymn_precision precision, bool base) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {
+        .height = golden->height,
+        .width = golden->width,
+        .batch = golden->batch,
+        .precision = precision,
+        .base_variants = base,
+    };
+    assert_int_equal(hymn_session_create(context, golden->model, &params, &session), HYMN_STATUS_OK);
+    return session;
+}
+
+// Every value is poisoned before the run, so that one that is not written shows.
+static void run_tensor(struct hymn_session *session, const struct golden *golden, float *logits) {
+    struct hymn_output outputs[8] = {{0}};
+    assert_true(golden->batch <= 8);
+    memset(logits, 0xff, golden->output_count * sizeof *logits);
+    for (uint32_t i = 0; i < golden->batch; i++) {
+        outputs[i].logits = logits + i * (golden->output_count / golden->batch);
+    }
+    struct hymn_run_params run = {.tensor = golden->input, .outputs = outputs};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+}
+
+static void check_case(const char *name, bool base) {
+    struct golden golden;
+    golden_load(name, &golden);
+    float *logits = malloc(golden.output_count * sizeof *logits);
+    assert_non_null(logits);
+    const enum hymn_precision precisions[] = {HYMN_PRECISION_FP32, HYMN_PRECISION_FP16};
+    const double limits[] = {MAX_NMSE_FP32, MAX_NMSE_FP16};
+    double nmse[2];
+    for (int i = 0; i < 2; i++) {
+        struct hymn_session *session = open_session(&golden, precisions[i], base);
+        run_tensor(session, &golden, logits);
+        nmse[i] = golden_nmse(logits, golden.output, golden.output_count);
+        hymn_session_destroy(&session);
+    }
+    printf("%-20s NMSE fp32 %.1e, fp16 %.1e%s\n", name, nmse[0], nmse[1], base ? " (base variants)" : "");
+    free(logits);
+    golden_free(&golden);
+    assert_true(nmse[0] <= limits[0]);
+    assert_true(nmse[1] <= limits[1]);
+}
+
+static void golden_case(void **state) {
+    check_case(*state, false);
+    check_case(*state, true);
+}
+
+static void same_input_gives_same_bits(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("five_stages", &golden);
+    size_t bytes = golden.output_count * sizeof(float);
+    float *first = malloc(bytes), *again = malloc(bytes);
+    assert_non_null(first);
+    assert_non_null(again);
+    for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
+        struct hymn_session *session = open_session(&golden, precision, false);
+        run_tensor(session, &golden, first);
+        for (int i = 0; i < 20; i++) {
+            run_tensor(session, &golden, again);
+            assert_memory_equal(first, again, bytes);
+        }
+        hymn_session_destroy(&session);
+    }
+    free(first);
+    free(again);
+    golden_free(&golden);
+}
+
+static int open_context(void **state) {
+    (void)state;
+    context = test_context_open();
+    return context ? 0 : -1;
+}
+
+static int close_context(void **state) {
+    (void)state;
+    return test_context_close(&context);
+}
+
+int main(void) {
+    struct CMUnitTest tests[GOLDEN_MAX_CASES + 1];
+    size_t count = golden_names(names);
+    if (count == 0) {
+        fprintf(stderr, "no golden cases\n");
+        return 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        tests[i] = (struct CMUnitTest){names[i], golden_case, NULL, NULL, names[i]};
+    }
+    tests[count] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
+    return _cmocka_run_group_tests("model_golden", tests, count + 1, open_context, close_context);
+}

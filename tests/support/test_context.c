@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#include "support/test_context.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/golden.h"
+
+struct hymn_context *test_context_open(void) {
+    const char *validation = getenv("HYMN_VALIDATION");
+    struct hymn_context_params params = {
+        .log = {.callback = golden_print_log, .level = HYMN_LOG_WARNING},
+        .device = getenv("HYMN_DEVICE"),
+        .cache_dir = "",
+        .validation = validation && strcmp(validation, "1") == 0,
+    };
+    struct hymn_context *context = NULL;
+    enum hymn_status status = hymn_context_create(&params, &context);
+    if (status != HYMN_STATUS_OK) {
+        fprintf(stderr, "no context: %s\n", hymn_status_string(status));
+        return NULL;
+    }
+    printf("device: %s, %s\n", hymn_context_device(context)->name, hymn_context_device(context)->driver);
+    return context;
+}
+
+int test_context_close(struct hymn_context **context) {
+    uint32_t messages = *context ? hymn_context_validation_messages(*context) : 0;
+    hymn_context_destroy(context);
+    if (messages) {
+        fprintf(stderr, "%u validation messages\n", messages);
+    }
+    return messages ? -1 : 0;
+}

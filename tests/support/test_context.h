@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+//
+// The context that tests run on: the device of HYMN_DEVICE (default: the best), under the validation layers when
+// HYMN_VALIDATION=1.
+#ifndef HYMN_TESTS_TEST_CONTEXT_H
+#define HYMN_TESTS_TEST_CONTEXT_H
+
+#include <hymn/hymn.h>
+
+// NULL (with a message) when there is none.
+struct hymn_context *test_context_open(void);
+// 0, or -1 when validation had anything to say.
+int test_context_close(struct hymn_context **context);
+
+#endif
