@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/image.h"
 #include "vk/timer.h"
 
 static uint32_t bytes_per_pixel(enum hymn_pixel_format format) {
@@ -177,7 +178,8 @@ static void copy_outputs(const struct hymn_session *session, const struct hymn_s
     for (uint32_t i = 0; i < slot->count; i++) {
         const struct hymn_output *output = &slot->outputs[i];
         const struct hymn_io_place *place = &slot->places[i];
-        size_t area = (size_t)slot->images[i].height * slot->images[i].width;
+        uint32_t height = slot->images[i].height, width = slot->images[i].width;
+        size_t area = (size_t)height * width;
         size_t network = (size_t)session->info.height * session->info.width;
         const uint8_t *from = slot->readback.mapped;
         if (output->logits) {
@@ -187,8 +189,8 @@ static void copy_outputs(const struct hymn_session *session, const struct hymn_s
             memcpy(output->probabilities, from + place->probabilities,
                    area * session->num_classes * sizeof *output->probabilities);
         }
-        if (output->mask) {
-            memcpy(output->mask, from + place->mask, area);
+        for (size_t y = 0; output->mask && y < height; y++) {
+            memcpy(output->mask + y * width, from + place->mask + y * hymn_image_mask_row_bytes(width), width);
         }
     }
 }

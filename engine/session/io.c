@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT
+//
+// What surrounds the network in a run: the layout of a slot's buffers and the commands that bring images in and results
+// out. Recorded again only when a run's images differ in size or kind from those of the slot's last run.
+#include <string.h>
+
+#include "ops/image.h"
+#include "session/session.h"
+#include "vk/pipeline.h"
+
+#define ALIGNMENT 256u
+
+// Sizes of a slot's buffers for one run.
+struct layout {
+    uint64_t upload, readback;
+    uint64_t scratch, activated; // offsets in the image buffer, behind the copy of the upload
+    uint64_t scratch_bytes, activated_bytes;
+    uint64_t image; // bytes of the image buffer
+};
+
+static uint64_t aligned(uint64_t bytes) {
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static struct hymn_image_steps steps_for(const struct hymn_session *session, struct hymn_vk_program *program,
+                                         uint32_t index) {
+    return (struct hymn_image_steps){
+        .program = program,
+        .plan = &session->plan,
+        .log = &session->log,
+        .input = &session->input,
+        .output = &session->output,
+        .index = index,
+        .height = session->info.height,
+        .width = session->info.width,
+        .in_channels = session->in_channels,
+        .num_classes = session->num_classes,
+        .mean = session->mean,
+        .std = session->std,
+    };
+}
+
+// Adds `bytes` at the end of a buffer and returns where.
+static uint64_t reserve(uint64_t *end, uint64_t bytes) {
+    uint64_t at = *end;
+    *end += aligned(bytes);
+    return at;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static struct layout lay_out(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count,
+                             struct hymn_io_place *places) {
+    struct layout layout = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hymn_io_image *image = &images[i];
+        struct hymn_image_steps steps = steps_for(session, NULL, i);
+        uint64_t input = image->tensor ? hymn_image_tensor_bytes(&steps)
+                                       : hymn_image_pixel_bytes(image->format, image->height, image->width);
+        uint64_t scratch = image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height);
+        places[i] = (struct hymn_io_place){.upload = reserve(&layout.upload, input)};
+        layout.scratch_bytes = larger(layout.scratch_bytes, scratch);
+        if (image->logits) {
+            places[i].logits = reserve(&layout.readback, hymn_image_logits_bytes(&steps));
+        }
+        if (image->probabilities) {
+            places[i].probabilities =
+                reserve(&layout.readback, hymn_image_probability_bytes(&steps, image->height, image->width));
+        }
+        if (image->mask) {
+            places[i].mask = reserve(&layout.readback, hymn_image_mask_bytes(image->height, image->width));
+        }
+        if (image->probabilities || image->mask) {
+            layout.activated_bytes = larger(layout.activated_bytes, hymn_image_logits_bytes(&steps));
+        }
+    }
+    layout.image = session->plan.skip_staging ? 0 : layout.upload;
+    layout.scratch = reserve(&layout.image, layout.scratch_bytes);
+    layout.activated = reserve(&layout.image, layout.activated_bytes);
+    return layout;
+}
+
+// --------------------------------------------------------------------------------------------------------- programs
+
+static enum hymn_status add_copy(const struct hymn_session *session, struct hymn_vk_program *program, uint64_t bytes) {
+    struct hymn_vk_step *step = hymn_vk_program_add(program);
+    if (!step) {
+        return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
+    }
+    step->kind = HYMN_VK_STEP_COPY;
+    step->name = "input.copy";
+    step->bindings[0] = (struct hymn_vk_binding){HYMN_VK_ROLE_UPLOAD, 0, bytes};
+    step->bindings[1] = (struct hymn_vk_binding){HYMN_VK_ROLE_IMAGE, 0, bytes};
+    step->binding_count = 2;
+    step->write_mask = 2;
+    step->bytes = 2 * bytes;
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status build_before(const struct hymn_session *session, const struct hymn_io_image *images,
+                                     const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
+                                     struct hymn_vk_program *program) {
+    bool staged = !session->plan.skip_staging;
+    enum hymn_status status = staged ? add_copy(session, program, layout->upload) : HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_io_image *image = &images[i];
+        struct hymn_image_steps steps = steps_for(session, program, i);
+        struct hymn_vk_binding from = {
+            .role = staged ? HYMN_VK_ROLE_IMAGE : HYMN_VK_ROLE_UPLOAD,
+            .offset = places[i].upload,
+            .bytes = image->tensor ? hymn_image_tensor_bytes(&steps)
+                                   : hymn_image_pixel_bytes(image->format, image->height, image->width),
+        };
+        struct hymn_vk_binding scratch = {HYMN_VK_ROLE_IMAGE, layout->scratch, layout->scratch_bytes};
+        status = image->tensor ? hymn_image_tensor_input(&steps, from)
+                               : hymn_image_input(&steps, image->format, image->height, image->width, from, scratch);
+    }
+    return status;
+}
+
+static enum hymn_status build_outputs(const struct hymn_image_steps *steps, const struct hymn_io_image *image,
+                                      const struct hymn_io_place *place, const struct layout *layout, float threshold) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    struct hymn_vk_binding activated = {HYMN_VK_ROLE_IMAGE, layout->activated, layout->activated_bytes};
+    if (image->logits) {
+        struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->logits, hymn_image_logits_bytes(steps)};
+        status = hymn_image_logits(steps, to);
+    }
+    if ((image->probabilities || image->mask) && status == HYMN_STATUS_OK) {
+        status = hymn_image_activate(steps, activated);
+    }
+    if (image->probabilities && status == HYMN_STATUS_OK) {
+        struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->probabilities,
+                                     hymn_image_probability_bytes(steps, image->height, image->width)};
+        status = hymn_image_probabilities(steps, activated, image->height, image->width, to);
+    }
+    if (image->mask && status == HYMN_STATUS_OK) {
+        struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->mask,
+                                     hymn_image_mask_bytes(image->height, image->width)};
+        status = hymn_image_mask(steps, activated, threshold, image->height, image->width, to);
+    }
+    return status;
+}
+
+static enum hymn_status build_after(const struct hymn_session *session, const struct hymn_io_image *images,
+                                    const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
+                                    float threshold, struct hymn_vk_program *program) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        struct hymn_image_steps steps = steps_for(session, program, i);
+        status = build_outputs(&steps, &images[i], &places[i], layout, threshold);
+    }
+    return status;
+}
+
+// ---------------------------------------------------------------------------------------------------------- buffers
+
+static enum hymn_status grow(struct hymn_session *session, enum hymn_vk_usage usage, uint64_t bytes, const char *what,
+                             struct hymn_vk_buffer *buffer) {
+    if (bytes <= buffer->bytes) {
+        return HYMN_STATUS_OK;
+    }
+    session->info.io_bytes -= buffer->allocated;
+    hymn_vk_buffer_destroy(session->device, buffer);
+    enum hymn_status status = hymn_vk_buffer_create(session->device, usage, bytes, what, buffer);
+    session->info.io_bytes += buffer->allocated;
+    return status;
+}
+
+static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, const struct layout *layout) {
+    enum hymn_status status = grow(session, HYMN_VK_USAGE_UPLOAD, layout->upload, "images to upload", &slot->upload);
+    if (status == HYMN_STATUS_OK) {
+        status = grow(session, HYMN_VK_USAGE_DEVICE, layout->image, "images", &slot->image);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = grow(session, HYMN_VK_USAGE_READBACK, layout->readback, "results", &slot->readback);
+    }
+    return status;
+}
+
+static const struct hymn_vk_buffer *used(const struct hymn_vk_buffer *buffer) {
+    return buffer->handle ? buffer : NULL;
+}
+
+static enum hymn_status record(struct hymn_session *session, struct hymn_slot *slot, const char *name,
+                               const struct hymn_vk_program *program, struct hymn_vk_command *command) {
+    struct hymn_vk_record_params params = {
+        .name = name,
+        .steps = program->steps,
+        .count = program->count,
+        .buffers =
+            {
+                [HYMN_VK_ROLE_ACTIVATIONS] = &session->activations,
+                [HYMN_VK_ROLE_UPLOAD] = used(&slot->upload),
+                [HYMN_VK_ROLE_IMAGE] = used(&slot->image),
+                [HYMN_VK_ROLE_READBACK] = used(&slot->readback),
+            },
+        .timestamps = true,
+        .step_timestamps = session->timings,
+    };
+    enum hymn_status status = hymn_vk_pipelines_prepare(session->device, program->steps, program->count);
+    return status == HYMN_STATUS_OK ? hymn_vk_command_record(session->device, &params, command) : status;
+}
+
+static bool recorded_for(const struct hymn_slot *slot, const struct hymn_io_image *images, uint32_t count,
+                         float threshold) {
+    bool same = slot->recorded == count && slot->threshold == threshold;
+    for (uint32_t i = 0; i < count && same; i++) {
+        const struct hymn_io_image *a = &slot->images[i], *b = &images[i];
+        same = a->height == b->height && a->width == b->width && a->format == b->format && a->tensor == b->tensor &&
+               a->logits == b->logits && a->probabilities == b->probabilities && a->mask == b->mask;
+    }
+    return same;
+}
+
+enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot *slot,
+                                 const struct hymn_io_image *images, uint32_t count, float threshold) {
+    if (recorded_for(slot, images, count, threshold)) {
+        return HYMN_STATUS_OK;
+    }
+    slot->recorded = 0;
+    struct layout layout = lay_out(session, images, count, slot->places);
+    enum hymn_status status = grow_all(session, slot, &layout);
+    slot->before_program.count = slot->after_program.count = 0;
+    if (status == HYMN_STATUS_OK) {
+        status = build_before(session, images, slot->places, count, &layout, &slot->before_program);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = build_after(session, images, slot->places, count, &layout, threshold, &slot->after_program);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = record(session, slot, "input", &slot->before_program, &slot->before);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = record(session, slot, "output", &slot->after_program, &slot->after);
+    }
+    if (status == HYMN_STATUS_OK) {
+        memcpy(slot->images, images, count * sizeof *images);
+        slot->recorded = count;
+        slot->threshold = threshold;
+    }
+    return status;
+}
+
+enum hymn_status hymn_io_warm(struct hymn_session *session) {
+    const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
+    struct hymn_vk_program program = {0};
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (int kind = takes_images ? 0 : 3; kind < 4 && status == HYMN_STATUS_OK; kind++) {
+        struct hymn_io_image image = {
+            .height = session->info.height,
+            .width = session->info.width,
+            .format = (enum hymn_pixel_format)(kind % 3),
+            .tensor = kind == 3,
+            .logits = true,
+            .probabilities = true,
+            .mask = true,
+        };
+        struct hymn_io_place place;
+        struct layout layout = lay_out(session, &image, 1, &place);
+        status = build_before(session, &image, &place, 1, &layout, &program);
+        if (status == HYMN_STATUS_OK) {
+            status = build_after(session, &image, &place, 1, &layout, 0.5f, &program);
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_prepare(session->device, program.steps, program.count);
+    }
+    hymn_vk_program_free(&program);
+    return status;
+}
