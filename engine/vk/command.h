@@ -18,8 +18,8 @@ struct hymn_vk_command {
     uint32_t descriptor_capacity; // descriptors the pool has room for
     VkQueryPool queries;
     uint32_t query_capacity;
-    uint32_t query_count; // 0: recorded without timestamps; 2: begin and end; 2 + 2 * step_count
-    uint32_t step_count, barrier_count;
+    uint32_t query_count;               // 0: recorded without timestamps; 2: begin and end; 2 + 2 * step_count
+    uint32_t step_count, barrier_count; // barrier_count: between steps
 };
 
 struct hymn_vk_record_params {
@@ -27,7 +27,7 @@ struct hymn_vk_record_params {
     const struct hymn_vk_step *steps;
     uint32_t count;
     const struct hymn_vk_buffer *buffers[HYMN_VK_ROLE_COUNT]; // NULL: not used. Several roles may name one buffer
-    bool timestamps;      // begin and end (ignored where the device has none)
+    bool timestamps;                                          // begin and end (ignored where the device has none)
     bool step_timestamps; // also before and after each step, which then run one after the other
 };
 

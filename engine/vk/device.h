@@ -21,15 +21,17 @@ struct hymn_vk_device {
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;
     struct hymn_vk_snapshot snapshot;
-    struct hymn_vk_plan plan;             // with the device's best variants; a session may make its own
-    struct hymn_vk_pipelines *pipelines;  // pipeline.h
-    char *cache_path;                     // of the pipeline cache; NULL: none
-    bool owns_instance, owns_device;      // false once a host lends its own
-    bool memory_budget;                   // VK_EXT_memory_budget is enabled
-    _Atomic bool lost;                    // sticky
-    _Atomic uint64_t memory_bytes;        // allocated now, all heaps
-    uint64_t memory_cap;                  // tests: allocations beyond this total fail; 0: none
-    VkCommandPool transfer_pool;          // of buffer_write and buffer_read
+    struct hymn_vk_plan plan;                 // with the device's best variants; a session may make its own
+    struct hymn_vk_pipelines *pipelines;      // pipeline.h
+    uint64_t cache_checksum;                  // of what the pipeline cache was loaded from or last stored as
+    char *cache_path;                         // of the pipeline cache; NULL: none
+    bool owns_instance, owns_device;          // false once a host lends its own
+    bool memory_budget;                       // VK_EXT_memory_budget is enabled
+    _Atomic bool lost;                        // sticky
+    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
+    uint64_t memory_bytes;                    // their sum
+    uint64_t memory_cap;                      // tests: allocations beyond this total fail; 0: none
+    VkCommandPool transfer_pool;              // of buffer_write and buffer_read
 };
 
 // What hymn_context_create does, but for the context around it. Same statuses.
@@ -51,6 +53,9 @@ void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDe
                            struct hymn_vk_snapshot *out_snapshot, struct hymn_device_info *out_info,
                            uint32_t *out_family);
 
+// devices.c: what each of an instance's devices is; freed with hymn_free. OUT_OF_MEMORY.
+enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const VkPhysicalDevice *devices,
+                                      uint32_t count, struct hymn_device_info **out_infos);
 // devices.c: the place of the wanted device in `infos`. NO_DEVICE (the log lists what there is), UNSUPPORTED.
 enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uint32_t count, const char *wanted,
                                        const struct hymn_log *log, uint32_t *out_index);

@@ -18,12 +18,13 @@ struct hymn_vk_buffer {
     VkDeviceMemory memory;
     uint64_t bytes;     // as asked for
     uint64_t allocated; // as taken from the heap
+    uint32_t heap;      // that it was taken from
     uint8_t *mapped;    // NULL: not host-visible
     bool coherent;      // flush and invalidate do nothing
 };
 
 // `what` names the buffer in messages ("activations"). OUT_OF_DEVICE_MEMORY says how much was needed and how much there
-// is; UNSUPPORTED beyond the largest allocation of the device; DEVICE_LOST, INTERNAL. bytes: at least 1.
+// is (also when it is more than the device allocates in one piece); DEVICE_LOST, INTERNAL. bytes: at least 1.
 enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
                                        const char *what, struct hymn_vk_buffer *out_buffer);
 // No submission may still use it. Zeroes *buffer.
@@ -48,7 +49,8 @@ enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn
 enum hymn_status hymn_vk_buffer_read(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
                                      uint64_t offset, void *data, uint64_t bytes);
 
-// Tests only: allocations that would bring the device's total beyond `bytes` fail as if its memory were full. 0: no cap.
+// Tests only: allocations that would bring the device's total beyond `bytes` fail as if its memory were full. 0: no
+// cap.
 void hymn_vk_memory_cap(struct hymn_vk_device *device, uint64_t bytes);
 
 #endif

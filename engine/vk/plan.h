@@ -30,21 +30,21 @@ struct hymn_vk_snapshot {
     bool float16;             // shaderFloat16
     bool compute_queue;
     uint32_t timestamp_bits;
-    float timestamp_period;   // nanoseconds a tick
+    float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;
-    bool unified_memory;      // every device-local heap is host-visible too
+    bool unified_memory; // every device-local heap is host-visible too
 };
 
 struct hymn_vk_plan {
     bool usable;
-    char reason[256];         // why not
-    uint32_t needs_met;       // hymn_shader_needs bits that this device satisfies
-    bool cpu;                 // a software device: few wide threads, no use for occupancy
-    bool weights_f32;         // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
-    bool skip_staging;        // shaders read and write host-visible memory directly
+    char reason[256];   // why not
+    uint32_t needs_met; // hymn_shader_needs bits that this device satisfies
+    bool cpu;           // a software device: few wide threads, no use for occupancy
+    bool weights_f32;   // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool skip_staging;  // shaders read and write host-visible memory directly
     uint32_t max_invocations; // of one workgroup
     uint32_t max_shared_bytes;
-    uint32_t max_groups_x;    // min over what may be dispatched in x
+    uint32_t max_groups_x; // min over what may be dispatched in x
     uint32_t subgroup_size;
     uint64_t max_binding_bytes; // a tensor beyond this cannot be bound
     uint64_t alignment;         // of bindings: at least 256

@@ -8,11 +8,7 @@
 
 #include "vk/shader.h"
 
-enum {
-    HYMN_VK_MAX_BINDINGS = 8,
-    HYMN_VK_MAX_CONSTANTS = 24,
-    HYMN_VK_MAX_PUSH_BYTES = 128
-};
+enum { HYMN_VK_MAX_BINDINGS = 8, HYMN_VK_MAX_CONSTANTS = 24, HYMN_VK_MAX_PUSH_BYTES = 128 };
 
 // Which buffer of the session a binding means.
 enum hymn_vk_role {

@@ -19,8 +19,8 @@ struct hymn_shader {
     const char *name;     // "conv2d_direct.f16": file name without .comp, then the variant's suffix
     const uint32_t *code; // SPIR-V
     size_t code_bytes;
-    uint32_t needs;       // hymn_shader_needs
-    uint64_t hash;        // FNV-1a of the code
+    uint32_t needs; // hymn_shader_needs
+    uint64_t hash;  // FNV-1a of the code
 };
 
 extern const struct hymn_shader hymn_shaders[];

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
-// The one way in which the engine includes Vulkan: types and volk's per-device table, no prototypes. The global function
-// pointers that volk declares must not be used: they belong to whichever instance or device loaded them last.
+// The one way in which the engine includes Vulkan: types and volk's per-device table, no prototypes. The global
+// function pointers that volk declares must not be used: they belong to whichever instance or device loaded them last.
 #ifndef HYMN_VK_VULKAN_H
 #define HYMN_VK_VULKAN_H
 
 #ifndef VK_NO_PROTOTYPES
 #define VK_NO_PROTOTYPES
-#endif
-// A build may rename volk's globals (a generated header of #defines), so that a static libhymn does not clash with a
-// host that links libvulkan or its own volk.
-#ifdef HYMN_VOLK_NAMES
-#include HYMN_VOLK_NAMES
 #endif
 #include <volk.h>
 

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: MIT
+#include "vk/command.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "vk/hazard.h"
+#include "vk/pipeline.h"
+
+// Both stages in every barrier: a barrier then orders all that came before it, and the tracker starts anew.
+#define STAGES (VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT)
+#define WRITES (VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT)
+#define READS (VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT)
+
+struct recorder {
+    struct hymn_vk_device *device;
+    const struct hymn_vk_record_params *params;
+    struct hymn_vk_command *command;
+    VkPipelineStageFlags stages; // that the program uses
+    struct hymn_vk_hazards hazards;
+};
+
+static void barrier(const struct recorder *recorder, VkPipelineStageFlags source, VkPipelineStageFlags destination,
+                    VkAccessFlags writes, VkAccessFlags accesses) {
+    VkMemoryBarrier memory = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = writes, .dstAccessMask = accesses};
+    recorder->device->table.vkCmdPipelineBarrier(recorder->command->buffer, source, destination, 0, writes != 0,
+                                                 &memory, 0, NULL, 0, NULL);
+}
+
+// ---------------------------------------------------------------------------------------------------------- checks
+
+static enum hymn_status check_binding(const struct recorder *recorder, const struct hymn_vk_step *step,
+                                      uint32_t index) {
+    const struct hymn_vk_device *device = recorder->device;
+    const struct hymn_vk_binding *binding = &step->bindings[index];
+    const struct hymn_vk_buffer *buffer =
+        (uint32_t)binding->role < HYMN_VK_ROLE_COUNT ? recorder->params->buffers[binding->role] : NULL;
+    if (!buffer || !buffer->handle || binding->bytes == 0 || binding->offset > buffer->bytes ||
+        binding->bytes > buffer->bytes - binding->offset) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL,
+                         "%s: binding %u (%" PRIu64 " bytes at %" PRIu64 ") is not within its buffer of %" PRIu64
+                         " bytes",
+                         step->name, index, binding->bytes, binding->offset, buffer ? buffer->bytes : 0);
+    }
+    if (step->kind == HYMN_VK_STEP_COPY) {
+        return HYMN_STATUS_OK;
+    }
+    if (binding->bytes > device->snapshot.max_storage_buffer_range) {
+        return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED,
+                         "%s: binding %u takes %" PRIu64 " bytes, and %s binds at most %" PRIu64, step->name, index,
+                         binding->bytes, device->info.name, device->snapshot.max_storage_buffer_range);
+    }
+    uint64_t alignment = device->snapshot.storage_buffer_alignment;
+    if (binding->bytes % 4 != 0 || (alignment > 0 && binding->offset % alignment != 0)) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: binding %u is not aligned", step->name, index);
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status check_step(const struct recorder *recorder, const struct hymn_vk_step *step) {
+    const struct hymn_vk_device *device = recorder->device;
+    bool copy = step->kind == HYMN_VK_STEP_COPY;
+    if (step->binding_count > HYMN_VK_MAX_BINDINGS || (copy && step->binding_count != 2)) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: %u bindings", step->name, step->binding_count);
+    }
+    for (uint32_t i = 0; i < step->binding_count; i++) {
+        enum hymn_status status = check_binding(recorder, step, i);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+    }
+    if (copy) {
+        return step->bindings[0].bytes >= step->bindings[1].bytes
+                   ? HYMN_STATUS_OK
+                   : hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: copies more than its source", step->name);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        if (step->groups[i] == 0 || step->groups[i] > device->snapshot.max_workgroup_count[i]) {
+            return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED,
+                             "%s: %u workgroups in %c, and %s dispatches 1 to %u", step->name, step->groups[i],
+                             "xyz"[i], device -> info.name, device->snapshot.max_workgroup_count[i]);
+        }
+    }
+    if (!hymn_vk_pipeline_find(recorder->device, step)) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: its pipeline has not been made", step->name);
+    }
+    return HYMN_STATUS_OK;
+}
+
+// --------------------------------------------------------------------------------------------------------- objects
+
+static enum hymn_status ensure_buffer(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    if (command->pool) {
+        VkResult result = device->table.vkResetCommandPool(device->handle, command->pool, 0);
+        return hymn_vk_result(device, result, "vkResetCommandPool");
+    }
+    VkCommandPoolCreateInfo pool_info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .queueFamilyIndex = device->queue_family,
+    };
+    VkResult result = device->table.vkCreateCommandPool(device->handle, &pool_info, NULL, &command->pool);
+    if (result != VK_SUCCESS) {
+        command->pool = VK_NULL_HANDLE;
+        return hymn_vk_result(device, result, "vkCreateCommandPool");
+    }
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = command->pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1,
+    };
+    result = device->table.vkAllocateCommandBuffers(device->handle, &info, &command->buffer);
+    if (result != VK_SUCCESS) {
+        device->table.vkDestroyCommandPool(device->handle, command->pool, NULL);
+        command->pool = VK_NULL_HANDLE;
+        command->buffer = NULL;
+    }
+    return hymn_vk_result(device, result, "vkAllocateCommandBuffers");
+}
+
+static uint32_t descriptors_of(const struct hymn_vk_step *step) {
+    return step->kind == HYMN_VK_STEP_DISPATCH ? step->binding_count : 0;
+}
+
+// Whether the sets of the last recording have the layouts that the steps need.
+static bool sets_fit(const struct recorder *recorder) {
+    const struct hymn_vk_command *command = recorder->command;
+    bool fit = command->set_count == recorder->params->count;
+    for (uint32_t i = 0; i < command->set_count && fit; i++) {
+        fit = command->binding_counts[i] == descriptors_of(&recorder->params->steps[i]);
+    }
+    return fit;
+}
+
+// Room for `sets` sets of `descriptors` descriptors in all, in an empty pool.
+static enum hymn_status ensure_descriptor_pool(struct recorder *recorder, uint32_t sets, uint32_t descriptors) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    command->set_count = 0;
+    if (command->descriptor_pool && sets <= command->set_capacity && descriptors <= command->descriptor_capacity) {
+        VkResult result = device->table.vkResetDescriptorPool(device->handle, command->descriptor_pool, 0);
+        return hymn_vk_result(device, result, "vkResetDescriptorPool");
+    }
+    device->table.vkDestroyDescriptorPool(device->handle, command->descriptor_pool, NULL);
+    command->descriptor_pool = VK_NULL_HANDLE;
+    command->set_capacity = command->descriptor_capacity = 0;
+    VkDescriptorSet *handles = hymn_realloc(command->sets, sets, sizeof(VkDescriptorSet));
+    command->sets = handles ? handles : command->sets;
+    uint8_t *counts = hymn_realloc(command->binding_counts, sets, 1);
+    command->binding_counts = counts ? counts : command->binding_counts;
+    if (!handles || !counts) {
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, descriptors > 0 ? descriptors : 1};
+    VkDescriptorPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+        .maxSets = sets > 0 ? sets : 1,
+        .poolSizeCount = 1,
+        .pPoolSizes = &size,
+    };
+    VkResult result = device->table.vkCreateDescriptorPool(device->handle, &info, NULL, &command->descriptor_pool);
+    if (result != VK_SUCCESS) {
+        command->descriptor_pool = VK_NULL_HANDLE;
+        return hymn_vk_result(device, result, "vkCreateDescriptorPool");
+    }
+    command->set_capacity = sets;
+    command->descriptor_capacity = descriptors;
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status ensure_sets(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    if (sets_fit(recorder)) {
+        return HYMN_STATUS_OK;
+    }
+    uint32_t count = recorder->params->count, descriptors = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        descriptors += descriptors_of(&recorder->params->steps[i]);
+    }
+    enum hymn_status status = ensure_descriptor_pool(recorder, count, descriptors);
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_vk_step *step = &recorder->params->steps[i];
+        command->sets[i] = VK_NULL_HANDLE;
+        command->binding_counts[i] = (uint8_t)descriptors_of(step);
+        if (command->binding_counts[i] == 0) {
+            continue;
+        }
+        VkDescriptorSetAllocateInfo info = {
+            .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+            .descriptorPool = command->descriptor_pool,
+            .descriptorSetCount = 1,
+            .pSetLayouts = &hymn_vk_pipeline_find(device, step)->set_layout,
+        };
+        VkResult result = device->table.vkAllocateDescriptorSets(device->handle, &info, &command->sets[i]);
+        status = hymn_vk_result(device, result, "vkAllocateDescriptorSets");
+    }
+    command->set_count = status == HYMN_STATUS_OK ? count : 0;
+    return status;
+}
+
+static enum hymn_status ensure_queries(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    const struct hymn_vk_record_params *params = recorder->params;
+    bool steps = params->step_timestamps && device->plan.timestamps;
+    command->query_count = !device->plan.timestamps || !(params->timestamps || steps) ? 0
+                           : steps                                                    ? 2 + 2 * params->count
+                                                                                      : 2;
+    if (command->query_count <= command->query_capacity) {
+        return HYMN_STATUS_OK;
+    }
+    device->table.vkDestroyQueryPool(device->handle, command->queries, NULL);
+    command->query_capacity = 0;
+    VkQueryPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+        .queryType = VK_QUERY_TYPE_TIMESTAMP,
+        .queryCount = command->query_count,
+    };
+    VkResult result = device->table.vkCreateQueryPool(device->handle, &info, NULL, &command->queries);
+    if (result != VK_SUCCESS) {
+        command->queries = VK_NULL_HANDLE;
+        command->query_count = 0;
+        return hymn_vk_result(device, result, "vkCreateQueryPool");
+    }
+    command->query_capacity = command->query_count;
+    return HYMN_STATUS_OK;
+}
+
+// ------------------------------------------------------------------------------------------------------- recording
+
+// Two roles may share a buffer: the first one with the same handle stands for it.
+static uint32_t canonical_role(const struct hymn_vk_record_params *params, enum hymn_vk_role role) {
+    uint32_t first = 0;
+    while (!params->buffers[first] || params->buffers[first]->handle != params->buffers[role]->handle) {
+        first++;
+    }
+    return first;
+}
+
+static uint32_t list_accesses(const struct hymn_vk_record_params *params, const struct hymn_vk_step *step,
+                              struct hymn_vk_access out_accesses[HYMN_VK_MAX_BINDINGS]) {
+    for (uint32_t i = 0; i < step->binding_count; i++) {
+        const struct hymn_vk_binding *binding = &step->bindings[i];
+        bool copy = step->kind == HYMN_VK_STEP_COPY;
+        out_accesses[i] = (struct hymn_vk_access){
+            .buffer = canonical_role(params, binding->role),
+            .begin = binding->offset,
+            .end = binding->offset + (copy ? step->bindings[1].bytes : binding->bytes),
+            .write = copy ? i == 1 : step->write_mask >> i & 1,
+        };
+    }
+    return step->binding_count;
+}
+
+static void record_barrier(struct recorder *recorder, const struct hymn_vk_step *step) {
+    struct hymn_vk_access accesses[HYMN_VK_MAX_BINDINGS];
+    uint32_t count = list_accesses(recorder->params, step, accesses);
+    bool written = false, timed = recorder->command->query_count > 2;
+    bool needed = hymn_vk_hazards_check(&recorder->hazards, accesses, count, &written);
+    if (needed || (timed && recorder->hazards.count > 0)) {
+        barrier(recorder, recorder->stages, recorder->stages, written ? WRITES : 0, READS | WRITES);
+        recorder->command->barrier_count++;
+        hymn_vk_hazards_clear(&recorder->hazards);
+    }
+    hymn_vk_hazards_add(&recorder->hazards, accesses, count);
+}
+
+static void write_descriptors(const struct recorder *recorder, const struct hymn_vk_step *step, VkDescriptorSet set) {
+    VkDescriptorBufferInfo buffers[HYMN_VK_MAX_BINDINGS];
+    VkWriteDescriptorSet write = {
+        .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+        .dstSet = set,
+        .descriptorCount = step->binding_count, // runs on into the bindings that follow
+        .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+        .pBufferInfo = buffers,
+    };
+    for (uint32_t i = 0; i < step->binding_count; i++) {
+        const struct hymn_vk_binding *binding = &step->bindings[i];
+        buffers[i] =
+            (VkDescriptorBufferInfo){recorder->params->buffers[binding->role]->handle, binding->offset, binding->bytes};
+    }
+    if (step->binding_count > 0) {
+        recorder->device->table.vkUpdateDescriptorSets(recorder->device->handle, 1, &write, 0, NULL);
+    }
+}
+
+static void record_dispatch(const struct recorder *recorder, uint32_t index) {
+    struct hymn_vk_device *device = recorder->device;
+    const struct hymn_vk_step *step = &recorder->params->steps[index];
+    const struct hymn_vk_pipeline *pipeline = hymn_vk_pipeline_find(device, step);
+    VkCommandBuffer buffer = recorder->command->buffer;
+    VkDescriptorSet set = recorder->command->sets[index];
+    write_descriptors(recorder, step, set);
+    device->table.vkCmdBindPipeline(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
+    if (step->binding_count > 0) {
+        device->table.vkCmdBindDescriptorSets(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1, &set, 0,
+                                              NULL);
+    }
+    if (step->push_bytes > 0) {
+        device->table.vkCmdPushConstants(buffer, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, step->push_bytes,
+                                         step->push);
+    }
+    device->table.vkCmdDispatch(buffer, step->groups[0], step->groups[1], step->groups[2]);
+}
+
+static void record_copy(const struct recorder *recorder, const struct hymn_vk_step *step) {
+    const struct hymn_vk_binding *source = &step->bindings[0], *destination = &step->bindings[1];
+    VkBufferCopy region = {source->offset, destination->offset, destination->bytes};
+    recorder->device->table.vkCmdCopyBuffer(recorder->command->buffer, recorder->params->buffers[source->role]->handle,
+                                            recorder->params->buffers[destination->role]->handle, 1, &region);
+}
+
+static void record_timestamp(const struct recorder *recorder, uint32_t query) {
+    recorder->device->table.vkCmdWriteTimestamp(recorder->command->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT,
+                                                recorder->command->queries, query);
+}
+
+static void record_label(const struct recorder *recorder, const struct hymn_vk_step *step) {
+    const struct hymn_vk_instance_table *table = &recorder->device->instance->table;
+    if (table->vkCmdBeginDebugUtilsLabelEXT && step) {
+        VkDebugUtilsLabelEXT label = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = step->name};
+        table->vkCmdBeginDebugUtilsLabelEXT(recorder->command->buffer, &label);
+    } else if (table->vkCmdEndDebugUtilsLabelEXT && !step) {
+        table->vkCmdEndDebugUtilsLabelEXT(recorder->command->buffer);
+    }
+}
+
+static void record_step(struct recorder *recorder, uint32_t index) {
+    const struct hymn_vk_step *step = &recorder->params->steps[index];
+    bool timed = recorder->command->query_count > 2;
+    record_barrier(recorder, step);
+    record_label(recorder, step);
+    if (timed) {
+        record_timestamp(recorder, 2 + 2 * index);
+    }
+    if (step->kind == HYMN_VK_STEP_COPY) {
+        record_copy(recorder, step);
+    } else {
+        record_dispatch(recorder, index);
+    }
+    if (timed) {
+        record_timestamp(recorder, 2 + 2 * index + 1);
+    }
+    record_label(recorder, NULL);
+}
+
+static bool writes_readback(const struct hymn_vk_record_params *params) {
+    bool found = false;
+    for (uint32_t i = 0; i < params->count && params->buffers[HYMN_VK_ROLE_READBACK]; i++) {
+        struct hymn_vk_access accesses[HYMN_VK_MAX_BINDINGS];
+        uint32_t count = list_accesses(params, &params->steps[i], accesses);
+        for (uint32_t j = 0; j < count; j++) {
+            found = found || (accesses[j].write && accesses[j].buffer == canonical_role(params, HYMN_VK_ROLE_READBACK));
+        }
+    }
+    return found;
+}
+
+static enum hymn_status record_all(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    VkCommandBufferBeginInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
+    };
+    VkResult result = device->table.vkBeginCommandBuffer(command->buffer, &info);
+    if (result != VK_SUCCESS) {
+        return hymn_vk_result(device, result, "vkBeginCommandBuffer");
+    }
+    // What the host wrote needs no barrier: a submission makes it visible.
+    barrier(recorder, STAGES, STAGES, WRITES, READS | WRITES);
+    if (command->query_count > 0) {
+        device->table.vkCmdResetQueryPool(command->buffer, command->queries, 0, command->query_count);
+        record_timestamp(recorder, 0);
+    }
+    for (uint32_t i = 0; i < recorder->params->count; i++) {
+        record_step(recorder, i);
+    }
+    if (command->query_count > 0) {
+        record_timestamp(recorder, 1);
+    }
+    if (writes_readback(recorder->params)) {
+        barrier(recorder, STAGES, VK_PIPELINE_STAGE_HOST_BIT, WRITES, VK_ACCESS_HOST_READ_BIT);
+    }
+    result = device->table.vkEndCommandBuffer(command->buffer);
+    return hymn_vk_result(device, result, "vkEndCommandBuffer");
+}
+
+enum hymn_status hymn_vk_command_record(struct hymn_vk_device *device, const struct hymn_vk_record_params *params,
+                                        struct hymn_vk_command *command) {
+    struct recorder recorder = {.device = device, .params = params, .command = command};
+    recorder.stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+    enum hymn_status status = hymn_vk_device_check(device);
+    for (uint32_t i = 0; i < params->count && status == HYMN_STATUS_OK; i++) {
+        status = check_step(&recorder, &params->steps[i]);
+        if (params->steps[i].kind == HYMN_VK_STEP_COPY) {
+            recorder.stages = STAGES;
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = ensure_buffer(&recorder);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = ensure_sets(&recorder);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = ensure_queries(&recorder);
+    }
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    command->step_count = params->count;
+    command->barrier_count = 0;
+    hymn_vk_name(device, VK_OBJECT_TYPE_COMMAND_BUFFER, (uint64_t)(uintptr_t)command->buffer,
+                 params->name ? params->name : "program");
+    return record_all(&recorder);
+}
+
+void hymn_vk_command_destroy(struct hymn_vk_device *device, struct hymn_vk_command *command) {
+    device->table.vkDestroyQueryPool(device->handle, command->queries, NULL);
+    device->table.vkDestroyDescriptorPool(device->handle, command->descriptor_pool, NULL);
+    device->table.vkDestroyCommandPool(device->handle, command->pool, NULL);
+    hymn_free(command->sets);
+    hymn_free(command->binding_counts);
+    memset(command, 0, sizeof *command);
+}

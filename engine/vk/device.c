@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+#include "vk/device.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "vk/cache.h"
+#include "vk/pipeline.h"
+
+enum hymn_status hymn_vk_result(struct hymn_vk_device *device, VkResult result, const char *what) {
+    if (result >= VK_SUCCESS) {
+        return HYMN_STATUS_OK;
+    }
+    enum hymn_status status = HYMN_STATUS_INTERNAL;
+    switch (result) {
+    case VK_ERROR_OUT_OF_HOST_MEMORY:
+        status = HYMN_STATUS_OUT_OF_MEMORY;
+        break;
+    case VK_ERROR_OUT_OF_DEVICE_MEMORY:
+    case VK_ERROR_OUT_OF_POOL_MEMORY:
+        status = HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
+        break;
+    case VK_ERROR_DEVICE_LOST:
+        atomic_store(&device->lost, true);
+        status = HYMN_STATUS_DEVICE_LOST;
+        break;
+    default:
+        break;
+    }
+    return hymn_fail(&device->log, status, "%s: %s", what, hymn_vk_result_string(result));
+}
+
+enum hymn_status hymn_vk_device_check(struct hymn_vk_device *device) {
+    if (atomic_load(&device->lost)) {
+        return hymn_fail(&device->log, HYMN_STATUS_DEVICE_LOST, "%s was lost", device->info.name);
+    }
+    return HYMN_STATUS_OK;
+}
+
+void hymn_vk_name(struct hymn_vk_device *device, VkObjectType type, uint64_t handle, const char *name) {
+    if (device->instance->table.vkSetDebugUtilsObjectNameEXT) {
+        VkDebugUtilsObjectNameInfoEXT info = {
+            .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_OBJECT_NAME_INFO_EXT,
+            .objectType = type,
+            .objectHandle = handle,
+            .pObjectName = name,
+        };
+        device->instance->table.vkSetDebugUtilsObjectNameEXT(device->handle, &info);
+    }
+}
+
+// Chooses the physical device and fills what is known about it.
+static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted) {
+    struct hymn_vk_instance *instance = device->instance;
+    VkPhysicalDevice *devices = NULL;
+    struct hymn_device_info *infos = NULL;
+    uint32_t count = 0, index = 0;
+    enum hymn_status status = hymn_vk_instance_devices(instance, &devices, &count);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_infos(instance, devices, count, &infos);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_select(infos, count, wanted, &device->log, &index);
+    }
+    if (status == HYMN_STATUS_OK) {
+        device->physical = devices[index];
+        hymn_vk_snapshot_take(instance, device->physical, index, &device->snapshot, &device->info,
+                              &device->queue_family);
+        hymn_vk_plan_make(&device->snapshot, false, &device->plan);
+        instance->table.vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
+    }
+    hymn_free(infos);
+    hymn_free(devices);
+    return status;
+}
+
+#define MAX_EXTENSIONS 4
+
+// The optional extensions that are worth enabling, among those the device has.
+static enum hymn_status choose_extensions(struct hymn_vk_device *device, const char *out_names[MAX_EXTENSIONS],
+                                          uint32_t *out_count) {
+    const struct hymn_vk_instance_table *table = &device->instance->table;
+    uint32_t count = 0;
+    *out_count = 0;
+    VkResult result = table->vkEnumerateDeviceExtensionProperties(device->physical, NULL, &count, NULL);
+    VkExtensionProperties *properties = hymn_alloc(count, sizeof *properties);
+    if (!properties) {
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    if (result >= VK_SUCCESS) {
+        result = table->vkEnumerateDeviceExtensionProperties(device->physical, NULL, &count, properties);
+    }
+    bool older = device->snapshot.api_version < VK_API_VERSION_1_2;
+    for (uint32_t i = 0; i < count && result >= VK_SUCCESS; i++) {
+        const char *name = properties[i].extensionName;
+        if (strcmp(name, "VK_KHR_portability_subset") == 0) { // must be enabled where it is offered
+            out_names[(*out_count)++] = "VK_KHR_portability_subset";
+        } else if (strcmp(name, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME) == 0) {
+            out_names[(*out_count)++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+            device->memory_budget = true;
+        } else if (older && device->snapshot.float16 && strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0) {
+            out_names[(*out_count)++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
+        }
+    }
+    hymn_free(properties);
+    return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
+}
+
+static enum hymn_status open_device(struct hymn_vk_device *device) {
+    const char *extensions[MAX_EXTENSIONS];
+    uint32_t extension_count = 0;
+    enum hymn_status status = choose_extensions(device, extensions, &extension_count);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    VkPhysicalDeviceShaderFloat16Int8Features float16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, .shaderFloat16 = VK_TRUE};
+    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+                                                    .pNext = device->snapshot.float16 ? &float16 : NULL,
+                                                    .storageBuffer16BitAccess = device->snapshot.storage_16bit};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
+    float priority = 1.0f;
+    VkDeviceQueueCreateInfo queue = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+        .queueFamilyIndex = device->queue_family,
+        .queueCount = 1,
+        .pQueuePriorities = &priority,
+    };
+    VkDeviceCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+        .pNext = &features,
+        .queueCreateInfoCount = 1,
+        .pQueueCreateInfos = &queue,
+        .enabledExtensionCount = extension_count,
+        .ppEnabledExtensionNames = extensions,
+    };
+    VkResult result = device->instance->table.vkCreateDevice(device->physical, &info, NULL, &device->handle);
+    if (result != VK_SUCCESS) {
+        device->handle = VK_NULL_HANDLE;
+        return hymn_vk_result(device, result, "vkCreateDevice");
+    }
+    device->owns_device = true;
+    hymn_vk_device_table_load(device->instance, device->handle, &device->table);
+    device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
+    return HYMN_STATUS_OK;
+}
+
+// What is kept per device, on a device of our own or a lent one.
+static enum hymn_status create_contents(struct hymn_vk_device *device, const char *cache_dir) {
+    VkCommandPoolCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
+        .flags = VK_COMMAND_POOL_CREATE_TRANSIENT_BIT,
+        .queueFamilyIndex = device->queue_family,
+    };
+    VkResult result = device->table.vkCreateCommandPool(device->handle, &info, NULL, &device->transfer_pool);
+    enum hymn_status status = hymn_vk_result(device, result, "vkCreateCommandPool");
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_cache_path(device, cache_dir, &device->cache_path);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_create(device);
+    }
+    return status;
+}
+
+enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device) {
+    static const struct hymn_context_params defaults;
+    params = params ? params : &defaults;
+    *out_device = NULL;
+    struct hymn_vk_device *device = hymn_alloc(1, sizeof *device);
+    if (!device) {
+        return hymn_fail(&params->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    device->log = params->log;
+    enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
+    device->owns_instance = true;
+    if (status == HYMN_STATUS_OK) {
+        status = choose(device, params->device);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = open_device(device);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = create_contents(device, params->cache_dir);
+    }
+    if (status != HYMN_STATUS_OK) {
+        hymn_vk_device_destroy(&device);
+        return status;
+    }
+    hymn_log_write(&device->log, HYMN_LOG_INFO, "device %u: %s, Vulkan %s, %s", device->info.index, device->info.name,
+                   device->info.api_version, device->info.driver);
+    *out_device = device;
+    return HYMN_STATUS_OK;
+}
+
+void hymn_vk_device_destroy(struct hymn_vk_device **device) {
+    if (!device || !*device) {
+        return;
+    }
+    struct hymn_vk_device *old = *device;
+    if (old->handle) {
+        old->table.vkQueueWaitIdle(old->queue);
+        hymn_vk_pipelines_destroy(old);
+        old->table.vkDestroyCommandPool(old->handle, old->transfer_pool, NULL);
+        if (old->owns_device) {
+            old->table.vkDestroyDevice(old->handle, NULL);
+        }
+    }
+    if (old->owns_instance) {
+        hymn_vk_instance_destroy(&old->instance);
+    }
+    hymn_free(old->cache_path);
+    hymn_free(old);
+    *device = NULL;
+}

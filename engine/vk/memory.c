@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+#include "vk/memory.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+void hymn_vk_memory_cap(struct hymn_vk_device *device, uint64_t bytes) {
+    device->memory_cap = bytes;
+}
+
+// How well a memory type serves a usage; 0: not at all.
+static uint32_t score(const struct hymn_vk_device *device, enum hymn_vk_usage usage, VkMemoryPropertyFlags flags) {
+    // Memory that only some queues may touch, that exists on demand, or that bypasses caches.
+    const VkMemoryPropertyFlags special = VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT | VK_MEMORY_PROPERTY_PROTECTED_BIT |
+                                          VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD |
+                                          VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD;
+    bool local = flags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, visible = flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
+    bool coherent = flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT, cached = flags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+    bool unified = device->plan.skip_staging;
+    if ((flags & special) || (usage != HYMN_VK_USAGE_DEVICE && !visible)) {
+        return 0;
+    }
+    switch (usage) {
+    case HYMN_VK_USAGE_UPLOAD:
+        return 1 + 4 * (local == unified) + 2 * coherent + !cached;
+    case HYMN_VK_USAGE_READBACK:
+        return 1 + 4 * cached + 2 * coherent + (local == unified);
+    case HYMN_VK_USAGE_DEVICE:
+        break;
+    }
+    return 1 + 8 * local + 4 * (visible == unified) + 2 * (unified && coherent) + !cached;
+}
+
+struct heap_room {
+    uint64_t free, size;
+};
+
+// What the device has left in a heap: by the driver's budget where it tells, else by our own count.
+static struct heap_room heap_room(const struct hymn_vk_device *device, uint32_t heap) {
+    struct heap_room room = {0, device->memory.memoryHeaps[heap].size};
+    uint64_t used = device->heap_bytes[heap], limit = room.size;
+    if (device->memory_budget) {
+        VkPhysicalDeviceMemoryBudgetPropertiesEXT budget = {
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+        VkPhysicalDeviceMemoryProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2,
+                                                        .pNext = &budget};
+        device->instance->table.vkGetPhysicalDeviceMemoryProperties2(device->physical, &properties);
+        if (budget.heapBudget[heap] > 0) {
+            limit = budget.heapBudget[heap] < limit ? budget.heapBudget[heap] : limit;
+            used = budget.heapUsage[heap] > used ? budget.heapUsage[heap] : used;
+        }
+    }
+    room.free = used < limit ? limit - used : 0;
+    if (device->memory_cap > 0) {
+        uint64_t below = device->memory_bytes < device->memory_cap ? device->memory_cap - device->memory_bytes : 0;
+        room.free = below < room.free ? below : room.free;
+    }
+    return room;
+}
+
+static enum hymn_status no_room(const struct hymn_vk_device *device, const char *what, uint64_t bytes, uint32_t heap) {
+    const double mib = 1024.0 * 1024.0;
+    struct heap_room room = heap_room(device, heap);
+    return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_DEVICE_MEMORY,
+                     "%s: %.1f MiB of device memory are needed; of %s's %.1f MiB, %.1f MiB are free, and %.1f MiB are "
+                     "in use here",
+                     what, (double)bytes / mib, device->info.name, (double)room.size / mib, (double)room.free / mib,
+                     (double)device->memory_bytes / mib);
+}
+
+// The best type with room for `bytes`. A usage that has device-local types never falls back to others: the reason for
+// its slowness would be hard to find.
+static enum hymn_status choose_type(const struct hymn_vk_device *device, enum hymn_vk_usage usage, uint32_t allowed,
+                                    uint64_t bytes, const char *what, uint32_t *out_type) {
+    const VkPhysicalDeviceMemoryProperties *memory = &device->memory;
+    uint32_t best = UINT32_MAX, best_score = 0, fitting_score = 0;
+    for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
+        VkMemoryPropertyFlags flags = memory->memoryTypes[i].propertyFlags;
+        uint32_t points = allowed & (1u << i) ? score(device, usage, flags) : 0;
+        if (points > best_score) {
+            best = i;
+            best_score = points;
+        }
+        bool fits = points > fitting_score && heap_room(device, memory->memoryTypes[i].heapIndex).free >= bytes;
+        if (fits) {
+            *out_type = i;
+            fitting_score = points;
+        }
+    }
+    if (best == UINT32_MAX) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: %s has no memory type for it", what,
+                         device->info.name);
+    }
+    bool demoted = usage == HYMN_VK_USAGE_DEVICE && best_score >= 8 && fitting_score < 8;
+    if (fitting_score == 0 || demoted) {
+        return no_room(device, what, bytes, memory->memoryTypes[best].heapIndex);
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status allocate(struct hymn_vk_device *device, enum hymn_vk_usage usage, const char *what,
+                                 struct hymn_vk_buffer *buffer) {
+    VkMemoryRequirements requirements;
+    device->table.vkGetBufferMemoryRequirements(device->handle, buffer->handle, &requirements);
+    uint32_t type = 0;
+    enum hymn_status status = choose_type(device, usage, requirements.memoryTypeBits, requirements.size, what, &type);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    VkMemoryAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO,
+        .allocationSize = requirements.size,
+        .memoryTypeIndex = type,
+    };
+    const VkMemoryType *memory_type = &device->memory.memoryTypes[type];
+    VkResult result = device->table.vkAllocateMemory(device->handle, &info, NULL, &buffer->memory);
+    if (result == VK_ERROR_OUT_OF_DEVICE_MEMORY) {
+        buffer->memory = VK_NULL_HANDLE;
+        return no_room(device, what, requirements.size, memory_type->heapIndex);
+    }
+    if (result != VK_SUCCESS) {
+        buffer->memory = VK_NULL_HANDLE;
+        return hymn_vk_result(device, result, "vkAllocateMemory");
+    }
+    buffer->allocated = requirements.size;
+    buffer->heap = memory_type->heapIndex;
+    buffer->coherent = memory_type->propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    device->heap_bytes[buffer->heap] += buffer->allocated;
+    device->memory_bytes += buffer->allocated;
+    bool map = (memory_type->propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&
+               (usage != HYMN_VK_USAGE_DEVICE || device->plan.skip_staging);
+    if (map) {
+        void *mapped = NULL;
+        result = device->table.vkMapMemory(device->handle, buffer->memory, 0, VK_WHOLE_SIZE, 0, &mapped);
+        buffer->mapped = result == VK_SUCCESS ? mapped : NULL;
+        return hymn_vk_result(device, result, "vkMapMemory");
+    }
+    return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                       const char *what, struct hymn_vk_buffer *out_buffer) {
+    memset(out_buffer, 0, sizeof *out_buffer);
+    enum hymn_status status = hymn_vk_device_check(device);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    uint64_t largest = device->snapshot.max_allocation_bytes;
+    if (largest > 0 && bytes > largest) {
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_DEVICE_MEMORY,
+                         "%s: %" PRIu64 " bytes of device memory are needed; %s allocates at most %" PRIu64
+                         " in one piece",
+                         what, bytes, device->info.name, largest);
+    }
+    uint32_t type = 0; // before the buffer is made: its own size may be beyond what the driver can express
+    status = choose_type(device, usage, UINT32_MAX, bytes, what, &type);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    VkBufferCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+        .size = bytes,
+        .usage =
+            VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
+        .sharingMode = VK_SHARING_MODE_EXCLUSIVE,
+    };
+    struct hymn_vk_buffer buffer = {.bytes = bytes};
+    VkResult result = device->table.vkCreateBuffer(device->handle, &info, NULL, &buffer.handle);
+    if (result != VK_SUCCESS) {
+        return hymn_vk_result(device, result, "vkCreateBuffer");
+    }
+    status = allocate(device, usage, what, &buffer);
+    if (status == HYMN_STATUS_OK) {
+        result = device->table.vkBindBufferMemory(device->handle, buffer.handle, buffer.memory, 0);
+        status = hymn_vk_result(device, result, "vkBindBufferMemory");
+    }
+    if (status != HYMN_STATUS_OK) {
+        hymn_vk_buffer_destroy(device, &buffer);
+        return status;
+    }
+    hymn_vk_name(device, VK_OBJECT_TYPE_BUFFER, (uint64_t)buffer.handle, what);
+    *out_buffer = buffer;
+    return HYMN_STATUS_OK;
+}
+
+void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer) {
+    if (buffer->handle) {
+        device->table.vkDestroyBuffer(device->handle, buffer->handle, NULL);
+    }
+    if (buffer->memory) {
+        device->table.vkFreeMemory(device->handle, buffer->memory, NULL); // unmaps it
+        device->heap_bytes[buffer->heap] -= buffer->allocated;
+        device->memory_bytes -= buffer->allocated;
+    }
+    memset(buffer, 0, sizeof *buffer);
+}
+
+// The smallest range around [offset, offset + bytes) that may be flushed or invalidated.
+static VkMappedMemoryRange mapped_range(const struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                        uint64_t offset, uint64_t bytes) {
+    uint64_t atom = device->snapshot.non_coherent_atom > 0 ? device->snapshot.non_coherent_atom : 1;
+    uint64_t begin = offset / atom * atom, end = (offset + bytes + atom - 1) / atom * atom;
+    return (VkMappedMemoryRange){
+        .sType = VK_STRUCTURE_TYPE_MAPPED_MEMORY_RANGE,
+        .memory = buffer->memory,
+        .offset = begin,
+        .size = end >= buffer->allocated ? VK_WHOLE_SIZE : end - begin,
+    };
+}
+
+enum hymn_status hymn_vk_buffer_flush(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                      uint64_t offset, uint64_t bytes) {
+    if (buffer->coherent || bytes == 0) {
+        return HYMN_STATUS_OK;
+    }
+    VkMappedMemoryRange range = mapped_range(device, buffer, offset, bytes);
+    VkResult result = device->table.vkFlushMappedMemoryRanges(device->handle, 1, &range);
+    return hymn_vk_result(device, result, "vkFlushMappedMemoryRanges");
+}
+
+enum hymn_status hymn_vk_buffer_invalidate(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                           uint64_t offset, uint64_t bytes) {
+    if (buffer->coherent || bytes == 0) {
+        return HYMN_STATUS_OK;
+    }
+    VkMappedMemoryRange range = mapped_range(device, buffer, offset, bytes);
+    VkResult result = device->table.vkInvalidateMappedMemoryRanges(device->handle, 1, &range);
+    return hymn_vk_result(device, result, "vkInvalidateMappedMemoryRanges");
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+#include "vk/pipeline.h"
+
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/thread.h"
+#include "vk/cache.h"
+
+#define MAX_THREADS 8
+#define PUSH_SIZES (HYMN_VK_MAX_PUSH_BYTES / 4 + 1)
+
+// What makes two steps share a pipeline, and the pipeline.
+struct entry {
+    struct hymn_vk_pipeline pipeline; // handle VK_NULL_HANDLE: not made yet, or making it failed
+    const struct hymn_shader *shader;
+    uint32_t constants[HYMN_VK_MAX_CONSTANTS];
+    uint32_t constant_count, binding_count, push_bytes;
+    bool wanted; // by the batch under way
+    VkResult result;
+};
+
+struct hymn_vk_pipelines {
+    VkPipelineCache cache;
+    struct entry **slots; // open addressing; capacity is a power of two, at least twice the count
+    uint32_t capacity, count, made;
+    double milliseconds;
+    VkDescriptorSetLayout set_layouts[HYMN_VK_MAX_BINDINGS + 1];
+    VkPipelineLayout layouts[HYMN_VK_MAX_BINDINGS + 1][PUSH_SIZES];
+};
+
+enum hymn_status hymn_vk_pipelines_create(struct hymn_vk_device *device) {
+    device->pipelines = hymn_alloc(1, sizeof *device->pipelines);
+    if (!device->pipelines) {
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    return hymn_vk_cache_load(device, &device->pipelines->cache);
+}
+
+void hymn_vk_pipelines_destroy(struct hymn_vk_device *device) {
+    struct hymn_vk_pipelines *pipelines = device->pipelines;
+    if (!pipelines) {
+        return;
+    }
+    if (pipelines->made > 0) {
+        hymn_vk_cache_store(device, pipelines->cache);
+    }
+    for (uint32_t i = 0; i < pipelines->capacity; i++) {
+        if (pipelines->slots[i]) {
+            device->table.vkDestroyPipeline(device->handle, pipelines->slots[i]->pipeline.handle, NULL);
+            hymn_free(pipelines->slots[i]);
+        }
+    }
+    for (uint32_t bindings = 0; bindings <= HYMN_VK_MAX_BINDINGS; bindings++) {
+        for (uint32_t push = 0; push < PUSH_SIZES; push++) {
+            device->table.vkDestroyPipelineLayout(device->handle, pipelines->layouts[bindings][push], NULL);
+        }
+        device->table.vkDestroyDescriptorSetLayout(device->handle, pipelines->set_layouts[bindings], NULL);
+    }
+    device->table.vkDestroyPipelineCache(device->handle, pipelines->cache, NULL);
+    hymn_free(pipelines->slots);
+    hymn_free(pipelines);
+    device->pipelines = NULL;
+}
+
+// ------------------------------------------------------------------------------------------------------ hash table
+
+static uint64_t hash_step(const struct hymn_vk_step *step) {
+    uint64_t hash = step->shader->hash ^ ((uint64_t)step->binding_count << 32 | step->push_bytes);
+    for (uint32_t i = 0; i < step->constant_count; i++) {
+        hash = (hash ^ step->constants[i]) * 0x100000001B3u;
+    }
+    return hash ^ hash >> 29;
+}
+
+static bool is_entry_of(const struct entry *entry, const struct hymn_vk_step *step) {
+    return entry->shader == step->shader && entry->constant_count == step->constant_count &&
+           entry->binding_count == step->binding_count && entry->push_bytes == step->push_bytes &&
+           memcmp(entry->constants, step->constants, step->constant_count * sizeof(uint32_t)) == 0;
+}
+
+// The slot that holds the step's entry, or the empty one where it belongs. capacity > 0.
+static struct entry **find_slot(const struct hymn_vk_pipelines *pipelines, const struct hymn_vk_step *step) {
+    uint32_t mask = pipelines->capacity - 1, at = (uint32_t)hash_step(step) & mask;
+    while (pipelines->slots[at] && !is_entry_of(pipelines->slots[at], step)) {
+        at = (at + 1) & mask;
+    }
+    return &pipelines->slots[at];
+}
+
+static struct hymn_vk_step step_of(const struct entry *entry) {
+    struct hymn_vk_step step = {.shader = entry->shader,
+                                .constant_count = entry->constant_count,
+                                .binding_count = entry->binding_count,
+                                .push_bytes = entry->push_bytes};
+    memcpy(step.constants, entry->constants, sizeof step.constants);
+    return step;
+}
+
+static bool reserve_slots(struct hymn_vk_pipelines *pipelines, uint32_t count) {
+    uint32_t capacity = pipelines->capacity ? pipelines->capacity : 64;
+    while (capacity < 2 * count) {
+        capacity *= 2;
+    }
+    if (capacity == pipelines->capacity) {
+        return true;
+    }
+    struct entry **old = pipelines->slots, **slots = hymn_alloc(capacity, sizeof *slots);
+    uint32_t old_capacity = pipelines->capacity;
+    if (!slots) {
+        return false;
+    }
+    pipelines->slots = slots;
+    pipelines->capacity = capacity;
+    for (uint32_t i = 0; i < old_capacity; i++) {
+        if (old[i]) {
+            struct hymn_vk_step step = step_of(old[i]);
+            *find_slot(pipelines, &step) = old[i];
+        }
+    }
+    hymn_free(old);
+    return true;
+}
+
+const struct hymn_vk_pipeline *hymn_vk_pipeline_find(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
+    if (device->pipelines->capacity == 0) {
+        return NULL;
+    }
+    const struct entry *entry = *find_slot(device->pipelines, step);
+    return entry && entry->pipeline.handle ? &entry->pipeline : NULL;
+}
+
+uint32_t hymn_vk_pipelines_count(const struct hymn_vk_device *device, double *out_ms) {
+    if (out_ms) {
+        *out_ms = device->pipelines->milliseconds;
+    }
+    return device->pipelines->made;
+}
+
+// --------------------------------------------------------------------------------------------------------- layouts
+
+static enum hymn_status make_set_layout(struct hymn_vk_device *device, uint32_t binding_count) {
+    VkDescriptorSetLayoutBinding bindings[HYMN_VK_MAX_BINDINGS];
+    for (uint32_t i = 0; i < binding_count; i++) {
+        bindings[i] = (VkDescriptorSetLayoutBinding){
+            .binding = i,
+            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+            .descriptorCount = 1,
+            .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
+        };
+    }
+    VkDescriptorSetLayoutCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+        .bindingCount = binding_count,
+        .pBindings = bindings,
+    };
+    VkDescriptorSetLayout *layout = &device->pipelines->set_layouts[binding_count];
+    VkResult result = device->table.vkCreateDescriptorSetLayout(device->handle, &info, NULL, layout);
+    if (result != VK_SUCCESS) {
+        *layout = VK_NULL_HANDLE;
+    }
+    return hymn_vk_result(device, result, "vkCreateDescriptorSetLayout");
+}
+
+// Fills the layouts of an entry, making those that are missing.
+static enum hymn_status find_layouts(struct hymn_vk_device *device, struct entry *entry) {
+    struct hymn_vk_pipelines *pipelines = device->pipelines;
+    VkDescriptorSetLayout *set_layout = &pipelines->set_layouts[entry->binding_count];
+    VkPipelineLayout *layout = &pipelines->layouts[entry->binding_count][entry->push_bytes / 4];
+    if (!*set_layout) {
+        enum hymn_status status = make_set_layout(device, entry->binding_count);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+    }
+    if (!*layout) {
+        VkPushConstantRange range = {VK_SHADER_STAGE_COMPUTE_BIT, 0, entry->push_bytes};
+        VkPipelineLayoutCreateInfo info = {
+            .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+            .setLayoutCount = 1,
+            .pSetLayouts = set_layout,
+            .pushConstantRangeCount = entry->push_bytes > 0,
+            .pPushConstantRanges = &range,
+        };
+        VkResult result = device->table.vkCreatePipelineLayout(device->handle, &info, NULL, layout);
+        if (result != VK_SUCCESS) {
+            *layout = VK_NULL_HANDLE;
+            return hymn_vk_result(device, result, "vkCreatePipelineLayout");
+        }
+    }
+    entry->pipeline.layout = *layout;
+    entry->pipeline.set_layout = *set_layout;
+    return HYMN_STATUS_OK;
+}
+
+// ------------------------------------------------------------------------------------------------------- the batch
+
+struct batch {
+    struct hymn_vk_device *device;
+    struct entry **entries;
+    uint32_t count;
+    _Atomic uint32_t next;
+};
+
+static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry) {
+    VkShaderModuleCreateInfo module_info = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
+        .codeSize = entry->shader->code_bytes,
+        .pCode = entry->shader->code,
+    };
+    VkShaderModule module = VK_NULL_HANDLE;
+    VkResult result = device->table.vkCreateShaderModule(device->handle, &module_info, NULL, &module);
+    if (result != VK_SUCCESS) {
+        return result;
+    }
+    VkSpecializationMapEntry map[HYMN_VK_MAX_CONSTANTS];
+    for (uint32_t i = 0; i < entry->constant_count; i++) {
+        map[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};
+    }
+    VkSpecializationInfo constants = {entry->constant_count, map, entry->constant_count * sizeof(uint32_t),
+                                      entry->constants};
+    VkComputePipelineCreateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .module = module,
+                  .pName = "main",
+                  .pSpecializationInfo = &constants},
+        .layout = entry->pipeline.layout,
+    };
+    VkPipeline *handle = &entry->pipeline.handle;
+    result = device->table.vkCreateComputePipelines(device->handle, device->pipelines->cache, 1, &info, NULL, handle);
+    if (result != VK_SUCCESS) {
+        *handle = VK_NULL_HANDLE;
+    }
+    device->table.vkDestroyShaderModule(device->handle, module, NULL);
+    return result;
+}
+
+static void work(void *argument) {
+    struct batch *batch = argument;
+    for (uint32_t i = atomic_fetch_add(&batch->next, 1); i < batch->count; i = atomic_fetch_add(&batch->next, 1)) {
+        batch->entries[i]->result = make_pipeline(batch->device, batch->entries[i]);
+    }
+}
+
+// Where a thread cannot be made, the others do its share.
+static void run_batch(struct batch *batch) {
+    hymn_thread threads[MAX_THREADS];
+    uint32_t started = 0, wanted = hymn_thread_cpu_count();
+    wanted = wanted < MAX_THREADS ? wanted : MAX_THREADS;
+    wanted = wanted < batch->count ? wanted : batch->count;
+    while (started + 1 < wanted && hymn_thread_start(&threads[started], work, batch)) {
+        started++;
+    }
+    work(batch);
+    for (uint32_t i = 0; i < started; i++) {
+        hymn_thread_join(threads[i]);
+    }
+}
+
+static enum hymn_status check_step(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
+    static const char *const needs[] = {"16-bit storage", "fp16 arithmetic", "subgroup arithmetic",
+                                        "cooperative matrices"};
+    if (!step->shader || step->constant_count > HYMN_VK_MAX_CONSTANTS || step->binding_count > HYMN_VK_MAX_BINDINGS ||
+        step->push_bytes > HYMN_VK_MAX_PUSH_BYTES || step->push_bytes % 4 != 0) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: no shader, or too many constants or bindings",
+                         step->name);
+    }
+    uint32_t missing = step->shader->needs & ~device->plan.needs_met;
+    for (uint32_t i = 0; i < 4; i++) {
+        if (missing & (1u << i)) {
+            return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s needs %s, which %s lacks", step->name,
+                             step->shader->name, needs[i], device->info.name);
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+// Adds the step's pipeline to the batch unless it is made already or in the batch.
+static enum hymn_status add_to_batch(struct batch *batch, const struct hymn_vk_step *step) {
+    struct hymn_vk_device *device = batch->device;
+    enum hymn_status status = check_step(device, step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct entry **slot = find_slot(device->pipelines, step);
+    if (*slot && ((*slot)->pipeline.handle || (*slot)->wanted)) {
+        return HYMN_STATUS_OK;
+    }
+    if (!*slot) {
+        struct entry *entry = hymn_alloc(1, sizeof *entry);
+        if (!entry) {
+            return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+        }
+        entry->shader = step->shader;
+        entry->constant_count = step->constant_count;
+        entry->binding_count = step->binding_count;
+        entry->push_bytes = step->push_bytes;
+        memcpy(entry->constants, step->constants, step->constant_count * sizeof(uint32_t));
+        *slot = entry;
+        device->pipelines->count++;
+    }
+    status = find_layouts(device, *slot);
+    if (status == HYMN_STATUS_OK) {
+        (*slot)->wanted = true;
+        (*slot)->result = VK_SUCCESS;
+        batch->entries[batch->count++] = *slot;
+    }
+    return status;
+}
+
+// The worst result of the batch, with the shader's name.
+static enum hymn_status finish_batch(struct batch *batch) {
+    struct hymn_vk_device *device = batch->device;
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct entry *entry = batch->entries[i];
+        entry->wanted = false;
+        if (entry->result != VK_SUCCESS) {
+            enum hymn_status failed = hymn_vk_result(device, entry->result, entry->shader->name);
+            status = status == HYMN_STATUS_OK ? failed : status;
+            continue;
+        }
+        if (entry->pipeline.handle) {
+            device->pipelines->made++;
+            hymn_vk_name(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)entry->pipeline.handle, entry->shader->name);
+        }
+    }
+    return status;
+}
+
+enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const struct hymn_vk_step *steps,
+                                           uint32_t count) {
+    struct hymn_vk_pipelines *pipelines = device->pipelines;
+    enum hymn_status status = hymn_vk_device_check(device);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct batch batch = {.device = device, .entries = hymn_alloc(count, sizeof *batch.entries)};
+    if (!batch.entries || !reserve_slots(pipelines, pipelines->count + count)) {
+        hymn_free(batch.entries);
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        if (steps[i].kind == HYMN_VK_STEP_DISPATCH) {
+            status = add_to_batch(&batch, &steps[i]);
+        }
+    }
+    if (status == HYMN_STATUS_OK && batch.count > 0) {
+        double start = hymn_time_now();
+        run_batch(&batch);
+        double milliseconds = (hymn_time_now() - start) * 1e3;
+        pipelines->milliseconds += milliseconds;
+        hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%u pipelines made in %.1f ms", batch.count, milliseconds);
+    }
+    enum hymn_status finished = finish_batch(&batch);
+    hymn_free(batch.entries);
+    return status == HYMN_STATUS_OK ? finished : status;
+}

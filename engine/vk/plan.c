@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#include "vk/plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "vk/program.h"
+
+// The smallest device class: what every base variant keeps to.
+#define BASE_INVOCATIONS 128u
+#define BASE_SHARED_BYTES (16u * 1024)
+#define BASE_GROUPS 65535u
+#define BASE_BINDING_BYTES ((uint64_t)128 << 20) // maxStorageBufferRange of the smallest legal device
+// No variant asks for more than this; what a device claims beyond it is not believed.
+#define MOST_INVOCATIONS 1024u
+#define MOST_SHARED_BYTES (64u * 1024)
+#define MOST_GROUPS 0x7FFFFFFFu
+#define BINDING_ALIGNMENT 256u
+// VK_MAKE_API_VERSION(0, 1, 1, 0)
+#define VERSION_1_1 ((1u << 22) | (1u << 12))
+
+static uint32_t min_u32(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+static bool is_power_of_two(uint64_t value) {
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+// One requirement: where it is not met and nothing else was missing before it, says so.
+static bool require(struct hymn_vk_plan *plan, bool met, const char *what, uint64_t has, uint64_t needed) {
+    if (!met && plan->reason[0] == '\0') {
+        snprintf(plan->reason, sizeof plan->reason, "%llu %s, and %llu are needed", (unsigned long long)has, what,
+                 (unsigned long long)needed);
+    }
+    return met;
+}
+
+static bool check_required(const struct hymn_vk_snapshot *s, struct hymn_vk_plan *plan) {
+    if (s->api_version < VERSION_1_1) {
+        snprintf(plan->reason, sizeof plan->reason, "version %u.%u of Vulkan, and 1.1 is needed",
+                 (s->api_version >> 22) & 0x7F, (s->api_version >> 12) & 0x3FF);
+        return false;
+    }
+    if (!s->compute_queue) {
+        snprintf(plan->reason, sizeof plan->reason, "no queue family with compute");
+        return false;
+    }
+    uint32_t invocations = min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]);
+    uint32_t groups = min_u32(s->max_workgroup_count[0], min_u32(s->max_workgroup_count[1], s->max_workgroup_count[2]));
+    if (s->storage_buffer_alignment > BINDING_ALIGNMENT) {
+        snprintf(plan->reason, sizeof plan->reason, "storage buffers aligned to %llu bytes, and 256 is the most",
+                 (unsigned long long)s->storage_buffer_alignment);
+        return false;
+    }
+    return require(plan, invocations >= BASE_INVOCATIONS, "invocations of a workgroup", invocations,
+                   BASE_INVOCATIONS) &&
+           require(plan, groups >= BASE_GROUPS, "workgroups of a dispatch", groups, BASE_GROUPS) &&
+           require(plan, s->max_shared_bytes >= BASE_SHARED_BYTES, "bytes of shared memory", s->max_shared_bytes,
+                   BASE_SHARED_BYTES) &&
+           require(plan, s->max_push_bytes >= HYMN_VK_MAX_PUSH_BYTES, "bytes of push constants", s->max_push_bytes,
+                   HYMN_VK_MAX_PUSH_BYTES) &&
+           require(plan, s->max_storage_buffers >= HYMN_VK_MAX_BINDINGS, "storage buffers of a shader",
+                   s->max_storage_buffers, HYMN_VK_MAX_BINDINGS) &&
+           require(plan, s->max_storage_buffer_range >= BASE_BINDING_BYTES, "bytes of a storage buffer",
+                   s->max_storage_buffer_range, BASE_BINDING_BYTES);
+}
+
+static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
+    uint32_t met = 0;
+    if (s->storage_16bit) {
+        met |= HYMN_NEEDS_STORAGE_16BIT;
+    }
+    if (s->float16) {
+        met |= HYMN_NEEDS_FLOAT16;
+    }
+    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && is_power_of_two(s->subgroup_size)) {
+        met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
+    }
+    return met;
+}
+
+// Invocations that keep a device of this type busy. Software devices gain nothing from more than their few threads.
+static uint32_t target_lanes(enum hymn_device_type type) {
+    switch (type) {
+    case HYMN_DEVICE_TYPE_CPU:
+        return 64;
+    case HYMN_DEVICE_TYPE_DISCRETE_GPU:
+        return 131072;
+    case HYMN_DEVICE_TYPE_VIRTUAL_GPU:
+        return 65536;
+    case HYMN_DEVICE_TYPE_INTEGRATED_GPU:
+    case HYMN_DEVICE_TYPE_OTHER:
+        break;
+    }
+    return 16384;
+}
+
+void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, bool base_variants, struct hymn_vk_plan *out_plan) {
+    const struct hymn_vk_snapshot *s = snapshot;
+    struct hymn_vk_plan *plan = out_plan;
+    memset(plan, 0, sizeof *plan);
+    plan->usable = check_required(s, plan);
+    plan->cpu = s->type == HYMN_DEVICE_TYPE_CPU;
+    plan->weights_f32 = plan->cpu;
+    // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
+    plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
+    plan->needs_met = plan->usable && !base_variants ? needs_met(s) : 0;
+    plan->max_invocations = BASE_INVOCATIONS;
+    plan->max_shared_bytes = BASE_SHARED_BYTES;
+    plan->max_groups_x = BASE_GROUPS;
+    if (plan->usable && !base_variants) {
+        uint32_t invocations = min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]);
+        plan->max_invocations = min_u32(invocations, MOST_INVOCATIONS);
+        plan->max_shared_bytes = min_u32(s->max_shared_bytes, MOST_SHARED_BYTES);
+        plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
+    }
+    plan->subgroup_size = is_power_of_two(s->subgroup_size) && s->subgroup_size <= 128 ? s->subgroup_size : 1;
+    plan->max_binding_bytes = max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES);
+    plan->alignment = BINDING_ALIGNMENT;
+    plan->target_lanes = target_lanes(s->type);
+    plan->timestamps = s->timestamp_bits > 0 && s->timestamp_bits <= 64 && s->timestamp_period > 0.0f;
+}

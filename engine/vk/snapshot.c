@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "vk/device.h"
+
+static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return HYMN_DEVICE_TYPE_INTEGRATED_GPU;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return HYMN_DEVICE_TYPE_DISCRETE_GPU;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return HYMN_DEVICE_TYPE_VIRTUAL_GPU;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return HYMN_DEVICE_TYPE_CPU;
+    default:
+        return HYMN_DEVICE_TYPE_OTHER;
+    }
+}
+
+// First family with compute, those without graphics preferred: a host that draws does not wait for us.
+static void find_queue(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, struct hymn_vk_snapshot *s,
+                       uint32_t *out_family) {
+    VkQueueFamilyProperties families[16];
+    uint32_t count = 16;
+    instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
+    *out_family = UINT32_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        if (families[i].queueCount == 0 || !(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT)) {
+            continue;
+        }
+        bool better = *out_family != UINT32_MAX && !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) &&
+                      (families[*out_family].queueFlags & VK_QUEUE_GRAPHICS_BIT);
+        if (*out_family == UINT32_MAX || better) {
+            *out_family = i;
+        }
+    }
+    s->compute_queue = *out_family != UINT32_MAX;
+    s->timestamp_bits = s->compute_queue ? families[*out_family].timestampValidBits : 0;
+}
+
+static void read_memory(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                        struct hymn_vk_snapshot *s) {
+    VkPhysicalDeviceMemoryProperties memory;
+    instance->table.vkGetPhysicalDeviceMemoryProperties(physical, &memory);
+    s->unified_memory = true;
+    for (uint32_t heap = 0; heap < memory.memoryHeapCount; heap++) {
+        if (!(memory.memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)) {
+            continue;
+        }
+        if (memory.memoryHeaps[heap].size > s->device_heap_bytes) {
+            s->device_heap_bytes = memory.memoryHeaps[heap].size;
+        }
+        bool visible = false;
+        for (uint32_t type = 0; type < memory.memoryTypeCount; type++) {
+            visible = visible || (memory.memoryTypes[type].heapIndex == heap &&
+                                  memory.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
+        }
+        s->unified_memory = s->unified_memory && visible;
+    }
+    s->unified_memory = s->unified_memory && s->device_heap_bytes > 0;
+}
+
+static void read_limits(const VkPhysicalDeviceProperties *properties, struct hymn_vk_snapshot *s) {
+    const VkPhysicalDeviceLimits *limits = &properties->limits;
+    snprintf(s->name, sizeof s->name, "%s", properties->deviceName);
+    s->api_version = properties->apiVersion;
+    s->type = type_of(properties->deviceType);
+    s->max_workgroup_invocations = limits->maxComputeWorkGroupInvocations;
+    memcpy(s->max_workgroup_size, limits->maxComputeWorkGroupSize, sizeof s->max_workgroup_size);
+    memcpy(s->max_workgroup_count, limits->maxComputeWorkGroupCount, sizeof s->max_workgroup_count);
+    s->max_shared_bytes = limits->maxComputeSharedMemorySize;
+    s->max_push_bytes = limits->maxPushConstantsSize;
+    s->max_storage_buffers = limits->maxPerStageDescriptorStorageBuffers;
+    s->max_storage_buffer_range = limits->maxStorageBufferRange;
+    s->storage_buffer_alignment = limits->minStorageBufferOffsetAlignment;
+    s->non_coherent_atom = limits->nonCoherentAtomSize;
+    s->timestamp_period = limits->timestampPeriod;
+}
+
+// The extensions that tell more about a device of Vulkan 1.1.
+struct extensions {
+    bool driver_properties, float16;
+};
+
+static struct extensions read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                                         uint32_t api_version) {
+    struct extensions found = {api_version >= VK_API_VERSION_1_2, api_version >= VK_API_VERSION_1_2};
+    uint32_t count = 0;
+    if (instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL) != VK_SUCCESS) {
+        return found;
+    }
+    VkExtensionProperties *properties = hymn_alloc(count, sizeof *properties);
+    if (properties &&
+        instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, properties) >= VK_SUCCESS) {
+        for (uint32_t i = 0; i < count; i++) {
+            const char *name = properties[i].extensionName;
+            found.driver_properties |= strcmp(name, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
+            found.float16 |= strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
+        }
+    }
+    hymn_free(properties);
+    return found;
+}
+
+static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                          struct extensions extensions, struct hymn_vk_snapshot *s) {
+    VkPhysicalDeviceShaderFloat16Int8Features float16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES};
+    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+                                                    .pNext = extensions.float16 ? &float16 : NULL};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
+    instance->table.vkGetPhysicalDeviceFeatures2(physical, &features);
+    s->storage_16bit = storage.storageBuffer16BitAccess;
+    s->float16 = float16.shaderFloat16;
+}
+
+static void format_driver(const VkPhysicalDeviceProperties *properties, const VkPhysicalDeviceDriverProperties *driver,
+                          struct hymn_device_info *info) {
+    if (driver && driver->driverName[0]) {
+        snprintf(info->driver, sizeof info->driver, "%s%s%s", driver->driverName, driver->driverInfo[0] ? ", " : "",
+                 driver->driverInfo);
+        return;
+    }
+    uint32_t version = properties->driverVersion;
+    snprintf(info->driver, sizeof info->driver, "version %u.%u.%u", version >> 22, (version >> 12) & 0x3FF,
+             version & 0xFFF);
+}
+
+// Needs a device of Vulkan 1.1.
+static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                            struct extensions extensions, struct hymn_vk_snapshot *s, struct hymn_device_info *info) {
+    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    VkPhysicalDeviceMaintenance3Properties maintenance = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
+        .pNext = extensions.driver_properties ? &driver : NULL};
+    VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
+                                                   .pNext = &maintenance};
+    VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
+    instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
+    s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
+    s->subgroup_size = subgroup.subgroupSize;
+    s->subgroup_arithmetic = (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
+                             (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
+    memcpy(info->uuid, id.deviceUUID, sizeof info->uuid);
+    format_driver(&properties.properties, extensions.driver_properties ? &driver : NULL, info);
+}
+
+void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, uint32_t index,
+                           struct hymn_vk_snapshot *out_snapshot, struct hymn_device_info *out_info,
+                           uint32_t *out_family) {
+    struct hymn_vk_snapshot *s = out_snapshot;
+    struct hymn_device_info *info = out_info;
+    memset(s, 0, sizeof *s);
+    memset(info, 0, sizeof *info);
+    VkPhysicalDeviceProperties properties;
+    instance->table.vkGetPhysicalDeviceProperties(physical, &properties);
+    read_limits(&properties, s);
+    read_memory(instance, physical, s);
+    find_queue(instance, physical, s, out_family);
+    format_driver(&properties, NULL, info);
+    if (properties.apiVersion >= VK_API_VERSION_1_1) {
+        struct extensions extensions = read_extensions(instance, physical, properties.apiVersion);
+        read_properties(instance, physical, extensions, s, info);
+        read_features(instance, physical, extensions, s);
+    }
+    info->index = index;
+    memcpy(info->name, s->name, sizeof info->name);
+    snprintf(info->api_version, sizeof info->api_version, "%u.%u.%u", VK_API_VERSION_MAJOR(properties.apiVersion),
+             VK_API_VERSION_MINOR(properties.apiVersion), VK_API_VERSION_PATCH(properties.apiVersion));
+    info->vendor_id = properties.vendorID;
+    info->device_id = properties.deviceID;
+    info->type = s->type;
+    info->memory_bytes = s->device_heap_bytes;
+    info->subgroup_size = s->subgroup_size;
+    info->storage_16bit = s->storage_16bit;
+    info->arithmetic_16bit = s->float16;
+    struct hymn_vk_plan plan;
+    hymn_vk_plan_make(s, false, &plan);
+    info->usable = plan.usable;
+    memcpy(info->reason, plan.reason, sizeof info->reason);
+}
