@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#include "common.h"
+
+#include <stdlib.h>
+
+struct common common_defaults(void) {
+    return (struct common){.device = getenv("HYMN_DEVICE")};
+}
+
+enum options_result common_parse(const struct common *common, const struct command *command,
+                                 const struct option *options, size_t option_count, char **arguments, size_t count,
+                                 size_t *out_count) {
+    const enum options_result result = options_parse(command, options, option_count, arguments, count, out_count);
+    console_init(common->verbosity, common->validation);
+    return result;
+}
+
+enum exit_code common_open_model(const char *path, struct hymn_model **out_model) {
+    const struct hymn_model_params params = {.log = console_log(), .path = path};
+    const enum hymn_status status = hymn_model_create(&params, out_model);
+    if (status != HYMN_STATUS_OK) {
+        console_status(path, status);
+        return CODE_ENGINE;
+    }
+    return CODE_OK;
+}
+
+enum exit_code common_open_device(const struct common *common, const char *cache_dir,
+                                  struct hymn_context **out_context) {
+    const struct hymn_context_params params = {
+        .log = console_log(), .device = common->device, .cache_dir = cache_dir, .validation = common->validation};
+    const enum hymn_status status = hymn_context_create(&params, out_context);
+    if (status != HYMN_STATUS_OK) {
+        console_status(NULL, status);
+        return CODE_ENGINE;
+    }
+    return CODE_OK;
+}
+
+enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
+                                   const struct hymn_session_params *params, struct hymn_session **out_session) {
+    const enum hymn_status status = hymn_session_create(context, model, params, out_session);
+    if (status != HYMN_STATUS_OK) {
+        console_status(model_path, status);
+        return CODE_ENGINE;
+    }
+    return CODE_OK;
+}
+
+enum exit_code common_check_pictures(const struct command *command, const char *model_path,
+                                     const struct hymn_model_info *info, double threshold) {
+    if (info->in_channels != 1 && info->in_channels != 3) {
+        console_error(model_path, "takes %u channels; pictures have 1 or 3 (use 'hymn run')", info->in_channels);
+        return CODE_ENGINE;
+    }
+    if (info->num_classes > 1 && threshold > 0) {
+        console_error(NULL, "%s: --threshold is for models of one class; this one has %u", command->name,
+                      info->num_classes);
+        return CODE_USAGE;
+    }
+    return CODE_OK;
+}
+
+enum exit_code common_missing(const struct command *command, const char *what) {
+    console_error(NULL, "%s: %s is missing (see 'hymn %s --help')", command->name, what, command->name);
+    return CODE_USAGE;
+}
+
+enum exit_code common_unexpected(const struct command *command, const char *argument) {
+    console_error(NULL, "%s: unexpected argument '%s' (see 'hymn %s --help')", command->name, argument, command->name);
+    return CODE_USAGE;
+}
+
+enum exit_code common_close(struct hymn_session **session, struct hymn_context **context, enum exit_code code) {
+    hymn_session_destroy(session);
+    const uint32_t messages = *context != NULL ? hymn_context_validation_messages(*context) : 0;
+    hymn_context_destroy(context);
+    if (messages > 0) {
+        console_error(NULL, "the validation layers reported %u messages", messages);
+        return code == CODE_OK ? CODE_ENGINE : code;
+    }
+    return code;
+}
+
+const char *common_precision_name(enum hymn_precision precision) {
+    return precision == HYMN_PRECISION_FP16 ? "fp16" : precision == HYMN_PRECISION_FP32 ? "fp32" : "auto";
+}
+
+const char *common_device_type_name(enum hymn_device_type type) {
+    switch (type) {
+    case HYMN_DEVICE_TYPE_INTEGRATED_GPU:
+        return "integrated";
+    case HYMN_DEVICE_TYPE_DISCRETE_GPU:
+        return "discrete";
+    case HYMN_DEVICE_TYPE_VIRTUAL_GPU:
+        return "virtual";
+    case HYMN_DEVICE_TYPE_CPU:
+        return "cpu";
+    case HYMN_DEVICE_TYPE_OTHER:
+        break;
+    }
+    return "other";
+}

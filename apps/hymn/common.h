@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+//
+// What the commands share: options, opening a device and a model, exit codes.
+#ifndef HYMN_APP_COMMON_H
+#define HYMN_APP_COMMON_H
+
+#include "console.h"
+#include "options.h"
+
+struct common {
+    const char *device; // the selector of struct hymn_context_params; starts as $HYMN_DEVICE
+    enum hymn_precision precision;
+    unsigned verbosity;
+    bool validation;
+};
+
+// Rows of an option table. A command takes those that mean something to it.
+#define COMMON_OPTIONS(common) COMMON_DEVICE_OPTION(common), COMMON_PRECISION_OPTION(common), COMMON_SHARED(common)
+#define COMMON_DEVICE_OPTION(common)                                                                                   \
+    {                                                                                                                  \
+        "device", 'd', OPTION_TEXT, "DEVICE",                                                                          \
+            "device: an index, part of a name or a UUID (see\n'hymn devices'); default: $HYMN_DEVICE, or else "        \
+            "the\nbest one",                                                                                           \
+            &(common)->device, 0, 0, NULL                                                                              \
+    }
+#define COMMON_PRECISION_OPTION(common)                                                                                \
+    {                                                                                                                  \
+        "precision", 'p', OPTION_PRECISION, "P", "storage: fp16, fp32 or auto (the default)", &(common)->precision, 0, \
+            0, NULL                                                                                                    \
+    }
+#define COMMON_SHARED(common)                                                                                          \
+    {"validation",                                                                                                     \
+     0,                                                                                                                \
+     OPTION_FLAG,                                                                                                      \
+     NULL,                                                                                                             \
+     "run under the Vulkan validation layers; what they\nreport is a failure",                                         \
+     &(common)->validation,                                                                                            \
+     0,                                                                                                                \
+     0,                                                                                                                \
+     NULL},                                                                                                            \
+    {                                                                                                                  \
+        "verbose", 'v', OPTION_COUNT, NULL, "say more on standard error; twice: everything", &(common)->verbosity, 0,  \
+            0, NULL                                                                                                    \
+    }
+
+#define COMMON_COUNT(options) (sizeof(options) / sizeof((options)[0]))
+
+// Largest side of a network input that options take.
+enum { COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
+
+struct common common_defaults(void);
+// Parses, then sets the console up. As options_parse.
+enum options_result common_parse(const struct common *common, const struct command *command,
+                                 const struct option *options, size_t option_count, char **arguments, size_t count,
+                                 size_t *out_count);
+
+// Each reports its failure; then *out is NULL and the result is the code to exit with.
+enum exit_code common_open_model(const char *path, struct hymn_model **out_model);
+enum exit_code common_open_device(const struct common *common, const char *cache_dir,
+                                  struct hymn_context **out_context);
+// size 0 x 0: the model's. `model_path` is for messages.
+enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
+                                   const struct hymn_session_params *params, struct hymn_session **out_session);
+
+// Whether the model can run on pictures (1 or 3 channels) with this --threshold (0: not given). Reports why not.
+enum exit_code common_check_pictures(const struct command *command, const char *model_path,
+                                     const struct hymn_model_info *info, double threshold);
+// CODE_USAGE after a line that says that `what` ("--model FILE") is missing.
+enum exit_code common_missing(const struct command *command, const char *what);
+// CODE_USAGE after a line that says that an argument has no meaning.
+enum exit_code common_unexpected(const struct command *command, const char *argument);
+// Destroys session and context, and turns validation messages into a failure: returns `code`, or CODE_ENGINE.
+enum exit_code common_close(struct hymn_session **session, struct hymn_context **context, enum exit_code code);
+
+const char *common_precision_name(enum hymn_precision precision);
+const char *common_device_type_name(enum hymn_device_type type);
+
+// The commands. arguments: what stands behind the command's name.
+int command_segment(char **arguments, size_t count);
+int command_run(char **arguments, size_t count);
+int command_eval(char **arguments, size_t count);
+int command_bench(char **arguments, size_t count);
+int command_devices(char **arguments, size_t count);
+int command_inspect(char **arguments, size_t count);
+
+#endif

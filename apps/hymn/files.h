@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// Reading whole files, writing files that are whole or absent, and paths.
+#ifndef HYMN_APP_FILES_H
+#define HYMN_APP_FILES_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "cause.h"
+
+// The whole of a file, or of standard input for "-", in a block from malloc that the caller frees. A folder, an empty
+// file and more than `limit` bytes are errors.
+bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause);
+
+// A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
+// damaged older one. What is no regular file (/dev/stdout, a pipe) is written in place.
+struct output {
+    FILE *stream;
+    char *path, *temporary; // temporary NULL: in place
+};
+
+bool output_open(struct output *output, const char *path, struct cause *cause);
+bool output_write(struct output *output, const void *data, size_t size, struct cause *cause);
+// Both end the output. A false output_commit has discarded it.
+bool output_commit(struct output *output, struct cause *cause);
+void output_discard(struct output *output);
+// All of the above for data that is at hand.
+bool file_write(const char *path, const void *data, size_t size, struct cause *cause);
+
+// Makes a folder and those above it that are missing.
+bool folder_make(const char *path, struct cause *cause);
+// Removes a folder of ours and all below it, as far as that goes.
+void folder_remove(const char *path);
+// Whether a path exists and is a folder.
+bool folder_exists(const char *path);
+
+// "folder/name" in a block from malloc, or NULL when memory is out. An empty folder adds nothing.
+char *path_join(const char *folder, const char *name);
+// A formatted string in a block from malloc, or NULL when memory is out.
+char *text_format(const char *format, ...) CAUSE_PRINTF(1, 2);
+// A copy in a block from malloc, or NULL.
+char *text_copy(const char *text);
+// Where the last component of a path begins, and where its extension (the dot included) does: at the end if it has
+// none.
+const char *path_name(const char *path);
+const char *path_extension(const char *path);
+// Whether the path ends in this extension (".png"), whatever the case.
+bool path_has_extension(const char *path, const char *extension);
+
+#endif

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+#ifndef HYMN_APP_INTERRUPT_H
+#define HYMN_APP_INTERRUPT_H
+
+#include <stdbool.h>
+
+// From now on the first SIGINT or SIGTERM only makes `interrupt_seen` true, so that what is under way is finished; the
+// second one ends the program. A closed pipe is an error of the write, not a signal.
+void interrupt_catch(void);
+bool interrupt_seen(void);
+
+#endif

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+
+#include "report.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "console.h"
+#include "files.h"
+
+// --------------------------------------------------------------------------------------------------------------- table
+
+// Splits `text` at '|' into one more row; cells that are missing are empty.
+static void add_row(struct table *table, const char *text) {
+    if (table->rows == table->capacity) {
+        const size_t capacity = table->capacity > 0 ? table->capacity * 2 : 32;
+        char **cells = realloc(table->cells, capacity * table->columns * sizeof(*cells));
+        if (cells == NULL) {
+            table->failed = true;
+            return;
+        }
+        table->cells = cells;
+        table->capacity = capacity;
+    }
+    char **row = table->cells + table->rows++ * table->columns;
+    for (size_t c = 0; c < table->columns; c++) {
+        const size_t length = strcspn(text, "|");
+        row[c] = text_format("%.*s", (int)length, text);
+        table->failed = table->failed || row[c] == NULL;
+        text += text[length] == '|' ? length + 1 : length;
+    }
+}
+
+void table_begin(struct table *table, const char *heading) {
+    *table = (struct table){.columns = 1};
+    for (const char *c = heading; *c != '\0'; c++) {
+        table->columns += *c == '|' && table->columns < TABLE_MAX_COLUMNS;
+    }
+    add_row(table, heading);
+}
+
+void table_row(struct table *table, const char *format, ...) {
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (!table->failed) {
+        add_row(table, text);
+    }
+}
+
+static void print_row(const struct table *table, size_t row, const size_t *widths) {
+    for (size_t c = 0; c < table->columns; c++) {
+        const char *heading = table->cells[c], *cell = table->cells[row * table->columns + c];
+        const bool left = heading[0] == '<';
+        cell += row == 0 && left;
+        const char *gap = c > 0 ? "  " : "";
+        if (left && c + 1 == table->columns) {
+            printf("%s%s", gap, cell);
+        } else {
+            printf(left ? "%s%-*s" : "%s%*s", gap, (int)widths[c], cell);
+        }
+    }
+    printf("\n");
+}
+
+void table_end(struct table *table) {
+    size_t widths[TABLE_MAX_COLUMNS] = {0};
+    for (size_t i = 0; !table->failed && i < table->rows * table->columns; i++) {
+        const size_t length = strlen(table->cells[i]) - (i < table->columns && table->cells[i][0] == '<');
+        size_t *width = &widths[i % table->columns];
+        *width = length > *width ? length : *width;
+    }
+    for (size_t row = 0; !table->failed && row < table->rows; row++) {
+        print_row(table, row, widths);
+    }
+    if (table->failed) {
+        console_error(NULL, "out of memory for a table");
+    }
+    for (size_t i = 0; i < table->rows * table->columns; i++) {
+        free(table->cells[i]);
+    }
+    free(table->cells);
+    *table = (struct table){0};
+}
+
+// ---------------------------------------------------------------------------------------------------------------- JSON
+
+json_t *report_text(const char *text) {
+    json_t *string = json_string(text);
+    if (string != NULL) {
+        return string;
+    }
+    // A file name may be in another encoding. Each byte beyond ASCII becomes U+FFFD.
+    char *clean = malloc(3 * strlen(text) + 1);
+    size_t length = 0;
+    for (const char *c = text; clean != NULL && *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x80) {
+            clean[length++] = *c;
+        } else {
+            memcpy(clean + length, "\xef\xbf\xbd", 3);
+            length += 3;
+        }
+    }
+    string = clean != NULL ? json_stringn(clean, length) : NULL;
+    free(clean);
+    return string;
+}
+
+json_t *report_real(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+char *report_line(const json_t *json) {
+    return json_dumps(json, JSON_COMPACT | JSON_REAL_PRECISION(7));
+}
+
+bool report_write(const char *path, json_t *json) {
+    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    json_decref(json);
+    if (text == NULL) {
+        console_error(path, "out of memory for the JSON report");
+        return false;
+    }
+    bool good;
+    if (strcmp(path, "-") == 0) {
+        good = console_line(text);
+    } else {
+        struct cause cause;
+        char *line = text_format("%s\n", text);
+        good = line != NULL ? file_write(path, line, strlen(line), &cause) : cause_set(&cause, "out of memory");
+        if (!good) {
+            console_error(path, "%s", cause.text);
+        }
+        free(line);
+    }
+    free(text);
+    return good;
+}
