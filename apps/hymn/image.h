@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+//
+// Pictures: PNG and JPEG of every kind in, PNG out.
+#ifndef HYMN_APP_IMAGE_H
+#define HYMN_APP_IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cause.h"
+
+enum { IMAGE_MAX_SIDE = 65535, IMAGE_MAX_PIXELS = 1 << 28 };
+
+// pixels: [height, width, channels] u8, dense, top row first; from malloc, owned by the image. channels: 1 (grey) or
+// 3 (RGB).
+struct image {
+    uint32_t width, height, channels;
+    uint8_t *pixels;
+};
+
+// Decodes the bytes of a PNG or JPEG file; the content decides which it is. Alpha is dropped, not composited; palettes
+// become RGB; 16 bits are scaled to 8; CMYK and YCCK become RGB; the EXIF orientation is applied. False: broken,
+// truncated, too large or no such file; nothing is allocated then.
+// Thread-safety: any thread.
+bool image_decode(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause);
+
+// Decodes a mask of class numbers: one channel of the values as stored (palette indices, grey of 1 to 8 bits not
+// scaled). True colour is accepted where R = G = B everywhere. JPEG is refused: its values are not exact.
+bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause);
+
+// The two above for a file, or standard input for "-".
+bool image_read(const char *path, struct image *out_image, struct cause *cause);
+bool image_read_labels(const char *path, struct image *out_image, struct cause *cause);
+
+// Zeroed pixels; false, with the cause, where a side or the product is beyond the limits or memory is out.
+bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause);
+void image_free(struct image *image);
+
+// In place: colour becomes grey by BT.601's luma; grey becomes RGB.
+bool image_to_grey(struct image *image, struct cause *cause);
+bool image_to_rgb(struct image *image, struct cause *cause);
+// In place: turns the picture as the EXIF orientation 1..8 asks for; another number leaves it as it is.
+bool image_orient(struct image *image, int orientation, struct cause *cause);
+
+// Writes `path` whole or not at all. samples: [height, width, channels] u8, or u16 in host order for image_write_png16
+// (one channel).
+bool image_write_png(const char *path, const uint8_t *samples, uint32_t width, uint32_t height, uint32_t channels,
+                     struct cause *cause);
+bool image_write_png16(const char *path, const uint16_t *samples, uint32_t width, uint32_t height, struct cause *cause);
+
+// Between image.c and the two decoders: pixels before the orientation, which is 1 where the file gives none.
+bool image_png_decode(const uint8_t *data, size_t size, bool labels, struct image *out_image, int *out_orientation,
+                      struct cause *cause);
+bool image_jpeg_decode(const uint8_t *data, size_t size, struct image *out_image, int *out_orientation,
+                       struct cause *cause);
+
+#endif
