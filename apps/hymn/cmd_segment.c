@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/thread.h"
+#include "common.h"
+#include "files.h"
+#include "inputs.h"
+#include "pipeline.h"
+#include "segment.h"
+
+static const struct command command = {
+    .name = "segment",
+    .usage = "INPUT... --model FILE --output DIR [OPTION]...",
+    .description = "Segments pictures: PNG and JPEG files, folders of them (and the folders below), or - for\n"
+                   "one picture on standard input. For each picture NAME it writes NAME_mask.png (one class:\n"
+                   "255 inside, 0 outside; several: the number of the class) and NAME_overlay.png (the outline\n"
+                   "drawn over the picture) to DIR, sub-folders as in the input, and one line of JSON to\n"
+                   "standard output: file, width, height, the files written, and area in pixels, fraction of the\n"
+                   "picture and bounding box [x, y, width, height] of all that is found and of each class. A\n"
+                   "picture that cannot be read is reported and the rest go on; the exit status is 1 then.\n",
+    .examples = "  hymn segment photo.jpg --model tiny.safetensors --output out\n"
+                "  hymn segment pictures/ -m tiny.safetensors -o out --batch 8 --probabilities > out/list.jsonl\n"
+                "  hymn segment slide.png -m tiny.safetensors -o out --tile --overlap 0.5\n"
+                "  curl -s https://example.org/photo.jpg | hymn segment - -m tiny.safetensors -o out\n",
+};
+
+struct settings {
+    struct common common;
+    const char *model, *output, *probabilities;
+    struct size size;
+    bool tile, no_overlay;
+    double overlap, threshold;
+    uint32_t batch, jobs;
+};
+
+static const char *const probability_formats[] = {"png", "npy", NULL};
+
+static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
+    const struct option options[] = {
+        {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        {"output", 'o', OPTION_TEXT, "DIR", "folder for what is written; it is made if missing", &s->output, 0, 0,
+         NULL},
+        {"size", 's', OPTION_SIZE, "SIZE", "network input, N or HEIGHTxWIDTH (default: the model's)", &s->size, 1,
+         COMMON_MAX_SIZE, NULL},
+        {"tile", 't', OPTION_FLAG, NULL,
+         "cut pictures larger than the network input into\noverlapping tiles instead of shrinking them", &s->tile, 0, 0,
+         NULL},
+        {"overlap", 0, OPTION_REAL, "PART", "least part of a tile shared with its neighbour,\n0 to 0.9 (default 0.25)",
+         &s->overlap, 0, 0.9, NULL},
+        {"probabilities", 0, OPTION_MAY_CHOOSE, "png|npy",
+         "write the probabilities too: NAME_probability.png,\n16-bit grey (several classes: one file each,\n"
+         "NAME_probability_N.png), or NAME_probability.npy,\nfloat32 (classes, height, width)",
+         &s->probabilities, 0, 0, probability_formats},
+        {"threshold", 0, OPTION_REAL, "P",
+         "probability from which a pixel is inside, one class\nonly (default: the model's)", &s->threshold, 0.000001, 1,
+         NULL},
+        {"no-overlay", 0, OPTION_FLAG, NULL, "write no NAME_overlay.png", &s->no_overlay, 0, 0, NULL},
+        {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
+         NULL},
+        {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that write\n(default: one per two cores)",
+         &s->jobs, 1, COMMON_MAX_JOBS, NULL},
+        COMMON_OPTIONS(&s->common),
+    };
+    return common_parse(&s->common, &command, options, COMMON_COUNT(options), arguments, count, out_count);
+}
+
+static enum exit_code check_arguments(const struct settings *settings, char **arguments, size_t count) {
+    bool standard_input = false;
+    for (size_t i = 0; i < count; i++) {
+        const bool dash = strcmp(arguments[i], "-") == 0;
+        if (dash && standard_input) {
+            console_error(NULL, "%s: standard input (-) was given twice", command.name);
+            return CODE_USAGE;
+        }
+        if (!dash && folder_exists(arguments[i]) && inputs_same_file(arguments[i], settings->output)) {
+            console_error(arguments[i], "is both an input and the output folder");
+            return CODE_USAGE;
+        }
+        standard_input = standard_input || dash;
+    }
+    return CODE_OK;
+}
+
+// Inputs to pictures with names for their outputs. CODE_INPUT: nothing is left to do.
+static enum exit_code collect(const struct segment_params *work, char **arguments, size_t count,
+                              struct input_list *inputs) {
+    struct segment_suffixes suffixes;
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++) {
+        good = inputs_collect(inputs, arguments[i], work->folder);
+    }
+    segment_list_suffixes(work, &suffixes);
+    if (!good || !inputs_name_outputs(inputs, work->folder, suffixes.list)) {
+        console_error(NULL, "out of memory for the list of pictures");
+        return CODE_INPUT;
+    }
+    return inputs->count > 0 ? CODE_OK : CODE_INPUT;
+}
+
+static enum segment_probabilities probabilities_of(const char *choice) {
+    return choice == NULL               ? SEGMENT_NO_PROBABILITIES
+           : strcmp(choice, "npy") == 0 ? SEGMENT_PROBABILITIES_NPY
+                                        : SEGMENT_PROBABILITIES_PNG;
+}
+
+static struct segment_params make_work(const struct settings *settings, const struct hymn_model *model) {
+    const struct hymn_model_info *info = hymn_model_get_info(model);
+    return (struct segment_params){
+        .model = model,
+        .folder = settings->output,
+        .overlay = !settings->no_overlay,
+        .probabilities = probabilities_of(settings->probabilities),
+        .pipeline = {.classes = info->num_classes,
+                     .batch = settings->batch,
+                     .threshold = settings->threshold > 0 ? (float)settings->threshold : info->threshold,
+                     .tile = settings->tile,
+                     .overlap = settings->overlap,
+                     .jobs = settings->jobs}};
+}
+
+static enum exit_code segment(const struct settings *settings, struct segment_params *work) {
+    struct hymn_context *context = NULL;
+    struct hymn_session *session = NULL;
+    const struct hymn_session_params params = {.height = settings->size.height,
+                                               .width = settings->size.width,
+                                               .batch = settings->batch,
+                                               .precision = settings->common.precision};
+    enum exit_code code = common_open_device(&settings->common, NULL, &context);
+    if (code == CODE_OK) {
+        code = common_open_session(context, work->model, settings->model, &params, &session);
+    }
+    if (code == CODE_OK) {
+        work->pipeline.session = session;
+        code = segment_run(work);
+    }
+    return common_close(&session, &context, code);
+}
+
+// From a model that is open to all files written.
+static enum exit_code segment_all(const struct settings *settings, const struct hymn_model *model, char **arguments,
+                                  size_t count) {
+    struct input_list inputs = {0};
+    struct cause cause;
+    struct segment_params work = make_work(settings, model);
+    enum exit_code code =
+        common_check_pictures(&command, settings->model, hymn_model_get_info(model), settings->threshold);
+    if (code == CODE_OK) {
+        code = check_arguments(settings, arguments, count);
+    }
+    if (code == CODE_OK && !folder_make(settings->output, &cause)) {
+        console_error(settings->output, "%s", cause.text);
+        code = CODE_INPUT;
+    }
+    if (code == CODE_OK) {
+        code = collect(&work, arguments, count, &inputs);
+    }
+    if (code == CODE_OK) {
+        work.inputs = &inputs;
+        code = segment(settings, &work);
+        code = code == CODE_OK && inputs.failed > 0 ? CODE_INPUT : code;
+    }
+    inputs_free(&inputs);
+    return code;
+}
+
+int command_segment(char **arguments, size_t count) {
+    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1};
+    size_t input_count = 0;
+    settings.jobs = (hymn_thread_cpu_count() + 1) / 2;
+    const enum options_result parsed = parse(&settings, arguments, count, &input_count);
+    if (parsed != OPTIONS_OK) {
+        return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
+    }
+    if (input_count == 0 || settings.model == NULL || settings.output == NULL) {
+        return common_missing(&command, input_count == 0         ? "INPUT"
+                                        : settings.model == NULL ? "--model FILE"
+                                                                 : "--output DIR");
+    }
+    struct hymn_model *model = NULL;
+    enum exit_code code = common_open_model(settings.model, &model);
+    if (code == CODE_OK) {
+        code = segment_all(&settings, model, arguments, input_count);
+    }
+    hymn_model_destroy(&model);
+    return code;
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+
+#include "inputs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "console.h"
+#include "files.h"
+
+enum { MAX_DEPTH = 64 };
+
+// --------------------------------------------------------------------------------------------------------- collecting
+
+static bool append(struct input_list *list, const char *path, const char *stem_path) {
+    if (list->count == list->capacity) {
+        const size_t capacity = list->capacity > 0 ? list->capacity * 2 : 64;
+        struct input *items = realloc(list->items, capacity * sizeof(*items));
+        if (items == NULL) {
+            return false;
+        }
+        list->items = items;
+        list->capacity = capacity;
+    }
+    const int length = (int)(path_extension(stem_path) - stem_path);
+    struct input input = {text_copy(path), text_format("%.*s", length, stem_path)};
+    if (input.path == NULL || input.stem == NULL) {
+        free(input.path);
+        free(input.stem);
+        return false;
+    }
+    list->items[list->count++] = input;
+    return true;
+}
+
+static bool is_picture(const char *name) {
+    return path_has_extension(name, ".png") || path_has_extension(name, ".jpg") || path_has_extension(name, ".jpeg");
+}
+
+static int compare_names(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void free_names(char **names, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        free(names[i]);
+    }
+    free(names);
+}
+
+// The sorted names in a folder, hidden ones left out. False: memory is out. A folder that cannot be read is reported.
+static bool list_folder(struct input_list *list, const char *path, char ***out_names, size_t *out_count) {
+    char **names = NULL;
+    size_t count = 0, capacity = 0;
+    DIR *folder = opendir(path);
+    *out_names = NULL;
+    *out_count = 0;
+    if (folder == NULL) {
+        console_error(path, "folder cannot be read: %s", strerror(errno));
+        list->failed++;
+        return true;
+    }
+    bool good = true;
+    for (struct dirent *entry; good && (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] == '.') {
+            continue;
+        }
+        if (count == capacity) {
+            capacity = capacity > 0 ? capacity * 2 : 64;
+            char **larger = realloc(names, capacity * sizeof(*names));
+            good = larger != NULL;
+            names = good ? larger : names;
+        }
+        good = good && (names[count] = text_copy(entry->d_name)) != NULL;
+        count += good;
+    }
+    closedir(folder);
+    if (!good) {
+        free_names(names, count);
+        return false;
+    }
+    if (count > 1) {
+        qsort(names, count, sizeof(*names), compare_names);
+    }
+    *out_names = names;
+    *out_count = count;
+    return true;
+}
+
+static bool collect_folder(struct input_list *list, const char *path, const char *below, const char *exclude,
+                           unsigned depth);
+
+static bool collect_entry(struct input_list *list, const char *path, const char *below, const char *exclude,
+                          unsigned depth) {
+    struct stat link, status;
+    if (lstat(path, &link) != 0 || stat(path, &status) != 0) {
+        if (!is_picture(path)) {
+            return true;
+        }
+        console_error(path, "cannot be read: %s", strerror(errno));
+        list->failed++;
+        return true;
+    }
+    if (S_ISDIR(status.st_mode)) {
+        const bool skipped = S_ISLNK(link.st_mode) || (exclude != NULL && inputs_same_file(path, exclude));
+        return skipped || collect_folder(list, path, below, exclude, depth + 1);
+    }
+    return !S_ISREG(status.st_mode) || !is_picture(path) || append(list, path, below);
+}
+
+static bool collect_folder(struct input_list *list, const char *path, const char *below, const char *exclude,
+                           unsigned depth) {
+    char **names = NULL;
+    size_t count = 0;
+    if (depth > MAX_DEPTH) {
+        console_error(path, "folders are nested more than %d deep", MAX_DEPTH);
+        list->failed++;
+        return true;
+    }
+    bool good = list_folder(list, path, &names, &count);
+    for (size_t i = 0; good && i < count; i++) {
+        char *child = path_join(path, names[i]);
+        char *child_below = path_join(below, names[i]);
+        good = child != NULL && child_below != NULL && collect_entry(list, child, child_below, exclude, depth);
+        free(child);
+        free(child_below);
+    }
+    free_names(names, count);
+    return good;
+}
+
+bool inputs_collect(struct input_list *list, const char *argument, const char *exclude) {
+    struct stat status;
+    if (strcmp(argument, "-") == 0) {
+        return append(list, argument, "stdin");
+    }
+    if (stat(argument, &status) != 0) {
+        console_error(argument, "cannot be opened: %s", strerror(errno));
+        list->failed++;
+        return true;
+    }
+    if (!S_ISDIR(status.st_mode)) {
+        return append(list, argument, path_name(argument));
+    }
+    const size_t count = list->count, failed = list->failed;
+    const bool good = collect_folder(list, argument, "", exclude, 0);
+    if (good && list->count == count && list->failed == failed) {
+        console_error(argument, "there is no .png, .jpg or .jpeg file in this folder");
+        list->failed++;
+    }
+    return good;
+}
+
+void inputs_free(struct input_list *list) {
+    for (size_t i = 0; i < list->count; i++) {
+        free(list->items[i].path);
+        free(list->items[i].stem);
+    }
+    free(list->items);
+    *list = (struct input_list){0};
+}
+
+bool inputs_same_file(const char *a, const char *b) {
+    struct stat one, other;
+    return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+// ------------------------------------------------------------------------------------------------------------- naming
+
+// A set of strings that ignores the case of ASCII letters; it borrows them.
+struct name_set {
+    const char **slots;
+    size_t capacity; // a power of two, at least twice the number of strings
+};
+
+static char lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool equal_names(const char *a, const char *b) {
+    while (*a != '\0' && lower(*a) == lower(*b)) {
+        a++;
+        b++;
+    }
+    return lower(*a) == lower(*b);
+}
+
+// The slot that holds the name, or the free one where it belongs. FNV-1a.
+static const char **find_slot(const struct name_set *set, const char *name) {
+    uint64_t hash = UINT64_C(14695981039346656037);
+    for (const char *c = name; *c != '\0'; c++) {
+        hash = (hash ^ (uint8_t)lower(*c)) * UINT64_C(1099511628211);
+    }
+    size_t slot = (size_t)hash & (set->capacity - 1);
+    while (set->slots[slot] != NULL && !equal_names(set->slots[slot], name)) {
+        slot = (slot + 1) & (set->capacity - 1);
+    }
+    return &set->slots[slot];
+}
+
+struct file_identity {
+    dev_t device;
+    ino_t number;
+};
+
+static int compare_identities(const void *a, const void *b) {
+    const struct file_identity *one = a, *other = b;
+    if (one->device != other->device) {
+        return one->device < other->device ? -1 : 1;
+    }
+    return one->number == other->number ? 0 : one->number < other->number ? -1 : 1;
+}
+
+struct naming {
+    struct name_set taken;
+    struct file_identity *inputs; // sorted
+    size_t input_count;
+    const char *folder;
+    const char *const *suffixes;
+};
+
+// Whether writing the outputs of this stem would destroy an input. -1: memory is out.
+static int hits_an_input(const struct naming *naming, const char *stem) {
+    for (const char *const *suffix = naming->suffixes; *suffix != NULL; suffix++) {
+        char *name = text_format("%s%s", stem, *suffix);
+        char *path = name != NULL ? path_join(naming->folder, name) : NULL;
+        free(name);
+        if (path == NULL) {
+            return -1;
+        }
+        struct stat status;
+        const bool exists = stat(path, &status) == 0;
+        free(path);
+        if (exists && naming->input_count > 0) {
+            const struct file_identity identity = {status.st_dev, status.st_ino};
+            if (bsearch(&identity, naming->inputs, naming->input_count, sizeof(identity), compare_identities)) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+static bool choose_stem(struct naming *naming, struct input *input) {
+    char *stem = text_copy(input->stem);
+    for (unsigned number = 2; stem != NULL; number++) {
+        const char **slot = find_slot(&naming->taken, stem);
+        const int hit = *slot != NULL ? 1 : hits_an_input(naming, stem);
+        if (hit == 0) {
+            free(input->stem);
+            input->stem = stem;
+            *slot = stem;
+            return true;
+        }
+        free(stem);
+        stem = hit < 0 ? NULL : text_format("%s-%u", input->stem, number);
+    }
+    return false;
+}
+
+bool inputs_name_outputs(struct input_list *list, const char *folder, const char *const *suffixes) {
+    struct naming naming = {.taken.capacity = 16, .folder = folder, .suffixes = suffixes};
+    while (naming.taken.capacity < 2 * list->count) {
+        naming.taken.capacity *= 2;
+    }
+    naming.taken.slots = calloc(naming.taken.capacity, sizeof(*naming.taken.slots));
+    naming.inputs = calloc(list->count + 1, sizeof(*naming.inputs));
+    bool good = naming.taken.slots != NULL && naming.inputs != NULL;
+    for (size_t i = 0; good && i < list->count; i++) {
+        struct stat status;
+        if (stat(list->items[i].path, &status) == 0) {
+            naming.inputs[naming.input_count++] = (struct file_identity){status.st_dev, status.st_ino};
+        }
+    }
+    if (good && naming.input_count > 0) {
+        qsort(naming.inputs, naming.input_count, sizeof(*naming.inputs), compare_identities);
+    }
+    for (size_t i = 0; good && i < list->count; i++) {
+        good = choose_stem(&naming, &list->items[i]);
+    }
+    free(naming.taken.slots);
+    free(naming.inputs);
+    return good;
+}
