@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// Measurements of `hymn bench`: one model at one size and batch.
+#ifndef HYMN_APP_BENCH_H
+#define HYMN_APP_BENCH_H
+
+#include "common.h"
+#include "report.h"
+
+struct bench_setup {
+    const struct common *common;
+    const struct hymn_model *model;
+    const char *model_path; // for messages
+    uint32_t height, width, batch;
+    uint32_t runs, warmup; // runs 0: as many as fit into `seconds`, at least 3
+    double seconds;
+    bool tensor;  // float tensors to logits; otherwise 8-bit pictures of the network's size to masks
+    bool check;   // compare with the fp32 base variants
+    bool profile; // per-operator times
+};
+
+struct bench_spread {
+    double p50, p90, p99; // milliseconds; negative where the device has no timestamps
+};
+
+struct bench_operator {
+    char name[160], shader[80];
+    double gpu_ms; // mean over the profiled runs
+    uint64_t bytes, flops;
+};
+
+struct bench_start {
+    double context_ms, session_ms, run_ms; // open the device, make the session, first result
+};
+
+struct bench_result {
+    struct hymn_device_info device;
+    struct hymn_session_info session;
+    struct bench_spread gpu, wall;
+    uint32_t samples; // runs behind each of the two
+    double images_per_second;
+    struct bench_start cold, warm;
+    uint64_t process_bytes;              // the process's largest resident size so far
+    double max_abs_error, nmse, max_abs; // of the logits; max_abs: the largest logit. Negative if not checked
+    struct bench_operator *operators;    // from malloc
+    uint32_t operator_count;
+};
+
+// Reports its failures. On success the caller frees the result with bench_result_free.
+enum exit_code bench_measure(const struct bench_setup *setup, struct bench_result *out_result);
+void bench_result_free(struct bench_result *result);
+
+double bench_start_total(const struct bench_start *start);
+uint64_t bench_device_bytes(const struct bench_result *result);
+
+// Reports. count results of the same model; height x width and batch as asked for.
+void bench_print(const struct bench_setup *setups, const struct bench_result *results, size_t count);
+void bench_print_profile(const struct bench_setup *setup, const struct bench_result *result);
+// An object for one result, an array of them for several.
+json_t *bench_json(const struct bench_setup *setups, const struct bench_result *results, size_t count);
+// Chrome's trace event format: chrome://tracing, Perfetto.
+json_t *bench_trace(const struct bench_setup *setups, const struct bench_result *results, size_t count);
+
+#endif

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#include "bench_data.h"
+
+#include <stdlib.h>
+
+// SplitMix64 (Steele, Lea, Flood 2014).
+static uint64_t next_random(uint64_t *state) {
+    uint64_t z = (*state += UINT64_C(0x9E3779B97F4A7C15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return z ^ (z >> 31);
+}
+
+// As a normalised picture: from -2 to 2.
+static void fill_tensor(float *values, size_t count) {
+    uint64_t state = 1;
+    for (size_t i = 0; i < count; i++) {
+        values[i] = (float)(next_random(&state) >> 40) * (4.0f / (1 << 24)) - 2.0f;
+    }
+}
+
+static void fill_pixels(uint8_t *pixels, size_t count) {
+    uint64_t state = 2;
+    for (size_t i = 0; i < count; i++) {
+        pixels[i] = (uint8_t)(next_random(&state) >> 56);
+    }
+}
+
+static bool init_pictures(struct bench_data *data, const struct bench_setup *setup) {
+    const size_t area = (size_t)setup->height * setup->width;
+    data->pixels = malloc(setup->batch * area * 3);
+    data->images = calloc(setup->batch, sizeof(*data->images));
+    if (data->pixels == NULL || data->images == NULL) {
+        return false;
+    }
+    fill_pixels(data->pixels, setup->batch * area * 3);
+    for (uint32_t i = 0; i < setup->batch; i++) {
+        data->images[i] = (struct hymn_image){.pixels = data->pixels + i * area * 3,
+                                              .height = setup->height,
+                                              .width = setup->width,
+                                              .format = HYMN_PIXEL_RGB8};
+    }
+    return true;
+}
+
+static bool init_run(struct bench_data *data, const struct bench_setup *setup, uint32_t slot) {
+    const size_t area = (size_t)setup->height * setup->width;
+    const size_t logits = data->logit_count / setup->batch;
+    data->outputs[slot] = calloc(setup->batch, sizeof(*data->outputs[slot]));
+    data->logits[slot] = malloc(data->logit_count * sizeof(float));
+    data->masks[slot] = malloc(setup->batch * area);
+    if (data->outputs[slot] == NULL || data->logits[slot] == NULL || data->masks[slot] == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < setup->batch; i++) {
+        data->outputs[slot][i] = setup->tensor ? (struct hymn_output){.logits = data->logits[slot] + i * logits}
+                                               : (struct hymn_output){.mask = data->masks[slot] + i * area};
+    }
+    data->runs[slot] = (struct hymn_run_params){.images = setup->tensor ? NULL : data->images,
+                                                .tensor = setup->tensor ? data->tensor : NULL,
+                                                .outputs = data->outputs[slot]};
+    return true;
+}
+
+bool bench_data_init(struct bench_data *data, const struct bench_setup *setup) {
+    const struct hymn_model_info *info = hymn_model_get_info(setup->model);
+    const size_t pixels = (size_t)setup->batch * setup->height * setup->width;
+    *data = (struct bench_data){.logit_count = pixels * info->num_classes};
+    data->tensor = malloc(pixels * info->in_channels * sizeof(float));
+    if (data->tensor == NULL || (!setup->tensor && !init_pictures(data, setup)) || !init_run(data, setup, 0) ||
+        !init_run(data, setup, 1)) {
+        bench_data_free(data);
+        return false;
+    }
+    fill_tensor(data->tensor, pixels * info->in_channels);
+    return true;
+}
+
+void bench_data_free(struct bench_data *data) {
+    for (int slot = 0; slot < BENCH_IN_FLIGHT; slot++) {
+        free(data->outputs[slot]);
+        free(data->logits[slot]);
+        free(data->masks[slot]);
+    }
+    free(data->tensor);
+    free(data->pixels);
+    free(data->images);
+    *data = (struct bench_data){0};
+}
+
+enum hymn_status bench_data_logits(const struct bench_data *data, const struct bench_setup *setup,
+                                   struct hymn_session *session, float *out_logits) {
+    const size_t count = data->logit_count / setup->batch;
+    struct hymn_output *outputs = calloc(setup->batch, sizeof(*outputs));
+    if (outputs == NULL) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    for (uint32_t i = 0; i < setup->batch; i++) {
+        outputs[i].logits = out_logits + i * count;
+    }
+    const struct hymn_run_params run = {.tensor = data->tensor, .outputs = outputs};
+    const enum hymn_status status = hymn_session_run(session, &run);
+    free(outputs);
+    return status;
+}

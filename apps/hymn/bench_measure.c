@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+#define _XOPEN_SOURCE 700
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/thread.h"
+#include "bench_data.h"
+#include "files.h"
+#include "interrupt.h"
+#include "stats.h"
+
+enum { MAX_SAMPLES = 1 << 20, PROFILED_RUNS = 10, CACHE_PATH = 512 };
+
+struct bench {
+    const struct bench_setup *setup;
+    struct bench_data data;
+    struct hymn_context *context;
+    struct hymn_session *session;
+    struct bench_result *result;
+    char cache[CACHE_PATH]; // folder for the pipeline cache, of this measurement only
+};
+
+static double milliseconds(double since) {
+    return (hymn_time_now() - since) * 1000;
+}
+
+static enum exit_code check(const struct bench *bench, enum hymn_status status) {
+    if (status != HYMN_STATUS_OK) {
+        console_status(bench->setup->model_path, status);
+        return CODE_ENGINE;
+    }
+    return interrupt_seen() ? CODE_INTERRUPTED : CODE_OK;
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// starting
+
+// A new folder, where the driver keeps its own caches too: otherwise a "cold" start is warm from the second time on.
+static bool make_cache(struct bench *bench) {
+    const char *base = getenv("TMPDIR");
+    const int length = snprintf(bench->cache, sizeof(bench->cache), "%s/hymn-bench-XXXXXX",
+                                base != NULL && base[0] != '\0' ? base : "/tmp");
+    if (length < 0 || (size_t)length >= sizeof(bench->cache) || mkdtemp(bench->cache) == NULL) {
+        struct cause cause;
+        cause_system(&cause, "folder cannot be made");
+        console_error(bench->cache, "%s", cause.text);
+        bench->cache[0] = '\0';
+        return false;
+    }
+    setenv("MESA_SHADER_CACHE_DIR", bench->cache, 1);
+    setenv("__GL_SHADER_DISK_CACHE_PATH", bench->cache, 1);
+    setenv("AMD_SHADER_DISK_CACHE_PATH", bench->cache, 1);
+    return true;
+}
+
+static struct hymn_session_params session_params(const struct bench_setup *setup) {
+    return (struct hymn_session_params){.height = setup->height,
+                                        .width = setup->width,
+                                        .batch = setup->batch,
+                                        .precision = setup->common->precision,
+                                        .runs_in_flight = BENCH_IN_FLIGHT};
+}
+
+// From nothing to the first result.
+static enum exit_code start(struct bench *bench, struct bench_start *out_start) {
+    const struct hymn_session_params params = session_params(bench->setup);
+    double since = hymn_time_now();
+    enum exit_code code = common_open_device(bench->setup->common, bench->cache, &bench->context);
+    out_start->context_ms = milliseconds(since);
+    since = hymn_time_now();
+    if (code == CODE_OK) {
+        code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
+                                   &bench->session);
+    }
+    out_start->session_ms = milliseconds(since);
+    since = hymn_time_now();
+    if (code == CODE_OK) {
+        code = check(bench, hymn_session_run(bench->session, &bench->data.runs[0]));
+    }
+    out_start->run_ms = milliseconds(since);
+    return code;
+}
+
+double bench_start_total(const struct bench_start *start) {
+    return start->context_ms + start->session_ms + start->run_ms;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// timing
+
+static bool enough(const struct bench_setup *setup, uint32_t done, double since) {
+    if (setup->runs > 0) {
+        return done >= setup->runs;
+    }
+    return done >= 3 && (done >= MAX_SAMPLES || hymn_time_now() - since >= setup->seconds);
+}
+
+static struct bench_spread spread_of(double *values, size_t count) {
+    struct bench_spread spread;
+    spread.p50 = stats_percentile(values, count, 50);
+    spread.p90 = stats_percentile(values, count, 90);
+    spread.p99 = stats_percentile(values, count, 99);
+    return spread;
+}
+
+struct samples {
+    double *wall, *gpu;
+    size_t capacity;
+    uint32_t count;
+};
+
+static bool samples_add(struct samples *samples, double wall, double gpu) {
+    if (samples->count == samples->capacity) {
+        const size_t capacity = samples->capacity > 0 ? samples->capacity * 2 : 256;
+        double *more_wall = realloc(samples->wall, capacity * sizeof(double));
+        samples->wall = more_wall != NULL ? more_wall : samples->wall;
+        double *more_gpu = realloc(samples->gpu, capacity * sizeof(double));
+        samples->gpu = more_gpu != NULL ? more_gpu : samples->gpu;
+        if (more_wall == NULL || more_gpu == NULL) {
+            return false;
+        }
+        samples->capacity = capacity;
+    }
+    samples->wall[samples->count] = wall;
+    samples->gpu[samples->count++] = gpu;
+    return true;
+}
+
+// One run at a time.
+static enum exit_code measure_latency(struct bench *bench) {
+    struct samples samples = {0};
+    enum exit_code code = CODE_OK;
+    for (uint32_t i = 0; i < bench->setup->warmup && code == CODE_OK; i++) {
+        code = check(bench, hymn_session_run(bench->session, &bench->data.runs[0]));
+    }
+    const double began = hymn_time_now();
+    while (code == CODE_OK && !enough(bench->setup, samples.count, began)) {
+        const double since = hymn_time_now();
+        const enum hymn_status status = hymn_session_run(bench->session, &bench->data.runs[0]);
+        const double wall = milliseconds(since);
+        code = check(bench, status);
+        if (code == CODE_OK && !samples_add(&samples, wall, hymn_session_gpu_ms(bench->session))) {
+            code = check(bench, HYMN_STATUS_OUT_OF_MEMORY);
+        }
+    }
+    bench->result->samples = samples.count;
+    bench->result->wall = spread_of(samples.wall, samples.count);
+    bench->result->gpu = spread_of(samples.gpu, samples.count);
+    free(samples.wall);
+    free(samples.gpu);
+    return code;
+}
+
+// As many runs again, two in flight.
+static enum exit_code measure_throughput(struct bench *bench) {
+    uint64_t tickets[BENCH_IN_FLIGHT] = {0};
+    uint32_t submitted = 0, landed = 0;
+    const uint32_t total = bench->result->samples > BENCH_IN_FLIGHT ? bench->result->samples : BENCH_IN_FLIGHT + 1;
+    enum exit_code code = CODE_OK;
+    const double since = hymn_time_now();
+    while (landed < total && code == CODE_OK) {
+        if (submitted < total && submitted - landed < BENCH_IN_FLIGHT) {
+            const uint32_t slot = submitted % BENCH_IN_FLIGHT;
+            code = check(bench, hymn_session_submit(bench->session, &bench->data.runs[slot], &tickets[slot]));
+            submitted++;
+        } else {
+            code = check(bench, hymn_session_wait(bench->session, tickets[landed % BENCH_IN_FLIGHT]));
+            landed++;
+        }
+    }
+    bench->result->images_per_second = (double)total * bench->setup->batch / (hymn_time_now() - since);
+    return code;
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// accuracy
+
+static void compare(const float *values, const float *reference, size_t count, struct bench_result *result) {
+    double error = 0, power = 0;
+    result->max_abs_error = result->max_abs = 0;
+    for (size_t i = 0; i < count; i++) {
+        const double difference = (double)values[i] - reference[i];
+        error += difference * difference;
+        power += (double)reference[i] * reference[i];
+        if (!(fabs(difference) <= result->max_abs_error)) { // so that a NaN is kept
+            result->max_abs_error = fabs(difference);
+        }
+        result->max_abs = fmax(result->max_abs, fabs((double)reference[i]));
+    }
+    result->nmse = power > 0 ? error / power : error;
+}
+
+// The session's logits against those of the fp32 base variants. Leaves no session.
+static enum exit_code measure_error(struct bench *bench) {
+    struct hymn_session_params params = session_params(bench->setup);
+    params.precision = HYMN_PRECISION_FP32;
+    params.base_variants = true;
+    params.runs_in_flight = 1;
+    float *values = bench->data.logits[0], *reference = bench->data.logits[1];
+    enum exit_code code = check(bench, bench_data_logits(&bench->data, bench->setup, bench->session, values));
+    hymn_session_destroy(&bench->session);
+    if (code == CODE_OK) {
+        code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
+                                   &bench->session);
+    }
+    if (code == CODE_OK) {
+        code = check(bench, bench_data_logits(&bench->data, bench->setup, bench->session, reference));
+    }
+    if (code == CODE_OK) {
+        compare(values, reference, bench->data.logit_count, bench->result);
+    }
+    hymn_session_destroy(&bench->session);
+    return code;
+}
+
+// --------------------------------------------------------------------------------------------------------------
+// profile
+
+static enum exit_code add_timings(struct bench *bench) {
+    struct bench_result *result = bench->result;
+    const struct hymn_timing *timings = NULL;
+    uint32_t count = 0;
+    const enum exit_code code = check(bench, hymn_session_timings(bench->session, &timings, &count));
+    if (code != CODE_OK) {
+        return code;
+    }
+    if (result->operators == NULL) {
+        result->operators = calloc(count + 1, sizeof(*result->operators));
+        result->operator_count = count;
+    }
+    if (result->operators == NULL) {
+        return check(bench, HYMN_STATUS_OUT_OF_MEMORY);
+    }
+    for (uint32_t i = 0; i < count && i < result->operator_count; i++) {
+        struct bench_operator *operation = &result->operators[i];
+        snprintf(operation->name, sizeof(operation->name), "%s", timings[i].name);
+        snprintf(operation->shader, sizeof(operation->shader), "%s", timings[i].shader);
+        operation->bytes = timings[i].bytes;
+        operation->flops = timings[i].flops;
+        operation->gpu_ms += timings[i].gpu_ms;
+    }
+    return CODE_OK;
+}
+
+static enum exit_code measure_profile(struct bench *bench) {
+    struct hymn_session_params params = session_params(bench->setup);
+    params.timings = true;
+    hymn_session_destroy(&bench->session);
+    enum exit_code code =
+        common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params, &bench->session);
+    const uint32_t runs = bench->result->samples < PROFILED_RUNS ? bench->result->samples : PROFILED_RUNS;
+    for (uint32_t i = 0; i <= runs && code == CODE_OK; i++) { // the first is not counted
+        code = check(bench, hymn_session_run(bench->session, &bench->data.runs[0]));
+        if (code == CODE_OK && i > 0) {
+            code = add_timings(bench);
+        }
+    }
+    for (uint32_t i = 0; i < bench->result->operator_count; i++) {
+        bench->result->operators[i].gpu_ms /= runs;
+    }
+    return code;
+}
+
+// ----------------------------------------------------------------------------------------------------------------
+// whole
+
+static uint64_t resident_bytes(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) {
+        return 0;
+    }
+#ifdef __APPLE__
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+static enum exit_code measure(struct bench *bench) {
+    struct bench_result *result = bench->result;
+    enum exit_code code = start(bench, &result->cold);
+    if (code == CODE_OK) {
+        code = common_close(&bench->session, &bench->context, code); // writes the cache
+    }
+    if (code == CODE_OK) {
+        code = start(bench, &result->warm);
+    }
+    if (code != CODE_OK) {
+        return code;
+    }
+    result->device = *hymn_context_device(bench->context);
+    result->session = *hymn_session_get_info(bench->session);
+    code = measure_latency(bench);
+    if (code == CODE_OK) {
+        code = measure_throughput(bench);
+    }
+    result->process_bytes = resident_bytes();
+    if (code == CODE_OK && bench->setup->profile) {
+        code = measure_profile(bench);
+    }
+    return code == CODE_OK && bench->setup->check ? measure_error(bench) : code;
+}
+
+enum exit_code bench_measure(const struct bench_setup *setup, struct bench_result *out_result) {
+    struct bench bench = {.setup = setup, .result = out_result};
+    *out_result = (struct bench_result){.max_abs_error = -1, .nmse = -1, .max_abs = -1};
+    if (!bench_data_init(&bench.data, setup)) {
+        console_error(NULL, "out of memory for %u x %u, batch %u", setup->height, setup->width, setup->batch);
+        return CODE_ENGINE;
+    }
+    enum exit_code code = make_cache(&bench) ? measure(&bench) : CODE_ENGINE;
+    code = common_close(&bench.session, &bench.context, code);
+    if (bench.cache[0] != '\0') {
+        folder_remove(bench.cache);
+    }
+    bench_data_free(&bench.data);
+    if (code != CODE_OK) {
+        bench_result_free(out_result);
+    }
+    return code;
+}
+
+void bench_result_free(struct bench_result *result) {
+    free(result->operators);
+    *result = (struct bench_result){0};
+}
+
+uint64_t bench_device_bytes(const struct bench_result *result) {
+    return result->session.weight_bytes + result->session.activation_bytes + result->session.io_bytes;
+}
