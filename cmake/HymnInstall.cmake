@@ -19,6 +19,9 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake"
 install(FILES "${PROJECT_BINARY_DIR}/hymnConfig.cmake" "${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake"
               cmake/Findjansson.cmake DESTINATION "${hymn_cmake_dir}")
 
+# Found from where the file lies, so that the installed tree can be moved.
+file(RELATIVE_PATH hymn_pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+string(REGEX REPLACE "/$" "" hymn_pc_prefix "${hymn_pc_prefix}")
 set(hymn_libs_private "-lm ${CMAKE_THREAD_LIBS_INIT}")
 foreach(library IN LISTS CMAKE_DL_LIBS)
     string(APPEND hymn_libs_private " -l${library}")

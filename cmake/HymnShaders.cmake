@@ -3,7 +3,7 @@
 # hymn_shader_table(OUTPUT FILE.c NAME IDENTIFIER VARIANTS FILE): compiles every line of a variants.txt to SPIR-V and
 # embeds the results in a C file that defines `const struct hymn_shader IDENTIFIER[]`, sorted by name, and
 # `const uint32_t IDENTIFIER_count` (hymn_shaders -> hymn_shader_count). A line is
-#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,subgroup,coopmat]
+#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,subgroup,shuffle,coopmat,shuffle]
 # SOURCE relative to the file's own folder. What this glslang cannot compile is left out, with a message.
 find_program(HYMN_GLSLANG NAMES glslangValidator glslang REQUIRED)
 find_program(HYMN_SPIRV_VAL NAMES spirv-val)
@@ -11,6 +11,13 @@ find_program(HYMN_SPIRV_OPT NAMES spirv-opt)
 option(HYMN_SHADER_CHECK "Run spirv-val on every shader (needs spirv-val)" ON)
 option(HYMN_SHADER_OPTIMIZE "Run spirv-opt -O on every shader (needs spirv-opt; drivers do the same again)" OFF)
 option(HYMN_SHADER_NAMES "Keep names in shaders, for debuggers and disassemblies" OFF)
+
+# The words of needs=, and the members of enum hymn_shader_needs that they stand for.
+set(HYMN_NEEDS_storage16 STORAGE_16BIT)
+set(HYMN_NEEDS_float16 FLOAT16)
+set(HYMN_NEEDS_subgroup SUBGROUP_ARITHMETIC)
+set(HYMN_NEEDS_shuffle SUBGROUP_SHUFFLE)
+set(HYMN_NEEDS_coopmat COOPERATIVE_MATRIX)
 
 # Whether glslang can compile cmake/probes/NAME.comp, as HYMN_GLSLANG_<NAME>.
 function(hymn_probe_glslang name)
@@ -55,7 +62,7 @@ function(hymn_parse_variant line out_name out_source out_defines out_needs out_m
     string(REGEX REPLACE "[ \t]+" ";" words "${line}")
     list(POP_FRONT words name source)
     set(defines "")
-    set(needs 0)
+    set(needs "")
     set(missing "")
     foreach(word IN LISTS words)
         if(word MATCHES "^-D[A-Za-z_]")
@@ -63,11 +70,10 @@ function(hymn_parse_variant line out_name out_source out_defines out_needs out_m
         elseif(word MATCHES "^needs=(.+)$")
             string(REPLACE "," ";" parts "${CMAKE_MATCH_1}")
             foreach(part IN LISTS parts)
-                list(FIND HYMN_SHADER_NEEDS "${part}" bit)
-                if(bit LESS 0)
-                    message(FATAL_ERROR "variants.txt: '${name}' needs '${part}', which is none of ${HYMN_SHADER_NEEDS}")
+                if(NOT DEFINED HYMN_NEEDS_${part})
+                    message(FATAL_ERROR "variants.txt: '${name}' needs '${part}', which cmake/HymnShaders.cmake does not know")
                 endif()
-                math(EXPR needs "${needs} | (1 << ${bit})")
+                list(APPEND needs "HYMN_NEEDS_${HYMN_NEEDS_${part}}")
                 if(part STREQUAL "coopmat" AND NOT HYMN_GLSLANG_COOPMAT)
                     set(missing "cooperative matrices")
                 endif()
@@ -79,7 +85,11 @@ function(hymn_parse_variant line out_name out_source out_defines out_needs out_m
     set(${out_name} "${name}" PARENT_SCOPE)
     set(${out_source} "${source}" PARENT_SCOPE)
     set(${out_defines} "${defines}" PARENT_SCOPE)
-    set(${out_needs} ${needs} PARENT_SCOPE)
+    if(NOT needs)
+        set(needs 0)
+    endif()
+    list(JOIN needs "|" needs)
+    set(${out_needs} "${needs}" PARENT_SCOPE)
     set(${out_missing} "${missing}" PARENT_SCOPE)
 endfunction()
 
@@ -107,7 +117,7 @@ endfunction()
 
 function(hymn_shader_table)
     cmake_parse_arguments(arg "" "OUTPUT;NAME;VARIANTS" "" ${ARGN})
-    set(HYMN_SHADER_NEEDS storage16 float16 subgroup coopmat) # in the order of enum hymn_shader_needs
+    set(HYMN_SHADER_NEEDS storage16 float16 subgroup coopmat shuffle) # in the order of enum hymn_shader_needs
     hymn_probe_glslang(coopmat)
     hymn_shader_table_tool()
     get_filename_component(folder "${arg_VARIANTS}" DIRECTORY)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // shader_table NAME LIST OUTPUT: writes a C file that holds SPIR-V modules as `const struct hymn_shader NAME[]`, sorted
-// by name. LIST has a line for each: its name, what it needs (a number), its file. Runs on the building machine.
+// by name. LIST has a line for each: its name, what it needs (an expression), its file. Runs on the building machine.
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,7 +12,7 @@ enum { MAX_SHADERS = 4096, MAX_WORD_COUNT = 1 << 20 };
 
 struct entry {
     char name[128];
-    unsigned needs;
+    char needs[256];
     char path[4096];
     uint32_t word_count;
     uint64_t hash;
@@ -32,12 +32,12 @@ static int read_list(const char *path, uint32_t *out_count) {
         return 1;
     }
     uint32_t count = 0;
-    char line[4400];
+    char line[4600];
     int failed = 0;
     while (!failed && fgets(line, sizeof line, list)) {
         struct entry *entry = &entries[count];
         failed =
-            count == MAX_SHADERS || sscanf(line, "%127s %u %4095[^\n]", entry->name, &entry->needs, entry->path) != 3;
+            count == MAX_SHADERS || sscanf(line, "%127s %255s %4095[^\n]", entry->name, entry->needs, entry->path) != 3;
         count += !failed;
     }
     fclose(list);
@@ -81,7 +81,7 @@ static void write_module(FILE *out, const char *table, uint32_t index, const str
 static void write_table(FILE *out, const char *table, uint32_t count) {
     fprintf(out, "\nconst struct hymn_shader %s[] = {\n", table);
     for (uint32_t i = 0; i < count; ++i) {
-        fprintf(out, "    {\"%s\", %s_%" PRIu32 ", sizeof %s_%" PRIu32 ", %u, UINT64_C(0x%016" PRIx64 ")},\n",
+        fprintf(out, "    {\"%s\", %s_%" PRIu32 ", sizeof %s_%" PRIu32 ", %s, UINT64_C(0x%016" PRIx64 ")},\n",
                 entries[i].name, table, i, table, i, entries[i].needs, entries[i].hash);
     }
     if (count == 0) {

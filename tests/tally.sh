@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=sh
+#
+# Counting tests across programs, scripts and builds. Sourced; sets tally_passed, tally_failed and tally_skipped.
+tally_passed=0 tally_failed=0 tally_skipped=0
+
+# tally_add PASSED FAILED SKIPPED
+tally_add() {
+    tally_passed=$((tally_passed + $1)) tally_failed=$((tally_failed + $2)) tally_skipped=$((tally_skipped + $3))
+}
+
+# tally_check NAME COMMAND...: one test, which passes when the command does; its output is shown when it fails.
+tally_check() {
+    tally_name=$1
+    shift
+    if tally_output=$("$@" 2>&1 </dev/null); then
+        echo "ok      $tally_name"
+        tally_add 1 0 0
+    else
+        echo "FAILED  $tally_name"
+        printf '%s\n' "$tally_output" | tail -n 40 | sed 's/^/        /'
+        tally_add 0 1 0
+    fi
+}
+
+# tally_skip NAME WHY
+tally_skip() {
+    echo "skipped $1: $2"
+    tally_add 0 0 1
+}
+
+# tally_script NAME COMMAND...: a script whose last line is 'N passed, N failed[, N skipped]'. One that ends otherwise,
+# or with an error that it does not count, is one failed test.
+tally_script() {
+    tally_name=$1
+    shift
+    echo "---- $tally_name"
+    tally_log=$(mktemp)
+    tally_status=$( { "$@" </dev/null 2>&1; echo $? >&3; } 3>&1 >"$tally_log")
+    cat "$tally_log"
+    tally_counts=$(tail -n 1 "$tally_log" |
+        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 0\4/p')
+    rm -f "$tally_log"
+    if [ -z "$tally_counts" ]; then
+        echo "FAILED  $tally_name: ended with status $tally_status and without its counts"
+        tally_counts="0 1 0"
+    fi
+    # shellcheck disable=SC2086 # three numbers
+    set -- $tally_counts
+    if [ "$tally_status" != 0 ] && [ "$2" = 0 ]; then
+        echo "FAILED  $tally_name: status $tally_status"
+        set -- "$1" 1 "$3"
+    fi
+    tally_add "$1" "$2" "${3#0}"
+}
+
+# tally_ctest NAME FOLDER [COMMAND...]: runs COMMAND (default: ctest), which runs the tests of a build folder, and counts
+# their cases.
+tally_ctest() {
+    tally_name=$1 tally_folder=$2
+    shift 2
+    [ $# -gt 0 ] || set -- ctest
+    echo "---- $tally_name"
+    rm -f "$tally_folder/Testing/Temporary/LastTest.log"
+    tally_status=0
+    (cd "$tally_folder" && "$@" --output-on-failure) </dev/null || tally_status=$?
+    tally_counts=$(tally_cases "$tally_folder/Testing/Temporary/LastTest.log")
+    # shellcheck disable=SC2086 # three numbers
+    set -- ${tally_counts:-0 0 0}
+    if [ "$tally_status" != 0 ] && [ "$2" = 0 ]; then
+        echo "FAILED  $tally_name: status $tally_status"
+        set -- "$1" 1 "$3"
+    fi
+    echo "$tally_name: $1 passed, $2 failed, $3 skipped"
+    tally_add "$1" "$2" "$3"
+}
+
+# Prints PASSED FAILED SKIPPED, from CTest's log: the cases that each cmocka program says it ran; a program that says
+# nothing, or dies before its summary, counts by its status.
+tally_cases() {
+    awk '
+        /^[0-9]+\/[0-9]+ Test: / { total = done = skip = 0 }
+        /^\[==========\] .*Running [0-9]+ test/ { for (i = 1; i < NF; i++) if ($i == "Running") total += $(i + 1) }
+        /^\[  PASSED  \] [0-9]+ test/ { done += $4 }
+        /^\[  SKIPPED \] [0-9]+ test/ { skip += $4 }
+        /^Test (Passed|Failed|Skipped|timed out)|^Test .*(Exception|[Ee]rror)/ {
+            if ($0 ~ /^Test Skipped/) { skipped += total ? total : 1; next }
+            good = $0 ~ /^Test Passed/
+            if (total == 0) total = 1
+            if (done == 0 && skip == 0 && good) done = total
+            lost = total - done - skip
+            if (!good && lost == 0) { lost = 1; done -= done > 0 }
+            passed += done; failed += lost; skipped += skip
+        }
+        END { print passed + 0, failed + 0, skipped + 0 }' "$1" 2>/dev/null
+}
+
+# Prints the sum and returns whether nothing failed.
+tally_end() {
+    echo "$tally_passed passed, $tally_failed failed, $tally_skipped skipped"
+    [ "$tally_failed" = 0 ]
+}
