@@ -81,6 +81,9 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     if (s->subgroup_arithmetic && s->subgroup_size >= 2 && is_power_of_two(s->subgroup_size)) {
         met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
     }
+    if (s->subgroup_shuffle && is_power_of_two(s->subgroup_size)) {
+        met |= HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    }
     return met;
 }
 

@@ -26,6 +26,7 @@ struct hymn_vk_snapshot {
     uint64_t max_allocation_bytes; // VkPhysicalDeviceMaintenance3Properties
     uint32_t subgroup_size;
     bool subgroup_arithmetic; // in compute shaders
+    bool subgroup_shuffle;    // likewise
     bool storage_16bit;       // storageBuffer16BitAccess
     bool float16;             // shaderFloat16
     bool compute_queue;

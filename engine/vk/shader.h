@@ -12,7 +12,8 @@ enum hymn_shader_needs {
     HYMN_NEEDS_STORAGE_16BIT = 1 << 0,
     HYMN_NEEDS_FLOAT16 = 1 << 1,
     HYMN_NEEDS_SUBGROUP_ARITHMETIC = 1 << 2,
-    HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 3
+    HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 3,
+    HYMN_NEEDS_SUBGROUP_SHUFFLE = 1 << 4
 };
 
 struct hymn_shader {

@@ -143,8 +143,10 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
     s->subgroup_size = subgroup.subgroupSize;
-    s->subgroup_arithmetic = (subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) &&
-                             (subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
+    VkSubgroupFeatureFlags operations =
+        subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT ? subgroup.supportedOperations : 0;
+    s->subgroup_arithmetic = operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    s->subgroup_shuffle = operations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     memcpy(info->uuid, id.deviceUUID, sizeof info->uuid);
     format_driver(&properties.properties, extensions.driver_properties ? &driver : NULL, info);
 }
