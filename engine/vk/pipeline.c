@@ -261,14 +261,14 @@ static void run_batch(struct batch *batch) {
 
 static enum hymn_status check_step(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
     static const char *const needs[] = {"16-bit storage", "fp16 arithmetic", "subgroup arithmetic",
-                                        "cooperative matrices"};
+                                        "cooperative matrices", "subgroup shuffles"};
     if (!step->shader || step->constant_count > HYMN_VK_MAX_CONSTANTS || step->binding_count > HYMN_VK_MAX_BINDINGS ||
         step->push_bytes > HYMN_VK_MAX_PUSH_BYTES || step->push_bytes % 4 != 0) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: no shader, or too many constants or bindings",
                          step->name);
     }
     uint32_t missing = step->shader->needs & ~device->plan.needs_met;
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < sizeof needs / sizeof *needs; i++) {
         if (missing & (1u << i)) {
             return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s needs %s, which %s lacks", step->name,
                              step->shader->name, needs[i], device->info.name);

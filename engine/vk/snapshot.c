@@ -120,8 +120,10 @@ static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDev
 static void format_driver(const VkPhysicalDeviceProperties *properties, const VkPhysicalDeviceDriverProperties *driver,
                           struct hymn_device_info *info) {
     if (driver && driver->driverName[0]) {
-        snprintf(info->driver, sizeof info->driver, "%s%s%s", driver->driverName, driver->driverInfo[0] ? ", " : "",
-                 driver->driverInfo);
+        int length = snprintf(info->driver, sizeof info->driver, "%s", driver->driverName);
+        if (driver->driverInfo[0] && length > 0 && (size_t)length < VK_MAX_DRIVER_NAME_SIZE) {
+            snprintf(info->driver + length, sizeof info->driver - (size_t)length, ", %.250s", driver->driverInfo);
+        }
         return;
     }
     uint32_t version = properties->driverVersion;

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+//
+// What is decided about a device, on made-up devices; the choice among several; and the tracking of hazards. No Vulkan.
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "support/test_log.h"
+#include "support/test_random.h"
+#include "vk/device.h"
+#include "vk/hazard.h"
+#include "vk/plan.h"
+#include "vk/program.h"
+
+#define GIB ((uint64_t)1 << 30)
+
+// Exactly the limits that Vulkan 1.1 requires, but for the storage buffers of a shader (4 there).
+static struct hymn_vk_snapshot smallest(void) {
+    return (struct hymn_vk_snapshot){
+        .name = "smallest",
+        .api_version = VK_API_VERSION_1_1,
+        .max_workgroup_invocations = 128,
+        .max_workgroup_size = {128, 128, 64},
+        .max_workgroup_count = {65535, 65535, 65535},
+        .max_shared_bytes = 16384,
+        .max_push_bytes = 128,
+        .max_storage_buffers = 8,
+        .max_storage_buffer_range = (uint64_t)1 << 27,
+        .storage_buffer_alignment = 256,
+        .non_coherent_atom = 256,
+        .max_allocation_bytes = GIB,
+        .subgroup_size = 1,
+        .compute_queue = true,
+        .device_heap_bytes = GIB,
+    };
+}
+
+static struct hymn_vk_snapshot phone(void) {
+    struct hymn_vk_snapshot s = smallest();
+    s.type = HYMN_DEVICE_TYPE_INTEGRATED_GPU;
+    s.max_workgroup_invocations = s.max_workgroup_size[0] = 512;
+    s.max_shared_bytes = 32768;
+    s.storage_buffer_alignment = 64;
+    s.subgroup_size = 16;
+    s.subgroup_arithmetic = s.subgroup_shuffle = s.storage_16bit = s.float16 = s.unified_memory = true;
+    s.timestamp_bits = 48;
+    s.timestamp_period = 52.08f;
+    return s;
+}
+
+static struct hymn_vk_snapshot desktop(void) {
+    struct hymn_vk_snapshot s = phone();
+    s.type = HYMN_DEVICE_TYPE_DISCRETE_GPU;
+    s.api_version = VK_API_VERSION_1_3;
+    s.max_workgroup_invocations = s.max_workgroup_size[0] = 1536;
+    s.max_workgroup_count[0] = UINT32_MAX;
+    s.max_shared_bytes = 101376;
+    s.max_push_bytes = 256;
+    s.max_storage_buffers = 1048576;
+    s.max_storage_buffer_range = UINT32_MAX;
+    s.storage_buffer_alignment = 16;
+    s.subgroup_size = 32;
+    s.unified_memory = false;
+    s.timestamp_bits = 64;
+    s.timestamp_period = 1.0f;
+    s.device_heap_bytes = 16 * GIB;
+    return s;
+}
+
+static struct hymn_vk_snapshot software(void) {
+    struct hymn_vk_snapshot s = smallest();
+    s.type = HYMN_DEVICE_TYPE_CPU;
+    s.max_workgroup_invocations = s.max_workgroup_size[0] = 1024;
+    s.max_shared_bytes = 32768;
+    s.subgroup_size = 8;
+    s.subgroup_arithmetic = s.subgroup_shuffle = s.storage_16bit = s.float16 = s.unified_memory = true;
+    return s;
+}
+
+static struct hymn_vk_plan plan_of(const struct hymn_vk_snapshot *snapshot, bool base_variants) {
+    struct hymn_vk_plan plan;
+    hymn_vk_plan_make(snapshot, base_variants, &plan);
+    return plan;
+}
+
+static void smallest_device_is_usable(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = smallest();
+    struct hymn_vk_plan plan = plan_of(&s, false);
+    assert_true(plan.usable);
+    assert_string_equal(plan.reason, "");
+    assert_int_equal(plan.needs_met, 0);
+    assert_int_equal(plan.max_invocations, 128);
+    assert_int_equal(plan.max_shared_bytes, 16384);
+    assert_int_equal(plan.max_groups_x, 65535);
+    assert_int_equal(plan.subgroup_size, 1);
+    assert_int_equal(plan.max_binding_bytes, 1u << 27);
+    assert_int_equal(plan.alignment, 256);
+    assert_false(plan.cpu || plan.weights_f32 || plan.skip_staging || plan.timestamps);
+    assert_true(plan.target_lanes >= 1024);
+}
+
+static void phone_reads_host_memory_directly(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = phone();
+    struct hymn_vk_plan plan = plan_of(&s, false);
+    assert_true(plan.usable && plan.skip_staging && plan.timestamps);
+    assert_false(plan.cpu || plan.weights_f32);
+    assert_int_equal(plan.needs_met, HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16 | HYMN_NEEDS_SUBGROUP_ARITHMETIC |
+                                         HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    assert_int_equal(plan.max_invocations, 512);
+    assert_int_equal(plan.subgroup_size, 16);
+    assert_int_equal(plan.alignment, 256);
+}
+
+static void desktop_keeps_its_limits_and_stages(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = desktop();
+    struct hymn_vk_plan plan = plan_of(&s, false), small;
+    assert_true(plan.usable && plan.timestamps);
+    assert_false(plan.skip_staging || plan.cpu);
+    assert_int_equal(plan.max_invocations, 1024); // no variant asks for more
+    assert_int_equal(plan.max_groups_x, INT32_MAX);
+    assert_int_equal(plan.max_binding_bytes, UINT32_MAX);
+    s.unified_memory = true; // resizable BAR: visible, but across the bus
+    assert_false(plan_of(&s, false).skip_staging);
+    s = phone();
+    small = plan_of(&s, false);
+    assert_true(plan.target_lanes > small.target_lanes);
+}
+
+static void software_device_wants_few_lanes_and_wide_weights(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = software();
+    struct hymn_vk_plan plan = plan_of(&s, false);
+    assert_true(plan.usable && plan.cpu && plan.weights_f32 && plan.skip_staging);
+    assert_true(plan.target_lanes <= 256);
+}
+
+static void base_variants_are_those_of_the_smallest_device(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software(), {.name = "unknown"}};
+    for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++) {
+        struct hymn_vk_plan plan = plan_of(&snapshots[i], true);
+        assert_int_equal(plan.needs_met, 0);
+        assert_int_equal(plan.max_invocations, 128);
+        assert_int_equal(plan.max_shared_bytes, 16384);
+        assert_int_equal(plan.max_groups_x, 65535);
+        assert_true(plan.max_binding_bytes >= (uint64_t)1 << 27);
+        assert_int_equal(plan.usable, i < 4);
+    }
+}
+
+static void expect_reason(const struct hymn_vk_snapshot *s, const char *reason) {
+    struct hymn_vk_plan plan = plan_of(s, false);
+    assert_false(plan.usable);
+    assert_string_equal(plan.reason, reason);
+    assert_int_equal(plan.needs_met, 0);
+    // Decisions stay within what operators can work with.
+    assert_true(plan.max_invocations >= 128 && plan.max_groups_x > 0 && plan.alignment == 256);
+}
+
+static void lacking_devices_say_what_they_lack(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = smallest();
+    s.api_version = VK_API_VERSION_1_0;
+    expect_reason(&s, "version 1.0 of Vulkan, and 1.1 is needed");
+    s = smallest();
+    s.compute_queue = false;
+    expect_reason(&s, "no queue family with compute");
+    s = desktop();
+    s.max_workgroup_invocations = 64;
+    expect_reason(&s, "64 invocations of a workgroup, and 128 are needed");
+    s = desktop();
+    s.max_workgroup_size[0] = 32;
+    expect_reason(&s, "32 invocations of a workgroup, and 128 are needed");
+    s = desktop();
+    s.max_workgroup_count[2] = 1024;
+    expect_reason(&s, "1024 workgroups of a dispatch, and 65535 are needed");
+    s = phone();
+    s.max_shared_bytes = 8192;
+    expect_reason(&s, "8192 bytes of shared memory, and 16384 are needed");
+    s = phone();
+    s.max_push_bytes = 64;
+    expect_reason(&s, "64 bytes of push constants, and 128 are needed");
+    s = phone();
+    s.max_storage_buffers = 4;
+    expect_reason(&s, "4 storage buffers of a shader, and 8 are needed");
+    s = phone();
+    s.max_storage_buffer_range = 65536;
+    expect_reason(&s, "65536 bytes of a storage buffer, and 134217728 are needed");
+    s = phone();
+    s.storage_buffer_alignment = 4096;
+    expect_reason(&s, "storage buffers aligned to 4096 bytes, and 256 is the most");
+}
+
+static void implausible_claims_are_not_believed(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = desktop();
+    s.max_workgroup_invocations = s.max_workgroup_size[0] = UINT32_MAX;
+    s.max_shared_bytes = UINT32_MAX;
+    s.subgroup_size = 0;
+    s.timestamp_bits = 36;
+    s.timestamp_period = 0.0f;
+    struct hymn_vk_plan plan = plan_of(&s, false);
+    assert_true(plan.usable);
+    assert_int_equal(plan.max_invocations, 1024);
+    assert_int_equal(plan.max_shared_bytes, 65536);
+    assert_int_equal(plan.subgroup_size, 1);
+    assert_int_equal(plan.needs_met & (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE), 0);
+    assert_false(plan.timestamps);
+    s.subgroup_size = 48;
+    assert_int_equal(plan_of(&s, false).subgroup_size, 1);
+    s.subgroup_size = 128;
+    assert_int_equal(plan_of(&s, false).subgroup_size, 128);
+    s.timestamp_period = 1.0f;
+    s.timestamp_bits = 0;
+    assert_false(plan_of(&s, false).timestamps);
+}
+
+// ------------------------------------------------------------------------------------------------------- selection
+
+static const struct hymn_device_info machine[] = {
+    {.name = "Tiny (old)", .type = HYMN_DEVICE_TYPE_DISCRETE_GPU, .memory_bytes = 64 * GIB, .reason = "it is old"},
+    {.name = "llvmpipe", .type = HYMN_DEVICE_TYPE_CPU, .memory_bytes = 128 * GIB, .usable = true},
+    {.name = "Intel UHD", .type = HYMN_DEVICE_TYPE_INTEGRATED_GPU, .memory_bytes = 16 * GIB, .usable = true},
+    {.name = "RTX 4090",
+     .type = HYMN_DEVICE_TYPE_DISCRETE_GPU,
+     .memory_bytes = 8 * GIB,
+     .usable = true,
+     .uuid = {0x01, 0x23, 0x45, 0x67, 0x89, 0xAB, 0xCD, 0xEF}},
+    {.name = "RTX 4090", .type = HYMN_DEVICE_TYPE_DISCRETE_GPU, .memory_bytes = 24 * GIB, .usable = true},
+};
+
+static enum hymn_status choose(const char *wanted, uint32_t *out_index, struct test_log *log) {
+    struct hymn_log sink = test_log_start(log);
+    return hymn_vk_device_select(machine, 5, wanted, &sink, out_index);
+}
+
+static void devices_are_chosen_by_index_name_and_uuid(void **state) {
+    (void)state;
+    static const struct {
+        const char *wanted;
+        uint32_t index;
+    } cases[] = {
+        {NULL, 4},
+        {"", 4},
+        {"1", 1},
+        {"2", 2},
+        {"LLVM", 1},
+        {"intel uhd", 2},
+        {"4090", 4},
+        {"rtx", 4},
+        {"0123456789abcdef0000000000000000", 3},
+        {"I", 2}, // "Intel" and "llvmpipe" and "Tiny (old)": the best that can be used
+        {"01234567-89AB-CDEF-0000-000000000000", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_log log;
+        uint32_t index = 99;
+        assert_int_equal(choose(cases[i].wanted, &index, &log), HYMN_STATUS_OK);
+        assert_int_equal(index, cases[i].index);
+        assert_int_equal(log.lines, 0);
+    }
+}
+
+static void unknown_and_unusable_devices_are_named(void **state) {
+    (void)state;
+    struct test_log log;
+    uint32_t index;
+    assert_int_equal(choose("Radeon", &index, &log), HYMN_STATUS_NO_DEVICE);
+    assert_log(&log,
+               "no Vulkan device matches \"Radeon\"; there are:\n  0: Tiny (old), cannot be used: it is old\n  1: "
+               "llvmpipe\n");
+    assert_int_equal(choose("17", &index, &log), HYMN_STATUS_NO_DEVICE);
+    assert_int_equal(choose("ffffffffffffffffffffffffffffffff", &index, &log), HYMN_STATUS_NO_DEVICE);
+    assert_int_equal(choose("0", &index, &log), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&log, "Tiny (old) cannot be used: it is old");
+    assert_int_equal(choose("tiny", &index, &log), HYMN_STATUS_UNSUPPORTED);
+    struct hymn_log sink = test_log_start(&log);
+    assert_int_equal(hymn_vk_device_select(machine, 1, NULL, &sink, &index), HYMN_STATUS_NO_DEVICE);
+    assert_log(&log, "no Vulkan device can be used; there are:\n  0: Tiny (old), cannot be used: it is old\n");
+    sink = test_log_start(&log);
+    assert_int_equal(hymn_vk_device_select(NULL, 0, "0", &sink, &index), HYMN_STATUS_NO_DEVICE);
+    assert_log(&log, "no driver is installed");
+}
+
+// --------------------------------------------------------------------------------------------------------- hazards
+
+// Whether the second access must wait for the first.
+static bool must_wait(struct hymn_vk_access first, struct hymn_vk_access second, bool *out_written) {
+    struct hymn_vk_hazards *hazards = calloc(1, sizeof *hazards);
+    assert_non_null(hazards);
+    hymn_vk_hazards_add(hazards, &first, 1);
+    bool wait = hymn_vk_hazards_check(hazards, &second, 1, out_written);
+    hymn_vk_hazards_clear(hazards);
+    bool written;
+    assert_false(hymn_vk_hazards_check(hazards, &second, 1, &written));
+    assert_false(written);
+    free(hazards);
+    return wait;
+}
+
+static void only_overlapping_writes_wait(void **state) {
+    (void)state;
+    struct hymn_vk_access read = {0, 256, 512, false}, write = {0, 256, 512, true};
+    bool written;
+    assert_true(must_wait(write, read, &written));
+    assert_true(written);
+    assert_true(must_wait(write, write, &written));
+    assert_true(written);
+    assert_true(must_wait(read, write, &written));
+    assert_false(written); // order is enough
+    assert_false(must_wait(read, read, &written));
+    struct hymn_vk_access after = {0, 512, 768, true}, other = {1, 256, 512, true}, last = {0, 508, 768, true};
+    assert_false(must_wait(write, after, &written));
+    assert_false(must_wait(after, write, &written));
+    assert_false(must_wait(write, other, &written));
+    assert_true(must_wait(write, last, &written));
+    assert_true(must_wait(last, read, &written));
+}
+
+static void full_tracker_asks_for_a_barrier(void **state) {
+    (void)state;
+    struct hymn_vk_hazards *hazards = calloc(1, sizeof *hazards);
+    assert_non_null(hazards);
+    bool written;
+    struct hymn_vk_access accesses[2] = {{0, 0, 4, false}, {0, 4, 8, false}};
+    for (uint32_t i = 0; i < HYMN_VK_MAX_ACCESSES / 2; i++) {
+        assert_false(hymn_vk_hazards_check(hazards, accesses, 2, &written));
+        hymn_vk_hazards_add(hazards, accesses, 2);
+    }
+    assert_true(hymn_vk_hazards_check(hazards, accesses, 1, &written));
+    assert_false(written);
+    free(hazards);
+}
+
+// Every pair of conflicting steps has a barrier between them, and a barrier is never put where the steps since the last
+// one do not conflict with the next.
+static void random_programs_are_separated_where_needed(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("random_programs_are_separated_where_needed");
+    enum { STEPS = 200 };
+    struct hymn_vk_access steps[STEPS];
+    struct hymn_vk_hazards *hazards = calloc(1, sizeof *hazards);
+    assert_non_null(hazards);
+    uint32_t since = 0; // first step after the last barrier
+    for (uint32_t i = 0; i < STEPS; i++) {
+        uint64_t begin = test_random_range(&random, 0, 40);
+        steps[i] =
+            (struct hymn_vk_access){test_random_range(&random, 0, 2), begin, begin + test_random_range(&random, 1, 8),
+                                    test_random_range(&random, 0, 2) == 0};
+        bool expected = false, written, expected_written = false;
+        for (uint32_t j = since; j < i; j++) {
+            bool overlap =
+                steps[i].buffer == steps[j].buffer && steps[i].begin < steps[j].end && steps[j].begin < steps[i].end;
+            expected = expected || (overlap && (steps[i].write || steps[j].write));
+            expected_written = expected_written || steps[j].write;
+        }
+        assert_int_equal(hymn_vk_hazards_check(hazards, &steps[i], 1, &written), expected);
+        assert_int_equal(written, expected_written);
+        if (expected) {
+            hymn_vk_hazards_clear(hazards);
+            since = i;
+        }
+        hymn_vk_hazards_add(hazards, &steps[i], 1);
+    }
+    free(hazards);
+}
+
+// --------------------------------------------------------------------------------------------------------- programs
+
+static void programs_grow_and_shaders_are_found(void **state) {
+    (void)state;
+    struct hymn_vk_program program = {0};
+    for (uint32_t i = 0; i < 100; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(&program);
+        assert_non_null(step);
+        assert_int_equal(step->groups[0] * step->groups[1] * step->groups[2], 1);
+        assert_null(step->shader);
+        hymn_vk_step_push(step, &i, sizeof i);
+    }
+    assert_int_equal(program.count, 100);
+    assert_int_equal(program.steps[77].push[0], 77);
+    assert_int_equal(program.steps[77].push_bytes, 4);
+    hymn_vk_program_free(&program);
+    assert_null(program.steps);
+    for (uint32_t i = 0; i < hymn_shader_count; i++) {
+        assert_ptr_equal(hymn_shader_find(hymn_shaders[i].name), &hymn_shaders[i]);
+    }
+    assert_null(hymn_shader_find("no such shader"));
+    assert_null(hymn_shader_find(""));
+    assert_null(hymn_shader_find("~"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(smallest_device_is_usable),
+        cmocka_unit_test(phone_reads_host_memory_directly),
+        cmocka_unit_test(desktop_keeps_its_limits_and_stages),
+        cmocka_unit_test(software_device_wants_few_lanes_and_wide_weights),
+        cmocka_unit_test(base_variants_are_those_of_the_smallest_device),
+        cmocka_unit_test(lacking_devices_say_what_they_lack),
+        cmocka_unit_test(implausible_claims_are_not_believed),
+        cmocka_unit_test(devices_are_chosen_by_index_name_and_uuid),
+        cmocka_unit_test(unknown_and_unusable_devices_are_named),
+        cmocka_unit_test(only_overlapping_writes_wait),
+        cmocka_unit_test(full_tracker_asks_for_a_barrier),
+        cmocka_unit_test(random_programs_are_separated_where_needed),
+        cmocka_unit_test(programs_grow_and_shaders_are_found),
+    };
+    return cmocka_run_group_tests_name("vk_plan", tests, NULL, NULL);
+}
