@@ -152,7 +152,7 @@ enum hymn_status hymn_session_submit(struct hymn_session *session, const struct 
         return HYMN_STATUS_INVALID_ARGUMENT;
     }
     *out_ticket = 0;
-    uint32_t count;
+    uint32_t count = 0;
     enum hymn_status status = hymn_vk_device_check(session->device);
     if (status == HYMN_STATUS_OK) {
         status = check_run(session, params, &count);
