@@ -5,18 +5,23 @@
 
 #define MAX_DEPTH 64
 #define MAX_VALUES 2000000
+#define MAX_STRING_BYTES (1u << 20)
 
-// Why the text is not to be parsed, or NULL. Only counts brackets and commas: the parser sees to the rest.
+// Why the text is not to be parsed, or NULL. Only counts brackets, commas and strings: the parser sees to the rest.
 static const char *find_excess(const char *text, size_t size) {
-    size_t depth = 0, values = 0;
+    size_t depth = 0, values = 0, string_begin = 0;
     bool in_string = false;
     for (size_t i = 0; i < size; i++) {
         char c = text[i];
         if (in_string) {
             i += c == '\\';
             in_string = c != '"';
+            if (i - string_begin > MAX_STRING_BYTES) {
+                return "a string of more than 1 MiB";
+            }
         } else if (c == '"') {
             in_string = true;
+            string_begin = i;
         } else if (c == '[' || c == '{') {
             values++;
             if (++depth > MAX_DEPTH) {
