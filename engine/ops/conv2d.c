@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+#include "ops/conv2d.h"
+
+#include <float.h>
+
+#define CELL 8u
+#define LANES_STRIP 8u  // pixels of a lane of conv2d_lanes.comp
+#define LANES_CELLS 2u  // and cells of output channels
+#define TILED_CHUNK 2u  // steps that conv2d_tiled.comp shares at a time
+#define GROUPS_Y 65535u // of a dispatch, on the smallest device class
+#define DESKTOP_LANES 256u
+
+static const struct hymn_value *value_of(const struct hymn_lower *lower, uint32_t value) {
+    return &lower->graph->values[value];
+}
+
+static bool is_half(const struct hymn_lower *lower, uint32_t value) {
+    return value != HYMN_NONE && value_of(lower, value)->storage == HYMN_STORAGE_F16;
+}
+
+static bool half_weights(const struct hymn_lower *lower, const struct hymn_node *node) {
+    return is_half(lower, node->terms[0].source.value) && !lower->plan->weights_f32;
+}
+
+// ---------------------------------------------------------------------------------------------------------- one
+// dispatch
+
+// What both kernels need to know, with the sources in the order of their bindings: slots[i] is a term, or HYMN_NONE.
+struct dispatch {
+    uint32_t slots[3];
+    uint32_t storage;
+    struct hymn_conv2d_params params;
+    struct hymn_vk_binding weights;
+};
+
+static void set_source(struct hymn_conv2d_params *params, uint32_t slot, uint32_t cells, uint32_t stride,
+                       uint32_t first) {
+    hymn_uint *to[3] = {&params->cells0, &params->cells1, &params->cells2};
+    to[slot][0] = cells;
+    to[slot][1] = stride;
+    to[slot][2] = first;
+}
+
+static void fill_residual(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch) {
+    if (node->residual.value == HYMN_NONE) {
+        return;
+    }
+    struct hymn_conv2d_params *params = &dispatch->params;
+    params->residual = node->residual_resize ? 2 : 1;
+    params->residual_stride = value_of(lower, node->residual.value)->stride / CELL;
+    params->residual_first = node->residual.first / CELL;
+    dispatch->storage |= is_half(lower, node->residual.value) ? HYMN_CONV2D_HALF_RESIDUAL : 0;
+}
+
+static void fill(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch) {
+    const struct hymn_value *output = value_of(lower, node->output);
+    struct hymn_conv2d_params *params = &dispatch->params;
+    params->width = output->width;
+    params->height = output->height;
+    params->rows = lower->graph->batch * output->height;
+    params->scale = node->terms[0].kernel == 2 ? 2 : 1;
+    params->out_stride = output->stride / CELL;
+    params->least = node->activation == HYMN_ACTIVATION_RELU ? 0.0f : -FLT_MAX;
+    for (uint32_t slot = 0; slot < 3; slot++) {
+        if (dispatch->slots[slot] == HYMN_NONE) {
+            continue;
+        }
+        const struct hymn_source *source = &node->terms[dispatch->slots[slot]].source;
+        set_source(params, slot, hymn_round_up(source->channels, CELL) / CELL,
+                   value_of(lower, source->value)->stride / CELL, source->first / CELL);
+        dispatch->storage |= is_half(lower, source->value) ? (uint32_t)HYMN_CONV2D_HALF_SOURCE << slot : 0;
+    }
+    if (node->prologue == HYMN_PROLOGUE_NORM_GATE) {
+        params->gate_stride = value_of(lower, node->gate.value)->stride / CELL;
+        params->gate_first = node->gate.first / CELL;
+        dispatch->storage |= is_half(lower, node->gate.value) ? HYMN_CONV2D_HALF_GATE : 0;
+    }
+    dispatch->storage |= output->storage == HYMN_STORAGE_F16 ? HYMN_CONV2D_HALF_OUTPUT : 0;
+    dispatch->storage |= half_weights(lower, node) ? HYMN_CONV2D_HALF_WEIGHTS : 0;
+    fill_residual(lower, node, dispatch);
+}
+
+// Binds everything; what the kernel does not read is bound to the weights, as each binding needs a buffer.
+static void bind(const struct hymn_lower *lower, const struct hymn_node *node, const struct dispatch *dispatch,
+                 struct hymn_vk_step *step) {
+    hymn_lower_bind(step, dispatch->weights, false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
+    for (uint32_t slot = 0; slot < 3; slot++) {
+        struct hymn_vk_binding binding = dispatch->weights;
+        if (dispatch->slots[slot] != HYMN_NONE) {
+            binding = hymn_lower_value(lower, node->terms[dispatch->slots[slot]].source.value);
+        } else if (slot == 1 && node->prologue != HYMN_PROLOGUE_NONE) {
+            binding = hymn_lower_value(lower, node->stats);
+        } else if (slot == 2 && node->prologue == HYMN_PROLOGUE_NORM_GATE) {
+            binding = hymn_lower_value(lower, node->gate.value);
+        }
+        hymn_lower_bind(step, binding, false);
+    }
+    bool residual = node->residual.value != HYMN_NONE;
+    hymn_lower_bind(step, residual ? hymn_lower_value(lower, node->residual.value) : dispatch->weights, false);
+}
+
+static void finish(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
+                   uint32_t channel_tiles, struct hymn_vk_step *step) {
+    uint32_t tiles = dispatch->params.tiles, most = lower->plan->max_groups_x;
+    step->groups[0] = tiles < most ? tiles : most;
+    step->groups[1] = channel_tiles;
+    step->groups[2] = (tiles + step->groups[0] - 1) / step->groups[0];
+    hymn_vk_step_push(step, &dispatch->params, sizeof dispatch->params);
+    bind(lower, node, dispatch, step);
+    step->flops = 2 * hymn_node_macs(lower->graph, node);
+    for (uint32_t i = 0; i < step->binding_count; i++) {
+        bool dummy = i > 0 && step->bindings[i].role == HYMN_VK_ROLE_WEIGHTS;
+        step->bytes += dummy ? 0 : step->bindings[i].bytes;
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------
+// conv2d_lanes.comp
+
+// Whether the kernel can do the node: up to two terms of kernel 3, then up to two of kernel 1 in the slots left; or
+// only terms of kernel 1; or one of kernel 2. Fills the slots.
+static bool lanes_slots(const struct hymn_node *node, struct dispatch *dispatch, struct hymn_conv2d_layout *layout) {
+    uint32_t wide = 0, points = 0, twos = 0;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        wide += node->terms[i].kernel == 3;
+        points += node->terms[i].kernel == 1;
+        twos += node->terms[i].kernel == 2;
+    }
+    if (wide > 2 || (twos > 0 && node->term_count > 1)) {
+        return false;
+    }
+    // Terms of kernel 3 take slots 0 and 1 and those of kernel 1 then 2 and 1; otherwise 0, 1, 2.
+    uint32_t next_wide = 0, next_point = 0, steps = 0;
+    const uint32_t point_slots[2][3] = {{0, 1, 2}, {2, 1, 0}};
+    for (uint32_t kernel = 3; kernel > 0; kernel--) { // terms of kernel 3 first
+        for (uint32_t i = 0; i < node->term_count; i++) {
+            if (node->terms[i].kernel != kernel) {
+                continue;
+            }
+            uint32_t slot = kernel == 3 ? next_wide++ : point_slots[wide > 0][next_point++];
+            dispatch->slots[slot] = i;
+            layout->order[steps++] = i;
+        }
+    }
+    dispatch->params.wide_terms = wide;
+    dispatch->params.point_terms = points + twos;
+    return true;
+}
+
+// Without a vertical neighbour the rows need no end: one row leaves no strip partly empty.
+static void join_rows(struct hymn_conv2d_params *params) {
+    if (params->wide_terms == 0 && params->scale == 1 && params->residual != 2) {
+        params->width *= params->rows;
+        params->rows = params->height = 1;
+    }
+}
+
+static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
+                                    struct hymn_conv2d_layout *layout) {
+    const struct hymn_vk_plan *plan = lower->plan;
+    struct hymn_conv2d_params *params = &dispatch->params;
+    fill(lower, node, dispatch);
+    join_rows(params);
+    uint32_t local = plan->subgroup_size < 32 ? plan->subgroup_size : 32;
+    params->strips = (params->width + LANES_STRIP - 1) / LANES_STRIP;
+    params->tiles = (uint32_t)(((uint64_t)params->strips * params->rows + local - 1) / local);
+    layout->lanes = layout->rows_of_taps = true;
+    layout->tile_cells = LANES_CELLS;
+    layout->tiles = (params->out_stride + LANES_CELLS - 1) / LANES_CELLS;
+    layout->step_multiple = 1;
+    enum hymn_status status = hymn_conv2d_pack(lower, layout, params, &dispatch->weights);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, params->wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point",
+                            plan->subgroup_size < 8 ? ".4" : ".8");
+    if (!step) {
+        return HYMN_STATUS_INTERNAL;
+    }
+    uint32_t one_term = params->wide_terms + (params->wide_terms ? 0 : params->point_terms) == 1;
+    const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
+                                  node->activation == HYMN_ACTIVATION_SILU};
+    for (step->constant_count = 0; step->constant_count < 5; step->constant_count++) {
+        step->constants[step->constant_count] = constants[step->constant_count];
+    }
+    finish(lower, node, dispatch, layout->tiles, step);
+    return HYMN_STATUS_OK;
+}
+
+static bool lanes_fit(const struct hymn_vk_plan *plan) {
+    return plan->cpu && (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && plan->subgroup_size >= 4;
+}
+
+// ----------------------------------------------------------------------------------------------------
+// conv2d_tiled.comp
+
+struct tile {
+    uint32_t pixels; // of a lane
+    uint32_t local, across;
+};
+
+// The largest tile that shared memory holds and that still gives the device enough workgroups.
+static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels, uint32_t out_cells) {
+    struct tile tile = {.pixels = 4, .local = 128, .across = 1};
+    while (tile.across < 8 && tile.across < out_cells) {
+        tile.across *= 2;
+    }
+    uint64_t lanes = pixels * out_cells / 8;
+    if (plan->max_invocations >= DESKTOP_LANES && lanes >= plan->target_lanes) {
+        tile.pixels = 8;
+        tile.local = DESKTOP_LANES;
+    } else if (lanes < plan->target_lanes / 4) {
+        tile.local = 64;
+    }
+    for (;;) {
+        uint32_t shared = TILED_CHUNK * CELL * 4 * (tile.pixels * (tile.local / tile.across) + tile.across * CELL);
+        if (shared <= plan->max_shared_bytes || tile.local == tile.across) {
+            return tile;
+        }
+        tile.local /= 2;
+    }
+}
+
+static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
+                                    struct hymn_conv2d_layout *layout) {
+    struct hymn_conv2d_params *params = &dispatch->params;
+    uint32_t kernels[3] = {0};
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        dispatch->slots[i] = layout->order[i] = i;
+        kernels[i] = node->terms[i].kernel;
+    }
+    fill(lower, node, dispatch);
+    uint64_t pixels = (uint64_t)params->rows * params->width;
+    struct tile tile = choose_tile(lower->plan, pixels, params->out_stride);
+    uint32_t tile_pixels = tile.pixels * (tile.local / tile.across);
+    params->tiles = (uint32_t)((pixels + tile_pixels - 1) / tile_pixels);
+    layout->tile_cells = tile.across;
+    layout->tiles = (params->out_stride + tile.across - 1) / tile.across;
+    layout->step_multiple = TILED_CHUNK;
+    enum hymn_status status = hymn_conv2d_pack(lower, layout, params, &dispatch->weights);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "conv2d_tiled", tile.pixels == 8 ? ".8" : ".4");
+    if (!step) {
+        return HYMN_STATUS_INTERNAL;
+    }
+    const uint32_t constants[] = {tile.local, dispatch->storage, node->prologue,   kernels[0],      kernels[1],
+                                  kernels[2], tile.across,       params->residual, node->activation};
+    for (step->constant_count = 0; step->constant_count < 9; step->constant_count++) {
+        step->constants[step->constant_count] = constants[step->constant_count];
+    }
+    finish(lower, node, dispatch, layout->tiles, step);
+    return HYMN_STATUS_OK;
+}
+
+// --------------------------------------------------------------------------------------------------------------
+// lowering
+
+static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_node *node) {
+    const struct hymn_value *output = value_of(lower, node->output);
+    bool ok = node->term_count >= 1 && node->term_count <= 3 && output->stride / CELL <= GROUPS_Y &&
+              (node->prologue == HYMN_PROLOGUE_NONE || (node->term_count == 1 && node->terms[0].kernel != 3)) &&
+              (node->prologue != HYMN_PROLOGUE_NORM_GATE || node->terms[0].kernel == 1);
+    for (uint32_t i = 0; ok && i < node->term_count; i++) {
+        const struct hymn_value *source = value_of(lower, node->terms[i].source.value);
+        uint32_t scale = node->terms[i].kernel == 2 ? 2 : 1;
+        ok = node->terms[i].kernel >= 1 && node->terms[i].kernel <= 3 && source->height == scale * output->height &&
+             source->width == scale * output->width;
+    }
+    return ok ? HYMN_STATUS_OK
+              : hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no kernel for this convolution", node->name);
+}
+
+enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node) {
+    enum hymn_status status = check(lower, node);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
+    struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};
+    if (lanes_fit(lower->plan) && lanes_slots(node, &dispatch, &layout)) {
+        return lower_lanes(lower, node, &dispatch, &layout);
+    }
+    return lower_tiled(lower, node, &dispatch, &layout);
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+//
+// Internal to the convolution: what its two kernels (shaders/conv2d_lanes.comp, conv2d_tiled.comp) share at lowering.
+#ifndef HYMN_OPS_CONV2D_H
+#define HYMN_OPS_CONV2D_H
+
+#include "ops/ops.h"
+#include "shaders/params.h"
+
+// Bits of the kernels' storage constant.
+enum {
+    HYMN_CONV2D_HALF_SOURCE = 1 << 0, // and 1 << 1, 1 << 2: the sources in the order of the bindings
+    HYMN_CONV2D_HALF_RESIDUAL = 1 << 3,
+    HYMN_CONV2D_HALF_GATE = 1 << 4,
+    HYMN_CONV2D_HALF_OUTPUT = 1 << 5,
+    HYMN_CONV2D_HALF_WEIGHTS = 1 << 6
+};
+
+// Output channels that one workgroup computes, as cells (eight channels), and the steps of k before them: a step is one
+// cell of one tap of one term.
+struct hymn_conv2d_layout {
+    const struct hymn_node *node;
+    uint32_t order[3];   // terms in the order of their steps
+    bool lanes;          // [tile][step][channel][8 k], else [tile][step][8 k][channel]
+    bool rows_of_taps;   // lanes: kernel 3's steps go row by row: [row][cell][3 taps], else [tap][cell]
+    uint32_t tile_cells; // cells of output channels in a tile
+    uint32_t tiles;
+    uint32_t step_multiple; // a tile's steps are padded to it with zeros
+    bool half;
+};
+
+// Steps of one tile, unpadded and padded.
+uint32_t hymn_conv2d_steps(const struct hymn_node *node);
+uint32_t hymn_conv2d_padded_steps(const struct hymn_conv2d_layout *layout);
+
+// Packs weights, bias and, with NORM_GATE, gamma and beta into a new weight block; fills the places of bias and gamma
+// in params. OUT_OF_MEMORY.
+enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
+                                  struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding);
+
+#endif

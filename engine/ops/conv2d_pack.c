@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+#include "ops/conv2d.h"
+
+#include <string.h>
+
+#define CELL 8u
+
+static uint32_t term_cells(const struct hymn_term *term) {
+    return hymn_round_up(term->source.channels, CELL) / CELL;
+}
+
+uint32_t hymn_conv2d_steps(const struct hymn_node *node) {
+    uint32_t steps = 0;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        steps += node->terms[i].kernel * node->terms[i].kernel * term_cells(&node->terms[i]);
+    }
+    return steps;
+}
+
+uint32_t hymn_conv2d_padded_steps(const struct hymn_conv2d_layout *layout) {
+    return hymn_round_up(hymn_conv2d_steps(layout->node), layout->step_multiple);
+}
+
+// The row of the weights that computes an output channel, or HYMN_NONE for the padding after a part.
+static uint32_t channel_row(const struct hymn_node *node, uint32_t channel) {
+    uint32_t row = 0;
+    for (uint32_t part = 0; part < node->part_count; part++) {
+        uint32_t first = hymn_node_part_first(node, part);
+        if (channel >= first && channel - first < node->parts[part]) {
+            return row + channel - first;
+        }
+        row += node->parts[part];
+    }
+    return HYMN_NONE;
+}
+
+// The eight weights of one output channel in one step; zeros beyond the term's channels.
+static void gather(const struct hymn_term *term, uint32_t row, uint32_t tap, uint32_t cell, float out[8]) {
+    uint32_t channels = term->source.channels, taps = term->kernel * term->kernel;
+    const float *from = term->weights + ((uint64_t)row * taps + tap) * channels + cell * CELL;
+    for (uint32_t k = 0; k < CELL; k++) {
+        out[k] = cell * CELL + k < channels ? from[k] : 0.0f;
+    }
+}
+
+// Tap and cell of the step-th step of a term.
+static void term_step(const struct hymn_conv2d_layout *layout, const struct hymn_term *term, uint32_t step,
+                      uint32_t *out_tap, uint32_t *out_cell) {
+    uint32_t cells = term_cells(term);
+    if (layout->rows_of_taps && term->kernel == 3) {
+        *out_tap = step / (3 * cells) * 3 + step % 3;
+        *out_cell = step / 3 % cells;
+    } else {
+        *out_tap = step / cells;
+        *out_cell = step % cells;
+    }
+}
+
+// One step of one tile: 8 * 8 * tile_cells values.
+static void pack_step(const struct hymn_conv2d_layout *layout, const struct hymn_term *term, uint32_t step,
+                      uint32_t tile, uint8_t *to, float *values) {
+    uint32_t width = layout->tile_cells * CELL, tap, cell;
+    term_step(layout, term, step, &tap, &cell);
+    memset(values, 0, (size_t)width * CELL * sizeof *values);
+    for (uint32_t channel = 0; channel < width; channel++) {
+        uint32_t row = channel_row(layout->node, tile * width + channel);
+        float eight[8];
+        if (row == HYMN_NONE) {
+            continue;
+        }
+        gather(term, row, tap, cell, eight);
+        for (uint32_t k = 0; k < CELL; k++) {
+            values[layout->lanes ? channel * CELL + k : k * width + channel] = eight[k];
+        }
+    }
+    hymn_pack_weights(to, values, (uint64_t)width * CELL, layout->half);
+}
+
+static void pack_tiles(const struct hymn_conv2d_layout *layout, uint8_t *to, uint64_t step_bytes, float *values) {
+    const struct hymn_node *node = layout->node;
+    uint32_t padding = hymn_conv2d_padded_steps(layout) - hymn_conv2d_steps(node);
+    for (uint32_t tile = 0; tile < layout->tiles; tile++) {
+        for (uint32_t i = 0; i < node->term_count; i++) {
+            const struct hymn_term *term = &node->terms[layout->order[i]];
+            uint32_t steps = term->kernel * term->kernel * term_cells(term);
+            for (uint32_t step = 0; step < steps; step++, to += step_bytes) {
+                pack_step(layout, term, step, tile, to, values);
+            }
+        }
+        to += padding * step_bytes;
+    }
+}
+
+enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
+                                  struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding) {
+    const struct hymn_node *node = layout->node;
+    uint32_t width = layout->tile_cells * CELL;
+    uint64_t step_bytes = (uint64_t)width * CELL * (layout->half ? 2 : 4);
+    uint64_t matrix_bytes = step_bytes * hymn_conv2d_padded_steps(layout) * layout->tiles;
+    uint64_t bias_bytes = (uint64_t)layout->tiles * width * sizeof(float);
+    bool gated = node->prologue == HYMN_PROLOGUE_NORM_GATE;
+    uint32_t inputs = node->terms[0].source.channels, padded_inputs = hymn_round_up(inputs, CELL);
+    uint64_t gate_bytes = gated ? 2 * (uint64_t)padded_inputs * sizeof(float) : 0;
+    uint8_t *to = hymn_lower_weights(lower, matrix_bytes + bias_bytes + gate_bytes, out_binding);
+    float *values = hymn_alloc((size_t)width * CELL, sizeof *values);
+    if (!to || !values) {
+        hymn_free(values);
+        return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+    }
+    pack_tiles(layout, to, step_bytes, values);
+    hymn_free(values);
+
+    float *bias = (float *)(void *)(to + matrix_bytes);
+    for (uint32_t channel = 0; node->bias && channel < layout->tiles * width; channel++) {
+        uint32_t row = channel_row(node, channel);
+        bias[channel] = row == HYMN_NONE ? 0.0f : node->bias[row];
+    }
+    params->bias_at = (uint32_t)(matrix_bytes / 16);
+    params->gamma_at = (uint32_t)((matrix_bytes + bias_bytes) / 16);
+    if (gated) {
+        float *gamma = (float *)(void *)(to + matrix_bytes + bias_bytes);
+        memcpy(gamma, node->gamma, inputs * sizeof *gamma);
+        memcpy(gamma + padded_inputs, node->beta, inputs * sizeof *gamma);
+    }
+    return HYMN_STATUS_OK;
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: MIT
+//
+// Convolution and GEMM for software devices:
+//   out[pixel][o] = act(sum over terms, taps, k of in(term)[pixel + tap][k] * w[o][term][tap][k] + bias[o] + residual)
+//   in, out: [rows, width] pixels of cells (eight channels), f32 or f16; zero outside; w: [tile][step][CHANNELS] cells of
+//   eight k. A step is one cell of k: of one tap, or with WIDE of the three taps of a kernel row.
+// One workgroup = one subgroup. A lane owns a strip of STRIP pixels side by side times CHANNELS output channels, all in
+// registers. Why so: on llvmpipe a load with a lane-varying address is a scalar loop over the lanes, and so is one with
+// the same address in every lane once it stands in a loop, whereas a shuffle from a constant lane is one instruction. The
+// lanes therefore load a different channel's weights each, and every value loaded is used for STRIP * CHANNELS / LANES or
+// more products. A loop leaves at its end: leaving at its beginning would run the body once more with no lane active.
+// Everything a layer may differ in is a push constant, so that a network needs few pipelines.
+// Defines: WIDE 1: 3x3 terms, then 1x1 terms; 0: 1x1 terms, or one 2x2 term of stride 2. LANES: of a subgroup, 4 or 8.
+// Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate,
+//   5 output, 6 weights; 2 prologue (enum hymn_prologue); 3 one_term: 1 when only source 0 is read; 4 SiLU.
+// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
+//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+// Sums in f32: eight products at a time, in the order of the steps.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "common/load.glsl"
+#include "params.h"
+
+#define STRIP 8
+#define CHANNELS 16
+#define EDGE WIDE // pixels read on either side of a strip
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint storage = 0;
+layout(constant_id = 2) const uint prologue = 0;
+layout(constant_id = 3) const uint one_term = 0;
+layout(constant_id = 4) const uint silu = 0;
+layout(push_constant) uniform Push {
+    hymn_conv2d_params p;
+};
+layout(set = 0, binding = 0) readonly restrict buffer Weights {
+    uvec4 weights[];
+};
+layout(set = 0, binding = 1) writeonly restrict buffer Output {
+    uvec4 result[];
+};
+layout(set = 0, binding = 2) readonly restrict buffer Source0 {
+    uvec4 source0[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Source1 {
+    uvec4 source1[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Stats {
+    vec2 stats[];
+};
+layout(set = 0, binding = 4) readonly restrict buffer Source2 {
+    uvec4 source2[];
+};
+layout(set = 0, binding = 5) readonly restrict buffer Residual {
+    uvec4 residual[];
+};
+#define IS_HALF(bit) ((storage >> bit & 1u) != 0u)
+
+// The strip of input pixels of one step, the sums, and the place in the weights, in cells.
+hymn_cell strip[STRIP + 2 * EDGE];
+float sums[STRIP * CHANNELS];
+int weight_at;
+
+// strip[i] = valid ? the cell at `at` of `words` : 0. The choice is made before unpacking, on fewer words.
+#define FETCH(i, words, bit, at, valid)                                                                                \
+    {                                                                                                                  \
+        int from = (valid) ? (at) : 0;                                                                                 \
+        if (IS_HALF(bit)) {                                                                                            \
+            uvec4 cell = words[from];                                                                                  \
+            strip[i] = hymn_cell_unpack((valid) ? cell : uvec4(0));                                                    \
+        } else {                                                                                                       \
+            uvec4 lo = words[2 * from], hi = words[2 * from + 1];                                                      \
+            strip[i] = hymn_cell(uintBitsToFloat((valid) ? lo : uvec4(0)), uintBitsToFloat((valid) ? hi : uvec4(0)));  \
+        }                                                                                                              \
+    }
+
+// Adds the products of strip[shift...] and the next CHANNELS cells of weights.
+#define ACCUMULATE(shift)                                                                                              \
+    [[unroll]] for (int block = 0; block < CHANNELS; block += LANES) {                                                 \
+        hymn_cell w;                                                                                                   \
+        int from = weight_at + block + lane;                                                                           \
+        HYMN_LOAD_CELL(w, weights, from, IS_HALF(6))                                                                   \
+        [[unroll]] for (int c = 0; c < LANES; c++) {                                                                   \
+            vec4 lo = subgroupShuffle(w.lo, uint(c)), hi = subgroupShuffle(w.hi, uint(c));                             \
+            [[unroll]] for (int i = 0; i < STRIP; i++) {                                                               \
+                sums[i * CHANNELS + block + c] += dot(strip[i + shift].lo, lo) + dot(strip[i + shift].hi, hi);         \
+            }                                                                                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+    weight_at += CHANNELS;
+
+// The terms of kernel 3: a step is a cell of one kernel row.
+#if WIDE
+void wide_terms(int row, int x0, bool live, int lane) {
+    int width = int(p.width), height = int(p.height);
+    int y = row - row / height * height;
+    int cells = int(p.cells0), stride = int(p.stride0), first = int(p.first0);
+    int term = 0, cell = 0, tap_row = -1;
+    for (;;) {
+        bool inside = live && y + tap_row >= 0 && y + tap_row < height;
+        int base = ((row + tap_row) * width + x0 - 1) * stride + first + cell;
+        [[unroll]] for (int i = 0; i < STRIP + 2; i++) {
+            bool valid = inside && x0 + i >= 1 && x0 + i <= width;
+            int at = base + i * stride;
+            if (one_term != 0 || term == 0) {
+                FETCH(i, source0, 0, at, valid)
+            } else {
+                FETCH(i, source1, 1, at, valid)
+            }
+        }
+        ACCUMULATE(0)
+        ACCUMULATE(1)
+        ACCUMULATE(2)
+        cell++;
+        if (cell == cells) {
+            cell = 0;
+            tap_row++;
+        }
+        if (tap_row == 2) {
+            tap_row = -1;
+            term++;
+            cells = int(p.cells1);
+            stride = int(p.stride1);
+            first = int(p.first1);
+        }
+        if (term == int(p.wide_terms)) {
+            break;
+        }
+    }
+}
+#endif
+
+// The terms of kernel 1, of source 2 and then 1 with WIDE, else of 0, 1 and 2; or source 0's of kernel 2.
+#if !WIDE
+vec2 strip_stats[STRIP];
+
+void normalize(int row, int x0, bool live, int cell) {
+    if (prologue == 2u) {
+        hymn_cell gamma, beta;
+        int at = int(p.gamma_at) + 2 * cell;
+        gamma = hymn_cell(uintBitsToFloat(weights[at]), uintBitsToFloat(weights[at + 1]));
+        at += 2 * int(p.cells0);
+        beta = hymn_cell(uintBitsToFloat(weights[at]), uintBitsToFloat(weights[at + 1]));
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            int from = live && x0 + i < int(p.width)
+                           ? (row * int(p.width) + x0 + i) * int(p.gate_stride) + int(p.gate_first) + cell
+                           : 0;
+            hymn_cell z;
+            HYMN_LOAD_CELL(z, source2, from, IS_HALF(4))
+            vec4 lo = (strip[i].lo - strip_stats[i].x) * strip_stats[i].y * gamma.lo + beta.lo;
+            vec4 hi = (strip[i].hi - strip_stats[i].x) * strip_stats[i].y * gamma.hi + beta.hi;
+            strip[i] = hymn_cell(lo * z.lo / (1.0 + exp(-z.lo)), hi * z.hi / (1.0 + exp(-z.hi)));
+        }
+    } else {
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            strip[i].lo = (strip[i].lo - strip_stats[i].x) * strip_stats[i].y;
+            strip[i].hi = (strip[i].hi - strip_stats[i].x) * strip_stats[i].y;
+        }
+    }
+}
+
+void load_stats(int row, int x0, bool live) {
+    [[unroll]] for (int i = 0; i < STRIP; i++) {
+        int pixel = live && x0 + i < int(p.width) ? row * int(p.width) + x0 + i : 0;
+        strip_stats[i] = stats[pixel];
+    }
+}
+#endif
+
+void point_terms(int row, int x0, bool live, int lane) {
+    int width = int(p.width), scale = int(p.scale);
+#if WIDE
+    int slot = 2;
+    int cells = int(p.cells2), stride = int(p.stride2), first = int(p.first2);
+#else
+    int slot = 0;
+    int cells = int(p.cells0), stride = int(p.stride0), first = int(p.first0);
+#endif
+    int cell = 0, tap = 0, terms = int(p.point_terms);
+    for (;;) {
+        int base = ((row * scale + (tap >> 1)) * width + x0) * scale + (tap & 1);
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            bool valid = live && x0 + i < width;
+            int at = (base + i * scale) * stride + first + cell;
+#if WIDE
+            if (slot == 2) {
+                FETCH(i, source2, 2, at, valid)
+            } else {
+                FETCH(i, source1, 1, at, valid)
+            }
+#else
+            if (one_term != 0 || slot == 0) {
+                FETCH(i, source0, 0, at, valid)
+            } else if (slot == 1) {
+                FETCH(i, source1, 1, at, valid)
+            } else {
+                FETCH(i, source2, 2, at, valid)
+            }
+#endif
+        }
+#if !WIDE
+        if (prologue != 0u) {
+            normalize(row, x0, live, cell);
+        }
+#endif
+        ACCUMULATE(0)
+        cell++;
+        if (cell == cells) {
+            cell = 0;
+            tap++;
+        }
+        if (tap == scale * scale) {
+            tap = 0;
+            terms--;
+#if WIDE
+            slot = 1;
+#else
+            slot++;
+#endif
+            bool second = slot == 1;
+            cells = int(second ? p.cells1 : p.cells2);
+            stride = int(second ? p.stride1 : p.stride2);
+            first = int(second ? p.first1 : p.first2);
+        }
+        if (terms == 0) {
+            break;
+        }
+    }
+}
+
+// Adds the residual of the same size.
+void add_same(int row, int x0, bool live, int channel_cell) {
+    [[unroll]] for (int i = 0; i < STRIP; i++) {
+        bool valid = live && x0 + i < int(p.width);
+        int pixel = valid ? row * int(p.width) + x0 + i : 0;
+        [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+            int cell = min(channel_cell + c, int(p.out_stride) - 1);
+            hymn_cell r;
+            int at = pixel * int(p.residual_stride) + int(p.residual_first) + cell;
+            HYMN_LOAD_CELL(r, residual, at, IS_HALF(3))
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                sums[i * CHANNELS + c * 8 + k] += r.lo[k];
+                sums[i * CHANNELS + c * 8 + 4 + k] += r.hi[k];
+            }
+        }
+    }
+}
+
+// Adds the residual of half the size, resized: weights 1/4 and 3/4 of the two nearest rows and columns, edges clamped.
+void add_resized(int row, int x0, bool live, int channel_cell) {
+    int height = int(p.height), half_width = int(p.width) / 2, half_height = height / 2;
+    int image = row / height, y = row - image * height;
+    int y0 = (y - 1) >> 1;
+    float down = (y & 1) == 0 ? 0.75 : 0.25;
+    int upper = live ? (image * half_height + max(y0, 0)) * half_width : 0;
+    int lower = live ? (image * half_height + min(y0 + 1, half_height - 1)) * half_width : 0;
+    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+        int cell = int(p.residual_first) + min(channel_cell + c, int(p.out_stride) - 1);
+        hymn_cell column[STRIP / 2 + 2];
+        [[unroll]] for (int i = 0; i < STRIP / 2 + 2; i++) {
+            int x = clamp(x0 / 2 - 1 + i, 0, half_width - 1);
+            hymn_cell a, b;
+            int at = (upper + x) * int(p.residual_stride) + cell;
+            HYMN_LOAD_CELL(a, residual, at, IS_HALF(3))
+            at = (lower + x) * int(p.residual_stride) + cell;
+            HYMN_LOAD_CELL(b, residual, at, IS_HALF(3))
+            column[i] = hymn_cell(mix(a.lo, b.lo, down), mix(a.hi, b.hi, down));
+        }
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            int left = (i + 1) / 2;
+            float right = (i & 1) == 0 ? 0.75 : 0.25;
+            vec4 lo = mix(column[left].lo, column[left + 1].lo, right);
+            vec4 hi = mix(column[left].hi, column[left + 1].hi, right);
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                sums[i * CHANNELS + c * 8 + k] += lo[k];
+                sums[i * CHANNELS + c * 8 + 4 + k] += hi[k];
+            }
+        }
+    }
+}
+
+vec4 activate(vec4 v) {
+    return silu != 0u ? v / (1.0 + exp(-v)) : max(v, vec4(p.least));
+}
+
+void store(int row, int x0, bool live, int channel_cell) {
+    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+        int at = int(p.bias_at) + 2 * (channel_cell + c);
+        vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            vec4 lo, hi;
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                lo[k] = sums[i * CHANNELS + c * 8 + k];
+                hi[k] = sums[i * CHANNELS + c * 8 + 4 + k];
+            }
+            hymn_cell cell = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
+            if (live && x0 + i < int(p.width) && channel_cell + c < int(p.out_stride)) {
+                int to = (row * int(p.width) + x0 + i) * int(p.out_stride) + channel_cell + c;
+                HYMN_STORE_CELL(result, to, IS_HALF(5), cell)
+            }
+        }
+    }
+}
+
+void main() {
+    int lane = int(gl_SubgroupInvocationID) & (LANES - 1);
+    int tile = int(gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x);
+    int strip_index = tile * int(gl_WorkGroupSize.x) + int(gl_LocalInvocationID.x);
+    int row = strip_index / int(p.strips);
+    int x0 = (strip_index - row * int(p.strips)) * STRIP;
+    bool live = row < int(p.rows);
+    int channel_cell = int(gl_WorkGroupID.y) * (CHANNELS / 8);
+
+    int point_cells = int(p.point_terms > 0 ? p.cells2 : 0) + int(p.point_terms > 1 ? p.cells1 : 0);
+#if WIDE
+    int tile_cells = 9 * int(p.cells0 + (p.wide_terms > 1 ? p.cells1 : 0)) + point_cells;
+#else
+    int tile_cells = int(p.scale * p.scale * p.cells0);
+    tile_cells += int(p.point_terms > 1 ? p.cells1 : 0) + int(p.point_terms > 2 ? p.cells2 : 0);
+#endif
+    weight_at = int(gl_WorkGroupID.y) * tile_cells * CHANNELS;
+    [[unroll]] for (int i = 0; i < STRIP * CHANNELS; i++) {
+        sums[i] = 0.0;
+    }
+#if WIDE
+    wide_terms(row, x0, live, lane);
+    if (p.point_terms > 0) {
+        point_terms(row, x0, live, lane);
+    }
+#else
+    if (prologue != 0u) {
+        load_stats(row, x0, live);
+    }
+    point_terms(row, x0, live, lane);
+#endif
+    if (p.residual == 1) {
+        add_same(row, x0, live, channel_cell);
+    }
+    if (p.residual == 2) {
+        add_resized(row, x0, live, channel_cell);
+    }
+    store(row, x0, live, channel_cell);
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+//
+// Convolution and GEMM through shared memory, for GPUs and for the smallest device class:
+//   out[pixel][o] = act(sum over terms, taps, k of in(term)[pixel + tap][k] * w[o][term][tap][k] + bias[o] + residual)
+//   in, out: [rows, width] pixels of cells (eight channels), f32 or f16; zero outside. A step is one cell of k of one tap;
+//   w: [tile][step][k 8][across * 8 channels], the steps padded with zeros to a multiple of CHUNK.
+// One workgroup = a tile of PIXELS * local / across pixels by `across` cells of channels; a lane sums PIXELS pixels of
+// one cell in registers. CHUNK steps at a time are copied to shared memory while the next ones are on their way.
+// Defines: PIXELS: of a lane, 4 or 8.
+// Specialization: 0 local size; 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate, 5 output, 6 weights;
+//   2 prologue (enum hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 across; 7 residual: 0 none, 1 same size,
+//   2 half size and resized; 8 activation (enum hymn_activation).
+// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
+//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+// Sums in f32, in the order of the steps.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "common/load.glsl"
+#include "params.h"
+
+#define CHUNK 2
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint local = 128;
+layout(constant_id = 1) const uint storage = 0;
+layout(constant_id = 2) const uint prologue = 0;
+layout(constant_id = 3) const uint kernel0 = 1;
+layout(constant_id = 4) const uint kernel1 = 0;
+layout(constant_id = 5) const uint kernel2 = 0;
+layout(constant_id = 6) const uint across = 8;
+layout(constant_id = 7) const uint residual_mode = 0;
+layout(constant_id = 8) const uint activation = 0;
+layout(push_constant) uniform Push {
+    hymn_conv2d_params p;
+};
+layout(set = 0, binding = 0) readonly restrict buffer Weights {
+    uvec4 weights[];
+};
+layout(set = 0, binding = 1) writeonly restrict buffer Output {
+    uvec4 result[];
+};
+layout(set = 0, binding = 2) readonly restrict buffer Source0 {
+    uvec4 source0[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Source1 {
+    uvec4 source1[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Stats {
+    vec2 stats[];
+};
+layout(set = 0, binding = 4) readonly restrict buffer Source2 {
+    uvec4 source2[];
+};
+layout(set = 0, binding = 5) readonly restrict buffer Residual {
+    uvec4 residual[];
+};
+#define IS_HALF(bit) ((storage >> bit & 1u) != 0u)
+
+const uint tile_pixels = PIXELS * (local / across);
+const uint input_cells = tile_pixels * CHUNK; // of a chunk, one a pixel and step
+const uint weight_cells = across * 8 * CHUNK; // of a chunk, one per k and cell of channels
+const uint input_loads = (input_cells + local - 1) / local;
+const uint weight_loads = (weight_cells + local - 1) / local;
+
+shared float inputs[CHUNK * 8 * tile_pixels];       // [step][k][pixel]
+shared vec4 channels[CHUNK * 8 * across * 2];       // [step][k][channel]
+int source_row[input_loads], source_x[input_loads]; // of the pixels that this lane copies; row -1: outside
+hymn_cell input_next[input_loads], weight_next[weight_loads];
+
+void locate_inputs(uint first_pixel) {
+    [[unroll]] for (uint i = 0; i < input_loads; i++) {
+        uint pixel = first_pixel + (gl_LocalInvocationID.x + i * local) % tile_pixels;
+        uint row = pixel / p.width;
+        source_row[i] = row < p.rows ? int(row) : -1;
+        source_x[i] = int(pixel - row * p.width);
+    }
+}
+
+// The pixel that tap `tap` of a kernel reads for the output pixel (row, x), or -1 for none.
+int tap_pixel(uint kernel, int tap, int row, int x) {
+    int width = int(p.width), height = int(p.height);
+    if (kernel == 1u) {
+        return row * width + x;
+    }
+    if (kernel == 2u) {
+        return (2 * row + (tap >> 1)) * 2 * width + 2 * x + (tap & 1);
+    }
+    int dy = tap / 3 - 1, dx = tap - tap / 3 * 3 - 1;
+    int y = row % height + dy;
+    bool inside = y >= 0 && y < height && x + dx >= 0 && x + dx < width;
+    return inside ? (row + dy) * width + x + dx : -1;
+}
+
+void apply_prologue(inout hymn_cell cell, int output_pixel, uint k) {
+    vec2 norm = stats[output_pixel];
+    cell.lo = (cell.lo - norm.x) * norm.y;
+    cell.hi = (cell.hi - norm.x) * norm.y;
+    if (prologue == 2u) {
+        uint at = p.gamma_at + 2 * k;
+        uint beta_at = at + 2 * p.cells0;
+        hymn_cell z;
+        uint from = uint(output_pixel) * p.gate_stride + p.gate_first + k;
+        HYMN_LOAD_CELL(z, source2, from, IS_HALF(4))
+        cell.lo = cell.lo * uintBitsToFloat(weights[at]) + uintBitsToFloat(weights[beta_at]);
+        cell.hi = cell.hi * uintBitsToFloat(weights[at + 1]) + uintBitsToFloat(weights[beta_at + 1]);
+        cell.lo *= z.lo / (1.0 + exp(-z.lo));
+        cell.hi *= z.hi / (1.0 + exp(-z.hi));
+    }
+}
+
+#define TAKE(n, words, bit)                                                                                            \
+    {                                                                                                                  \
+        uint tap = step / p.cells##n, k = step - tap * p.cells##n;                                                     \
+        int pixel = tap_pixel(kernel##n, int(tap), source_row[i], source_x[i]);                                        \
+        if (pixel >= 0) {                                                                                              \
+            uint from = uint(pixel) * p.stride##n + p.first##n + k;                                                    \
+            HYMN_LOAD_CELL(cell, words, from, IS_HALF(bit))                                                            \
+            if (prologue != 0u && n == 0) {                                                                            \
+                apply_prologue(cell, source_row[i] * int(p.width) + source_x[i], k);                                                                        \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+// Starts the loads of a chunk: its first step, and where its weights are.
+void load_chunk(uint first_step, uint weight_at) {
+    uint steps0 = kernel0 * kernel0 * p.cells0;
+    uint steps1 = steps0 + (kernel1 != 0u ? kernel1 * kernel1 * p.cells1 : 0u);
+    uint steps2 = steps1 + (kernel2 != 0u ? kernel2 * kernel2 * p.cells2 : 0u);
+    [[unroll]] for (uint i = 0; i < input_loads; i++) {
+        uint step = first_step + (gl_LocalInvocationID.x + i * local) / tile_pixels;
+        hymn_cell cell = hymn_cell_zero();
+        if (source_row[i] >= 0) {
+            if (step < steps0) {
+                TAKE(0, source0, 0)
+            } else if (kernel1 != 0u && step < steps1) {
+                step -= steps0;
+                TAKE(1, source1, 1)
+            } else if (kernel2 != 0u && step < steps2) {
+                step -= steps1;
+                TAKE(2, source2, 2)
+            }
+        }
+        input_next[i] = cell;
+    }
+    [[unroll]] for (uint i = 0; i < weight_loads; i++) {
+        uint at = weight_at + min(gl_LocalInvocationID.x + i * local, weight_cells - 1);
+        HYMN_LOAD_CELL(weight_next[i], weights, at, IS_HALF(6))
+    }
+}
+
+void share_chunk() {
+    [[unroll]] for (uint i = 0; i < input_loads; i++) {
+        uint at = gl_LocalInvocationID.x + i * local;
+        if (at < input_cells) {
+            uint to = at / tile_pixels * 8 * tile_pixels + at % tile_pixels;
+            [[unroll]] for (uint k = 0; k < 4; k++) {
+                inputs[to + k * tile_pixels] = input_next[i].lo[k];
+                inputs[to + (k + 4) * tile_pixels] = input_next[i].hi[k];
+            }
+        }
+    }
+    [[unroll]] for (uint i = 0; i < weight_loads; i++) {
+        uint at = gl_LocalInvocationID.x + i * local;
+        if (at < weight_cells) {
+            channels[2 * at] = weight_next[i].lo;
+            channels[2 * at + 1] = weight_next[i].hi;
+        }
+    }
+}
+
+hymn_cell load_residual(uint at) {
+    hymn_cell cell;
+    HYMN_LOAD_CELL(cell, residual, at, IS_HALF(3))
+    return cell;
+}
+
+// The residual of half the size at an output pixel: weights 1/4 and 3/4 of the nearest rows and columns, edges clamped.
+hymn_cell resized_residual(uint pixel, uint cell) {
+    int height = int(p.height), width = int(p.width), half_height = height / 2, half_width = width / 2;
+    int row = int(pixel) / width, x = int(pixel) - row * width, image = row / height, y = row - image * height;
+    int y0 = (y - 1) >> 1, x0 = (x - 1) >> 1;
+    float down = (y & 1) == 0 ? 0.75 : 0.25, right = (x & 1) == 0 ? 0.75 : 0.25;
+    int upper = (image * half_height + max(y0, 0)) * half_width;
+    int lower = (image * half_height + min(y0 + 1, half_height - 1)) * half_width;
+    int x1 = min(x0 + 1, half_width - 1);
+    x0 = max(x0, 0);
+    uint at = p.residual_first + cell;
+    hymn_cell a = load_residual(uint(upper + x0) * p.residual_stride + at);
+    hymn_cell b = load_residual(uint(upper + x1) * p.residual_stride + at);
+    hymn_cell c = load_residual(uint(lower + x0) * p.residual_stride + at);
+    hymn_cell d = load_residual(uint(lower + x1) * p.residual_stride + at);
+    return hymn_cell(mix(mix(a.lo, b.lo, right), mix(c.lo, d.lo, right), down),
+                     mix(mix(a.hi, b.hi, right), mix(c.hi, d.hi, right), down));
+}
+
+vec4 activate(vec4 v) {
+    return activation == 2u ? v / (1.0 + exp(-v)) : activation == 1u ? max(v, vec4(0.0)) : v;
+}
+
+void main() {
+    uint tile = gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x;
+    uint first_pixel = tile * tile_pixels;
+    uint lane_cell = gl_LocalInvocationID.x % across, lane_pixel = gl_LocalInvocationID.x / across * PIXELS;
+    uint steps = kernel0 * kernel0 * p.cells0 + kernel1 * kernel1 * p.cells1 + kernel2 * kernel2 * p.cells2;
+    uint chunks = (steps + CHUNK - 1) / CHUNK;
+    uint weight_at = gl_WorkGroupID.y * chunks * weight_cells;
+
+    locate_inputs(first_pixel);
+    load_chunk(0, weight_at);
+    hymn_cell sums[PIXELS];
+    [[unroll]] for (uint i = 0; i < PIXELS; i++) {
+        sums[i] = hymn_cell_zero();
+    }
+    for (uint chunk = 0; chunk < chunks; chunk++) {
+        barrier();
+        share_chunk();
+        barrier();
+        if (chunk + 1 < chunks) {
+            load_chunk((chunk + 1) * CHUNK, weight_at + (chunk + 1) * weight_cells);
+        }
+        [[unroll]] for (uint k = 0; k < CHUNK * 8; k++) {
+            vec4 lo = channels[(k * across + lane_cell) * 2], hi = channels[(k * across + lane_cell) * 2 + 1];
+            [[unroll]] for (uint i = 0; i < PIXELS; i++) {
+                float x = inputs[k * tile_pixels + lane_pixel + i];
+                sums[i].lo += x * lo;
+                sums[i].hi += x * hi;
+            }
+        }
+    }
+
+    uint cell = gl_WorkGroupID.y * across + lane_cell;
+    uint bias_at = p.bias_at + 2 * cell;
+    vec4 bias_lo = uintBitsToFloat(weights[bias_at]), bias_hi = uintBitsToFloat(weights[bias_at + 1]);
+    [[unroll]] for (uint i = 0; i < PIXELS; i++) {
+        uint pixel = first_pixel + lane_pixel + i;
+        if (pixel < p.rows * p.width && cell < p.out_stride) {
+            hymn_cell value = hymn_cell(sums[i].lo + bias_lo, sums[i].hi + bias_hi);
+            if (residual_mode != 0u) {
+                hymn_cell r;
+                if (residual_mode == 1u) {
+                    r = load_residual(pixel * p.residual_stride + p.residual_first + cell);
+                } else {
+                    r = resized_residual(pixel, cell);
+                }
+                value.lo += r.lo;
+                value.hi += r.hi;
+            }
+            value.lo = activate(value.lo);
+            value.hi = activate(value.hi);
+            uint to = pixel * p.out_stride + cell;
+            HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#include "support/test_op.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "base/thread.h"
+#include "ops/ops.h"
+#include "vk/command.h"
+#include "vk/pipeline.h"
+
+static size_t pixels_of(const struct hymn_graph *graph, const struct hymn_value *value) {
+    return (size_t)value->planes * graph->batch * value->height * value->width;
+}
+
+size_t test_op_size(const struct hymn_graph *graph, uint32_t value) {
+    return pixels_of(graph, &graph->values[value]) * graph->values[value].channels;
+}
+
+static float rounded(float value, enum hymn_storage storage) {
+    return storage == HYMN_STORAGE_F16 ? hymn_half_to_float(hymn_half_from_float(value)) : value;
+}
+
+float *test_op_random(const struct hymn_graph *graph, uint32_t value, struct test_random *random, float low,
+                      float high) {
+    size_t count = test_op_size(graph, value);
+    float *data = malloc(count * sizeof *data);
+    for (size_t i = 0; data && i < count; i++) {
+        data[i] = rounded(test_random_float(random, low, high), graph->values[value].storage);
+    }
+    return data;
+}
+
+static void encode(const struct hymn_graph *graph, const struct test_op_tensor *tensor, uint8_t *arena) {
+    const struct hymn_value *value = &graph->values[tensor->value];
+    size_t pixels = pixels_of(graph, value);
+    uint8_t *base = arena + value->offset;
+    for (size_t i = 0; i < pixels * value->stride; i++) {
+        size_t channel = i % value->stride;
+        float number = channel < value->channels ? tensor->data[i / value->stride * value->channels + channel] : 0.0f;
+        if (value->storage == HYMN_STORAGE_F16) {
+            ((uint16_t *)(void *)base)[i] = hymn_half_from_float(number);
+        } else {
+            ((float *)(void *)base)[i] = number;
+        }
+    }
+}
+
+// False when a padded channel is not zero.
+static bool decode(const struct hymn_graph *graph, const struct test_op_tensor *tensor, const uint8_t *arena) {
+    const struct hymn_value *value = &graph->values[tensor->value];
+    size_t pixels = pixels_of(graph, value);
+    const uint8_t *base = arena + value->offset;
+    for (size_t i = 0; i < pixels * value->stride; i++) {
+        size_t channel = i % value->stride;
+        float number = value->storage == HYMN_STORAGE_F16
+                           ? hymn_half_to_float(((const uint16_t *)(const void *)base)[i])
+                           : ((const float *)(const void *)base)[i];
+        if (channel < value->channels) {
+            tensor->data[i / value->stride * value->channels + channel] = number;
+        } else if (number != 0.0f) {
+            fprintf(stderr, "%s: channel %zu of pixel %zu is %g, not 0\n", value->name, channel, i / value->stride,
+                    (double)number);
+            return false;
+        }
+    }
+    return true;
+}
+
+// The device's side of a run.
+struct device_run {
+    struct hymn_vk_device *device;
+    struct hymn_vk_buffer activations, weights;
+    struct hymn_vk_command command;
+    VkFence fence;
+};
+
+static bool upload_weights(struct device_run *run, const struct hymn_lower *lower) {
+    if (lower->weight_bytes == 0) {
+        return true;
+    }
+    bool ok = hymn_vk_buffer_create(run->device, HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "weights", &run->weights) ==
+              HYMN_STATUS_OK;
+    for (uint32_t i = 0; ok && i < lower->block_count; i++) {
+        struct hymn_vk_write write = {lower->blocks[i].offset, lower->blocks[i].data, lower->blocks[i].bytes};
+        ok = hymn_vk_buffer_write(run->device, &run->weights, &write, 1) == HYMN_STATUS_OK;
+    }
+    return ok;
+}
+
+static int compare_double(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static bool submit(struct device_run *run, const struct hymn_lower *lower, uint32_t repeat, double *out_ms) {
+    struct hymn_vk_record_params record = {
+        .name = "operator",
+        .steps = lower->program.steps,
+        .count = lower->program.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations, [HYMN_VK_ROLE_WEIGHTS] = &run->weights}};
+    bool ok = hymn_vk_pipelines_prepare(run->device, record.steps, record.count) == HYMN_STATUS_OK &&
+              hymn_vk_command_record(run->device, &record, &run->command) == HYMN_STATUS_OK &&
+              hymn_vk_fence_create(run->device, &run->fence) == HYMN_STATUS_OK;
+    double times[64] = {0};
+    repeat = repeat < 63 ? repeat : 63;
+    for (uint32_t i = 0; ok && i <= repeat; i++) {
+        double start = hymn_time_now();
+        ok = hymn_vk_submit(run->device, &run->command.buffer, 1, run->fence) == HYMN_STATUS_OK &&
+             hymn_vk_wait(run->device, run->fence) == HYMN_STATUS_OK;
+        times[i] = 1e3 * (hymn_time_now() - start);
+    }
+    if (out_ms) {
+        qsort(times + 1, repeat, sizeof *times, compare_double);
+        *out_ms = times[1 + repeat / 2];
+    }
+    return ok;
+}
+
+static bool run_lowered(const struct test_op_run *run, struct hymn_lower *lower, uint8_t *arena, uint64_t bytes,
+                        double *out_ms) {
+    struct device_run device = {.device = run->context->device};
+    struct hymn_vk_write write = {0, arena, bytes};
+    bool ok = hymn_vk_buffer_create(device.device, HYMN_VK_USAGE_DEVICE, bytes, "activations", &device.activations) ==
+                  HYMN_STATUS_OK &&
+              hymn_vk_buffer_write(device.device, &device.activations, &write, 1) == HYMN_STATUS_OK &&
+              upload_weights(&device, lower) && submit(&device, lower, run->repeat, out_ms) &&
+              hymn_vk_buffer_read(device.device, &device.activations, 0, arena, bytes) == HYMN_STATUS_OK;
+    hymn_vk_command_destroy(device.device, &device.command);
+    hymn_vk_fence_destroy(device.device, &device.fence);
+    hymn_vk_buffer_destroy(device.device, &device.activations);
+    hymn_vk_buffer_destroy(device.device, &device.weights);
+    for (uint32_t i = 0; ok && i < run->output_count; i++) {
+        ok = decode(run->graph, &run->outputs[i], arena);
+    }
+    return ok;
+}
+
+bool test_op_run(const struct test_op_run *run, double *out_ms) {
+    struct hymn_graph *graph = run->graph;
+    const struct hymn_vk_plan *plan = run->plan ? run->plan : &run->context->device->plan;
+    const struct hymn_log *log = &run->context->device->log;
+    if (hymn_ops_prepare(graph, plan, log) != HYMN_STATUS_OK ||
+        hymn_graph_plan_memory(graph, false, log) != HYMN_STATUS_OK) {
+        return false;
+    }
+    uint64_t bytes = (graph->activation_bytes + 255) / 256 * 256;
+    uint8_t *arena = malloc(bytes);
+    if (!arena) {
+        return false;
+    }
+    memset(arena, 0xFF, bytes); // NaN in either storage
+    for (uint32_t i = 0; i < run->input_count; i++) {
+        encode(graph, &run->inputs[i], arena);
+    }
+    struct hymn_lower lower = {.graph = graph, .plan = plan, .log = log};
+    bool ok = hymn_ops_lower(&lower) == HYMN_STATUS_OK && run_lowered(run, &lower, arena, bytes, out_ms);
+    hymn_lower_free(&lower);
+    free(arena);
+    return ok;
+}
+
+double test_op_nmse(const float *reference, const float *got, size_t count) {
+    double error = 0.0, power = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        double difference = (double)got[i] - reference[i];
+        error += difference * difference;
+        power += (double)reference[i] * reference[i];
+    }
+    return error == 0.0 ? 0.0 : error / power;
+}
+
+double test_op_tolerance(enum hymn_storage storage) {
+    return storage == HYMN_STORAGE_F16 ? 1e-6 : 1e-10;
+}
