@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 //
 // What is decided about a device, on made-up devices; the choice among several; and the tracking of hazards. No Vulkan.
-#include <cmocka.h>
+// cmocka.h needs these before it.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
+#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 

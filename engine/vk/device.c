@@ -64,8 +64,10 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     }
     if (status == HYMN_STATUS_OK) {
         device->physical = devices[index];
-        hymn_vk_snapshot_take(instance, device->physical, index, &device->snapshot, &device->info,
-                              &device->queue_family);
+        status = hymn_vk_snapshot_take(instance, device->physical, index, &device->snapshot, &device->info,
+                                       &device->queue_family);
+    }
+    if (status == HYMN_STATUS_OK) {
         hymn_vk_plan_make(&device->snapshot, false, &device->plan);
         instance->table.vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
     }

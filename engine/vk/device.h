@@ -47,11 +47,11 @@ enum hymn_status hymn_vk_device_check(struct hymn_vk_device *device);
 // Names an object for validation messages and captures; does nothing without validation.
 void hymn_vk_name(struct hymn_vk_device *device, VkObjectType type, uint64_t handle, const char *name);
 
-// snapshot.c: what a physical device is. `index` is its place in the list. out_plan (may be NULL): with base_variants
-// false. out_family: first queue family with compute, those without graphics preferred; UINT32_MAX: none.
-void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, uint32_t index,
-                           struct hymn_vk_snapshot *out_snapshot, struct hymn_device_info *out_info,
-                           uint32_t *out_family);
+// snapshot.c: what a physical device is. `index` is its place in the list. out_family: first queue family with compute,
+// those without graphics preferred; UINT32_MAX: none. OUT_OF_MEMORY.
+enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                                       uint32_t index, struct hymn_vk_snapshot *out_snapshot,
+                                       struct hymn_device_info *out_info, uint32_t *out_family);
 
 // devices.c: what each of an instance's devices is; freed with hymn_free. OUT_OF_MEMORY.
 enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const VkPhysicalDevice *devices,

@@ -17,12 +17,17 @@ enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const V
     if (!*out_infos) {
         return hymn_fail(&instance->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
-    for (uint32_t i = 0; i < count; i++) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         struct hymn_vk_snapshot snapshot;
         uint32_t family;
-        hymn_vk_snapshot_take(instance, devices[i], i, &snapshot, &(*out_infos)[i], &family);
+        status = hymn_vk_snapshot_take(instance, devices[i], i, &snapshot, &(*out_infos)[i], &family);
     }
-    return HYMN_STATUS_OK;
+    if (status != HYMN_STATUS_OK) {
+        hymn_free(*out_infos);
+        *out_infos = NULL;
+    }
+    return status;
 }
 
 enum hymn_status hymn_device_list_create(const struct hymn_device_list_params *params,

@@ -55,37 +55,53 @@ static bool load_global_functions(struct global_functions *out_functions) {
     return out_functions->create && out_functions->extensions && out_functions->layers;
 }
 
-// Whether an instance extension is offered by the loader and its drivers (layer NULL) or by a layer.
-static bool has_extension(const struct global_functions *global, const char *layer, const char *name) {
-    uint32_t count = 0;
-    if (global->extensions(layer, &count, NULL) != VK_SUCCESS || count == 0) {
-        return false;
+// The properties of a list that is asked for twice, first its length and then its elements, freed with hymn_free.
+// Between the two it may have grown or shrunk.
+static enum hymn_status list_extensions(const struct global_functions *global, const struct hymn_log *log,
+                                        const char *layer, VkExtensionProperties **out_list, uint32_t *out_count) {
+    *out_count = 0;
+    VkResult result = global->extensions(layer, out_count, NULL);
+    *out_list = hymn_alloc(*out_count, sizeof **out_list);
+    if (!*out_list) {
+        *out_count = 0;
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
-    VkExtensionProperties *properties = hymn_alloc(count, sizeof *properties);
-    bool found = false;
-    if (properties && global->extensions(layer, &count, properties) >= VK_SUCCESS) {
-        for (uint32_t i = 0; i < count && !found; i++) {
-            found = strcmp(properties[i].extensionName, name) == 0;
-        }
+    if (result < VK_SUCCESS || global->extensions(layer, out_count, *out_list) < VK_SUCCESS) {
+        *out_count = 0;
     }
-    hymn_free(properties);
-    return found;
+    return HYMN_STATUS_OK;
 }
 
-static bool has_validation_layer(const struct global_functions *global) {
+// Whether an instance extension is offered by the loader and its drivers (layer NULL) or by a layer.
+static enum hymn_status find_extension(const struct global_functions *global, const struct hymn_log *log,
+                                       const char *layer, const char *name, bool *out_found) {
+    VkExtensionProperties *list = NULL;
     uint32_t count = 0;
-    if (global->layers(&count, NULL) != VK_SUCCESS || count == 0) {
-        return false;
+    *out_found = false;
+    enum hymn_status status = list_extensions(global, log, layer, &list, &count);
+    for (uint32_t i = 0; i < count; i++) {
+        *out_found = *out_found || strcmp(list[i].extensionName, name) == 0;
     }
-    VkLayerProperties *properties = hymn_alloc(count, sizeof *properties);
-    bool found = false;
-    if (properties && global->layers(&count, properties) >= VK_SUCCESS) {
-        for (uint32_t i = 0; i < count && !found; i++) {
-            found = strcmp(properties[i].layerName, VALIDATION_LAYER) == 0;
+    hymn_free(list);
+    return status;
+}
+
+static enum hymn_status find_validation_layer(const struct global_functions *global, const struct hymn_log *log,
+                                              bool *out_found) {
+    uint32_t count = 0;
+    *out_found = false;
+    VkResult result = global->layers(&count, NULL);
+    VkLayerProperties *list = hymn_alloc(count, sizeof *list);
+    if (!list) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    if (result >= VK_SUCCESS && global->layers(&count, list) >= VK_SUCCESS) {
+        for (uint32_t i = 0; i < count; i++) {
+            *out_found = *out_found || strcmp(list[i].layerName, VALIDATION_LAYER) == 0;
         }
     }
-    hymn_free(properties);
-    return found;
+    hymn_free(list);
+    return HYMN_STATUS_OK;
 }
 
 static VKAPI_ATTR VkBool32 VKAPI_CALL validation_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
@@ -123,14 +139,24 @@ struct instance_request {
 
 static enum hymn_status request_validation(const struct global_functions *global, struct hymn_vk_instance *instance,
                                            struct instance_request *request) {
-    if (!has_validation_layer(global)) {
-        return hymn_fail(&instance->log, HYMN_STATUS_UNSUPPORTED, "the layer " VALIDATION_LAYER " is not installed");
+    const struct hymn_log *log = &instance->log;
+    bool layer = false, features = false, utils = false;
+    enum hymn_status status = find_validation_layer(global, log, &layer);
+    if (status == HYMN_STATUS_OK && !layer) {
+        status = hymn_fail(log, HYMN_STATUS_UNSUPPORTED, "the layer " VALIDATION_LAYER " is not installed");
     }
-    if (!has_extension(global, VALIDATION_LAYER, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME) ||
-        !(has_extension(global, VALIDATION_LAYER, VK_EXT_DEBUG_UTILS_EXTENSION_NAME) ||
-          has_extension(global, NULL, VK_EXT_DEBUG_UTILS_EXTENSION_NAME))) {
-        return hymn_fail(&instance->log, HYMN_STATUS_UNSUPPORTED,
-                         "the layer " VALIDATION_LAYER " cannot check synchronization or report what it finds");
+    if (status == HYMN_STATUS_OK) {
+        status = find_extension(global, log, VALIDATION_LAYER, VK_EXT_VALIDATION_FEATURES_EXTENSION_NAME, &features);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = find_extension(global, log, VALIDATION_LAYER, VK_EXT_DEBUG_UTILS_EXTENSION_NAME, &utils);
+    }
+    if (status == HYMN_STATUS_OK && !(features && utils)) {
+        status = hymn_fail(log, HYMN_STATUS_UNSUPPORTED,
+                           "the layer " VALIDATION_LAYER " cannot check synchronization or report what it finds");
+    }
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     request->layers[request->info.enabledLayerCount++] = VALIDATION_LAYER;
     request->extensions[request->info.enabledExtensionCount++] = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
@@ -162,11 +188,14 @@ static enum hymn_status build_request(const struct global_functions *global, str
         .ppEnabledLayerNames = request->layers,
     };
     // Without it the loader hides drivers that are not fully conformant (MoltenVK).
-    if (has_extension(global, NULL, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME)) {
+    bool portability = false;
+    enum hymn_status status =
+        find_extension(global, &instance->log, NULL, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME, &portability);
+    if (portability) {
         request->extensions[request->info.enabledExtensionCount++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
         request->info.flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
     }
-    return instance->validation ? request_validation(global, instance, request) : HYMN_STATUS_OK;
+    return status == HYMN_STATUS_OK && instance->validation ? request_validation(global, instance, request) : status;
 }
 
 static bool load_instance_functions(const struct global_functions *global, struct hymn_vk_instance *instance) {

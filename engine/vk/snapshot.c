@@ -85,24 +85,25 @@ struct extensions {
     bool driver_properties, float16;
 };
 
-static struct extensions read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
-                                         uint32_t api_version) {
-    struct extensions found = {api_version >= VK_API_VERSION_1_2, api_version >= VK_API_VERSION_1_2};
+static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                                        uint32_t api_version, struct extensions *out_found) {
+    bool newer = api_version >= VK_API_VERSION_1_2;
+    *out_found = (struct extensions){newer, newer};
     uint32_t count = 0;
-    if (instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL) != VK_SUCCESS) {
-        return found;
+    VkResult result = instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
+    VkExtensionProperties *list = hymn_alloc(count, sizeof *list);
+    if (!list) {
+        return hymn_fail(&instance->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
-    VkExtensionProperties *properties = hymn_alloc(count, sizeof *properties);
-    if (properties &&
-        instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, properties) >= VK_SUCCESS) {
+    if (result >= VK_SUCCESS &&
+        instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, list) >= VK_SUCCESS) {
         for (uint32_t i = 0; i < count; i++) {
-            const char *name = properties[i].extensionName;
-            found.driver_properties |= strcmp(name, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
-            found.float16 |= strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
+            out_found->driver_properties |= strcmp(list[i].extensionName, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
+            out_found->float16 |= strcmp(list[i].extensionName, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
         }
     }
-    hymn_free(properties);
-    return found;
+    hymn_free(list);
+    return HYMN_STATUS_OK;
 }
 
 static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
@@ -153,9 +154,9 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     format_driver(&properties.properties, extensions.driver_properties ? &driver : NULL, info);
 }
 
-void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, uint32_t index,
-                           struct hymn_vk_snapshot *out_snapshot, struct hymn_device_info *out_info,
-                           uint32_t *out_family) {
+enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                                       uint32_t index, struct hymn_vk_snapshot *out_snapshot,
+                                       struct hymn_device_info *out_info, uint32_t *out_family) {
     struct hymn_vk_snapshot *s = out_snapshot;
     struct hymn_device_info *info = out_info;
     memset(s, 0, sizeof *s);
@@ -167,7 +168,11 @@ void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDe
     find_queue(instance, physical, s, out_family);
     format_driver(&properties, NULL, info);
     if (properties.apiVersion >= VK_API_VERSION_1_1) {
-        struct extensions extensions = read_extensions(instance, physical, properties.apiVersion);
+        struct extensions extensions;
+        enum hymn_status status = read_extensions(instance, physical, properties.apiVersion, &extensions);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
         read_properties(instance, physical, extensions, s, info);
         read_features(instance, physical, extensions, s);
     }
@@ -186,4 +191,5 @@ void hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDe
     hymn_vk_plan_make(s, false, &plan);
     info->usable = plan.usable;
     memcpy(info->reason, plan.reason, sizeof info->reason);
+    return HYMN_STATUS_OK;
 }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT
+//
+// Devices of this machine: listed, chosen, opened, closed; and systems without a loader or a driver, for which the
+// program runs itself again in another environment.
+// cmocka.h needs these before it.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifndef _WIN32
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+#include "base/alloc.h"
+#include "support/test_vk.h"
+
+static const char *program; // argv[0]
+
+static void list_describes_every_device(void **state) {
+    (void)state;
+    struct hymn_device_list *list = NULL;
+    assert_int_equal(hymn_device_list_create(NULL, &list), HYMN_STATUS_OK);
+    uint32_t count = hymn_device_list_count(list);
+    assert_true(count > 0);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hymn_device_info *info = hymn_device_list_get(list, i);
+        print_message("%u: %s, %s, Vulkan %s, subgroups of %u, %llu MiB%s%s\n", info->index, info->name, info->driver,
+                      info->api_version, info->subgroup_size, (unsigned long long)(info->memory_bytes >> 20),
+                      info->usable ? "" : ": ", info->reason);
+        assert_int_equal(info->index, i);
+        assert_true(info->name[0] && info->driver[0] && info->api_version[0]);
+        assert_true(info->usable == (info->reason[0] == '\0'));
+        assert_true(info->memory_bytes > 0);
+    }
+    assert_null(hymn_device_list_get(list, count));
+    hymn_device_list_destroy(&list);
+    assert_null(list);
+    hymn_device_list_destroy(&list);
+    hymn_device_list_destroy(NULL);
+    assert_int_equal(hymn_device_list_count(NULL), 0);
+    assert_null(hymn_device_list_get(NULL, 0));
+    assert_int_equal(hymn_device_list_create(NULL, NULL), HYMN_STATUS_INVALID_ARGUMENT);
+}
+
+static void device_is_found_by_everything_that_names_it(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    struct hymn_device_info info = vk.device->info;
+    assert_true(vk.device->plan.usable);
+    assert_log(&vk.log, info.name);
+    test_vk_close(&vk);
+    char index[16], uuid[33], name[256];
+    snprintf(index, sizeof index, "%u", info.index);
+    for (int i = 0; i < 16; i++) {
+        snprintf(uuid + 2 * i, 3, "%02X", info.uuid[i]);
+    }
+    snprintf(name, sizeof name, "%s", info.name);
+    name[strlen(name) / 2] = '\0'; // its first half
+    const char *wanted[] = {index, uuid, name};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(test_vk_try(&vk, wanted[i], "", false), HYMN_STATUS_OK);
+        assert_memory_equal(vk.device->info.uuid, info.uuid, sizeof info.uuid);
+        test_vk_close(&vk);
+    }
+}
+
+static void unknown_names_list_what_there_is(void **state) {
+    (void)state;
+    struct test_vk vk;
+    const char *wanted[] = {"no such device", "4711", "0123456789abcdef0123456789abcdef"};
+    for (int i = 0; i < 3; i++) {
+        vk.device = (struct hymn_vk_device *)&vk;
+        assert_int_equal(test_vk_try(&vk, wanted[i], "", false), HYMN_STATUS_NO_DEVICE);
+        assert_null(vk.device);
+        assert_log(&vk.log, wanted[i]);
+        assert_log(&vk.log, "  0: ");
+    }
+    hymn_vk_device_destroy(&vk.device);
+    hymn_vk_device_destroy(NULL);
+}
+
+static void opening_and_closing_leaves_nothing(void **state) {
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        struct test_vk vk;
+        assert_int_equal(test_vk_try(&vk, getenv("HYMN_DEVICE"), "", false), HYMN_STATUS_OK);
+        assert_int_equal(vk.device->memory_bytes, 0);
+        test_vk_close(&vk);
+    }
+}
+
+static void two_devices_live_side_by_side(void **state) {
+    (void)state;
+    struct test_vk one, two;
+    test_vk_open(&one, "");
+    test_vk_open(&two, "");
+    assert_ptr_not_equal(one.device->handle, two.device->handle);
+    assert_ptr_not_equal(one.device->instance->handle, two.device->instance->handle);
+    test_vk_close(&one);
+    assert_int_equal(hymn_vk_device_check(two.device), HYMN_STATUS_OK);
+    assert_int_equal(two.device->table.vkQueueWaitIdle(two.device->queue), VK_SUCCESS);
+    test_vk_close(&two);
+}
+
+static void results_become_statuses(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    assert_int_equal(hymn_vk_result(vk.device, VK_SUCCESS, "this"), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_result(vk.device, VK_INCOMPLETE, "this"), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_result(vk.device, VK_ERROR_OUT_OF_HOST_MEMORY, "a"), HYMN_STATUS_OUT_OF_MEMORY);
+    assert_int_equal(hymn_vk_result(vk.device, VK_ERROR_OUT_OF_DEVICE_MEMORY, "b"), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_int_equal(hymn_vk_result(vk.device, VK_ERROR_UNKNOWN, "c"), HYMN_STATUS_INTERNAL);
+    assert_log(&vk.log, "c: VK_ERROR_UNKNOWN");
+    assert_int_equal(hymn_vk_device_check(vk.device), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_result(vk.device, VK_ERROR_DEVICE_LOST, "d"), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(hymn_vk_device_check(vk.device), HYMN_STATUS_DEVICE_LOST); // sticky
+    assert_log(&vk.log, "was lost");
+    test_vk_close(&vk);
+}
+
+// Every single allocation fails once: the same status, nothing leaked, nothing half-built.
+static void allocation_failures_are_reported(void **state) {
+    (void)state;
+    bool failed = true;
+    int64_t countdown = 0;
+    for (; failed && countdown < 1000; countdown++) {
+        struct test_vk vk;
+        hymn_alloc_fail_after(countdown);
+        enum hymn_status status = test_vk_try(&vk, getenv("HYMN_DEVICE"), "/nowhere", false);
+        hymn_alloc_fail_after(-1);
+        failed = status != HYMN_STATUS_OK;
+        if (failed) {
+            assert_int_equal(status, HYMN_STATUS_OUT_OF_MEMORY);
+            assert_null(vk.device);
+        } else {
+            test_vk_close(&vk);
+        }
+    }
+    assert_in_range(countdown, 4, 999);
+    failed = true;
+    for (countdown = 0; failed && countdown < 1000; countdown++) {
+        struct hymn_device_list *list = NULL;
+        hymn_alloc_fail_after(countdown);
+        enum hymn_status status = hymn_device_list_create(NULL, &list);
+        hymn_alloc_fail_after(-1);
+        failed = status != HYMN_STATUS_OK;
+        assert_true(failed == (list == NULL));
+        hymn_device_list_destroy(&list);
+    }
+    assert_in_range(countdown, 4, 999);
+}
+
+// ---------------------------------------------------------------------------------------------- other environments
+
+#ifndef _WIN32
+
+// Runs this program as `program --CHECK` with a variable set; its exit status is the check's verdict.
+static int run_self(const char *check, const char *variable, const char *value) {
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        setenv(variable, value, 1);
+        unsetenv("VK_DRIVER_FILES");
+        if (strcmp(variable, "VK_ICD_FILENAMES") == 0) {
+            setenv("VK_DRIVER_FILES", value, 1); // the newer name, which goes first
+        }
+        execl(program, program, check, (char *)NULL);
+        _exit(127);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int check_failed(const char *what, const struct test_log *log) {
+    fprintf(stderr, "%s\n%s", what, log ? log->text : "");
+    return 1;
+}
+
+// With a loader and no driver: an empty list, which is a success, and no device.
+static int check_no_driver(void) {
+    struct hymn_device_list *list = NULL;
+    if (hymn_device_list_create(NULL, &list) != HYMN_STATUS_OK || hymn_device_list_count(list) != 0) {
+        return check_failed("the list is not empty", NULL);
+    }
+    hymn_device_list_destroy(&list);
+    struct test_vk vk;
+    if (test_vk_try(&vk, NULL, "", false) != HYMN_STATUS_NO_DEVICE ||
+        !test_log_has(&vk.log, "no Vulkan device: no driver is installed")) {
+        return check_failed("a device without a driver", &vk.log);
+    }
+    return 0;
+}
+
+static int check_no_loader(void) {
+    struct hymn_device_list *list = NULL;
+    struct test_log log;
+    struct hymn_device_list_params params = {.log = test_log_start(&log)};
+    if (hymn_device_list_create(&params, &list) != HYMN_STATUS_NO_DEVICE || list ||
+        !test_log_has(&log, "no Vulkan loader")) {
+        return check_failed("a list without a loader", &log);
+    }
+    struct test_vk vk;
+    if (test_vk_try(&vk, NULL, "", false) != HYMN_STATUS_NO_DEVICE || vk.device) {
+        return check_failed("a device without a loader", &vk.log);
+    }
+    return 0;
+}
+
+static int check_no_layer(void) {
+    struct test_vk vk;
+    if (test_vk_try(&vk, NULL, "", true) != HYMN_STATUS_UNSUPPORTED || vk.device ||
+        !test_log_has(&vk.log, "VK_LAYER_KHRONOS_validation is not installed")) {
+        return check_failed("validation without its layer", &vk.log);
+    }
+    return 0;
+}
+
+static void no_driver_is_no_device(void **state) {
+    (void)state;
+    assert_int_equal(run_self("--no-driver", "VK_ICD_FILENAMES", "/nonexistent/driver.json"), 0);
+}
+
+static void no_validation_layer_is_unsupported(void **state) {
+    (void)state;
+    assert_int_equal(run_self("--no-layer", "VK_LAYER_PATH", "/nonexistent"), 0);
+}
+
+// A folder in which every name of the loader is a file that is no library, and which is searched first.
+static void no_loader_is_no_device(void **state) {
+    (void)state;
+    char folder[] = "/tmp/hymn-no-loader-XXXXXX", one[64], two[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(one, sizeof one, "%s/libvulkan.so.1", folder);
+    snprintf(two, sizeof two, "%s/libvulkan.so", folder);
+    const char *paths[] = {one, two};
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(paths[i], "w");
+        assert_non_null(file);
+        fputs("not a library\n", file);
+        fclose(file);
+    }
+    int result = run_self("--no-loader", "LD_LIBRARY_PATH", folder);
+    remove(one);
+    remove(two);
+    remove(folder);
+    assert_int_equal(result, 0);
+}
+
+#endif
+
+int main(int argc, char **argv) {
+    program = argv[0];
+#ifndef _WIN32
+    if (argc == 2) {
+        return strcmp(argv[1], "--no-driver") == 0   ? check_no_driver()
+               : strcmp(argv[1], "--no-loader") == 0 ? check_no_loader()
+               : strcmp(argv[1], "--no-layer") == 0  ? check_no_layer()
+                                                     : 2;
+    }
+#endif
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(list_describes_every_device),
+        cmocka_unit_test(device_is_found_by_everything_that_names_it),
+        cmocka_unit_test(unknown_names_list_what_there_is),
+        cmocka_unit_test(opening_and_closing_leaves_nothing),
+        cmocka_unit_test(two_devices_live_side_by_side),
+        cmocka_unit_test(results_become_statuses),
+        cmocka_unit_test(allocation_failures_are_reported),
+#ifndef _WIN32
+        cmocka_unit_test(no_driver_is_no_device),
+        cmocka_unit_test(no_validation_layer_is_unsupported),
+        cmocka_unit_test(no_loader_is_no_device),
+#endif
+    };
+    return cmocka_run_group_tests_name("vk_device", tests, NULL, NULL);
+}
