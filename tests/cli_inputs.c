@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+//
+// Folders to lists of pictures, pictures to names of outputs, and files that are whole or absent.
+#define _POSIX_C_SOURCE 200809L
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "files.h"
+#include "inputs.h"
+#include "queue.h"
+
+static char folder[] = "/tmp/hymn-inputs-XXXXXX";
+
+static const char *at(const char *name) {
+    static char paths[4][256];
+    static unsigned next;
+    char *path = paths[next++ % 4];
+    snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+    return path;
+}
+
+static void touch(const char *name) {
+    struct cause cause;
+    if (!file_write(at(name), "x", 1, &cause)) {
+        fail_msg("%s: %s", name, cause.text);
+    }
+}
+
+static int set_up(void **state) {
+    static const char *const files[] = {"in/b.JPG",    "in/a.png",       "in/sub/a.png", "in/sub/deep/c.jpeg",
+                                        "in/note.txt", "in/.hidden.png", "in/a.jpg",     "in/out/old_mask.png"};
+    struct cause cause;
+    (void)state;
+    if (mkdtemp(folder) == NULL || !folder_make(at("in/sub/deep"), &cause) || !folder_make(at("in/out"), &cause)) {
+        return -1;
+    }
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        touch(files[i]);
+    }
+    return symlink(at("in"), at("in/sub/loop"));
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    folder_remove(folder);
+    return folder_exists(folder);
+}
+
+static void assert_stems(const struct input_list *list, const char *const *stems, size_t count) {
+    assert_int_equal(list->count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(list->items[i].stem, stems[i]);
+    }
+}
+
+static void folders_are_walked_in_order(void **state) {
+    static const char *const stems[] = {"a", "a", "b", "sub/a", "sub/deep/c"};
+    static const char *const unique[] = {"a", "a-2", "b", "sub/a", "sub/deep/c"};
+    static const char *const suffixes[] = {"_mask.png", NULL};
+    struct input_list list = {0};
+    (void)state;
+    assert_true(inputs_collect(&list, at("in"), at("in/out")));
+    assert_stems(&list, stems, 5);
+    assert_string_equal(path_name(list.items[0].path), "a.jpg");
+    assert_string_equal(path_name(list.items[1].path), "a.png");
+    assert_true(inputs_name_outputs(&list, at("out"), suffixes));
+    assert_stems(&list, unique, 5);
+    assert_int_equal(list.failed, 0);
+    inputs_free(&list);
+}
+
+static void nothing_is_lost_silently(void **state) {
+    struct input_list list = {0};
+    (void)state;
+    assert_true(inputs_collect(&list, at("in/missing.png"), NULL));
+    assert_int_equal(list.failed, 1);
+    struct cause cause;
+    assert_true(folder_make(at("empty"), &cause));
+    assert_true(inputs_collect(&list, at("empty"), NULL));
+    assert_int_equal(list.failed, 2);
+    assert_true(inputs_collect(&list, at("in/note.txt"), NULL)); // named by hand: the content decides
+    assert_int_equal(list.count, 1);
+    inputs_free(&list);
+}
+
+static void inputs_are_never_overwritten(void **state) {
+    static const char *const suffixes[] = {"_mask.png", "_overlay.png", NULL};
+    static const char *const unique[] = {"x-2", "x_mask", "X"};
+    struct input_list list = {0};
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("same"), &cause));
+    touch("same/x.png");
+    touch("same/x_mask.png");
+    touch("same/X.jpg");
+    assert_true(inputs_collect(&list, at("same/x.png"), NULL));
+    assert_true(inputs_collect(&list, at("same/x_mask.png"), NULL));
+    assert_true(inputs_collect(&list, at("same/X.jpg"), NULL));
+    assert_true(inputs_name_outputs(&list, at("same"), suffixes)); // x_mask.png is taken: it is an input
+    if (access(at("same/X_MASK.PNG"), F_OK) != 0) {                // a file system that knows upper from lower case
+        assert_stems(&list, unique, 3);
+    }
+    inputs_free(&list);
+}
+
+static void many_names(void **state) {
+    static const char *const suffixes[] = {"_mask.png", NULL};
+    struct input_list list = {0};
+    (void)state;
+    for (int i = 0; i < 500; i++) {
+        assert_true(inputs_collect(&list, at("in/a.png"), NULL));
+    }
+    assert_true(inputs_name_outputs(&list, at("out"), suffixes));
+    assert_string_equal(list.items[0].stem, "a");
+    assert_string_equal(list.items[499].stem, "a-500");
+    inputs_free(&list);
+}
+
+static void paths(void **state) {
+    (void)state;
+    assert_string_equal(path_extension("a/b.c/d.PNG"), ".PNG");
+    assert_string_equal(path_extension("a/b.c/d"), "");
+    assert_string_equal(path_extension("a/.png"), "");
+    assert_true(path_has_extension("x.JpG", ".jpg"));
+    assert_false(path_has_extension("x.jpgs", ".jpg"));
+    assert_false(path_has_extension("x.jp", ".jpg"));
+    char *joined = path_join("a/", "b");
+    assert_string_equal(joined, "a/b");
+    free(joined);
+    joined = path_join("", "b");
+    assert_string_equal(joined, "b");
+    free(joined);
+}
+
+static void files_are_whole_or_absent(void **state) {
+    struct cause cause;
+    struct output output;
+    uint8_t *data;
+    size_t size;
+    (void)state;
+    assert_true(file_write(at("whole"), "old", 3, &cause));
+    assert_true(output_open(&output, at("whole"), &cause));
+    assert_true(output_write(&output, "new and longer", 14, &cause));
+    assert_true(file_read(at("whole"), 100, &data, &size, &cause)); // not yet
+    assert_int_equal(size, 3);
+    free(data);
+    output_discard(&output);
+    assert_true(file_read(at("whole"), 100, &data, &size, &cause));
+    assert_memory_equal(data, "old", 3);
+    free(data);
+    assert_false(file_read(at("whole"), 2, &data, &size, &cause));
+    assert_true(file_write(at("none"), "", 0, &cause));
+    assert_false(file_read(at("none"), 100, &data, &size, &cause));
+    assert_string_equal(cause.text, "empty file");
+    assert_false(folder_make(at("whole/below"), &cause));
+    assert_non_null(strstr(cause.text, "Not a directory"));
+}
+
+static void queues(void **state) {
+    struct queue queue;
+    int items[3] = {0};
+    (void)state;
+    assert_true(queue_init(&queue, 2, 10));
+    assert_true(queue_push(&queue, &items[0], 100)); // alone, an item may be beyond the budget
+    assert_ptr_equal(queue_pop(&queue), &items[0]);
+    assert_true(queue_push(&queue, &items[1], 5));
+    assert_true(queue_push(&queue, &items[2], 5));
+    queue_close(&queue);
+    assert_false(queue_push(&queue, &items[0], 1));
+    assert_ptr_equal(queue_pop(&queue), &items[1]);
+    assert_ptr_equal(queue_pop(&queue), &items[2]);
+    assert_null(queue_pop(&queue));
+    queue_destroy(&queue);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(folders_are_walked_in_order),
+        cmocka_unit_test(nothing_is_lost_silently),
+        cmocka_unit_test(inputs_are_never_overwritten),
+        cmocka_unit_test(many_names),
+        cmocka_unit_test(paths),
+        cmocka_unit_test(files_are_whole_or_absent),
+        cmocka_unit_test(queues),
+    };
+    return cmocka_run_group_tests_name("cli_inputs", tests, set_up, tear_down);
+}
