@@ -126,87 +126,88 @@ static void the_bounds_are_inside(void **state) {
     }
 }
 
+static const struct {
+    const char *key, *value, *message;
+} out_of_range[] = {
+    {"architecture", NULL, "\"architecture\": expected \"hymunet\", found nothing"},
+    {"architecture", "7", "found 7"},
+    {"version", NULL, "\"version\": expected 1, found nothing"},
+    {"version", "\"1\"", "expected 1, found \"1\""},
+    {"version", "1.0", "expected 1, found 1.0"},
+    {"in_channels", NULL, "\"in_channels\": expected an integer from 1 to 8, found nothing"},
+    {"in_channels", "0", "found 0"},
+    {"in_channels", "9", "found 9"},
+    {"in_channels", "3.0", "found 3.0"},
+    {"in_channels", "true", "found true"},
+    {"in_channels", "4", "\"mean\": expected a list of length 4 (in_channels) of finite numbers, found [0.485"},
+    {"num_classes", "0", "expected an integer from 1 to 64, found 0"},
+    {"num_classes", "65", "found 65"},
+    {"num_classes", "-9223372036854775808", "found -9223372036854775808"},
+    {"num_classes", "4294967297", "found 4294967297"},
+    {"num_classes", "2", "\"classes\": expected a list of length 2 (num_classes) of names shorter than 128 bytes, "},
+    {"dims", NULL, "\"dims\": expected a list of 1 to 12 integers from 1 to 8192, found nothing"},
+    {"dims", "[]", "found []"},
+    {"dims", "[1,1,1,1,1,1,1,1,1,1,1,1,1]", "found [1, 1,"},
+    {"dims", "[1,1,1,1,0]", "a list of length 5 of integers from 1 to 8192, found [1, 1, 1, 1, 0]"},
+    {"dims", "[1,1,1,1,8193]", "8193]"},
+    {"dims", "[1,1,1,1,\"8\"]", "\"8\"]"},
+    {"dims", "{\"a\":1}", "found {\"a\": 1}"},
+    {"depths", "[2,2,2,2]", "\"depths\": expected a list of length 5 of integers from 1 to 64, found [2, 2, 2, 2]"},
+    {"depths", "[2,2,2,2,65]", "65]"},
+    {"depths", "[2,2,2,2,0]", "0]"},
+    {"decoder_depths", "[1,1,1,1,1]", "\"decoder_depths\": expected a list of length 4"},
+    {"decoder_depths", "[1,1,1,0]", "found [1, 1, 1, 0]"},
+    {"conv_stages", "6", "\"conv_stages\": expected an integer from 0 to 5, found 6"},
+    {"conv_stages", "-1", "found -1"},
+    {"d_state", "0", "\"d_state\": expected an integer from 1 to 64, found 0"},
+    {"d_state", "65", "found 65"},
+    {"ssm_ratio", NULL, "\"ssm_ratio\": expected a number above 0, at most 32768, found nothing"},
+    {"ssm_ratio", "0", "found 0"},
+    {"ssm_ratio", "-2.0", "found -2.0"},
+    {"ssm_ratio", "\"2\"", "found \"2\""},
+    {"ssm_ratio", "1e300", "found 1e300"},
+    {"ssm_ratio", "0.0078", "stage 2 would have 0 of dims 128), found 0.0078"},
+    {"ssm_ratio", "64.002", "stage 4 would have 32769 of dims 512), found 64.002"},
+    {"dt_rank", NULL, "\"dt_rank\": expected \"auto\" or an integer from 1 to 1024, found nothing"},
+    {"dt_rank", "0", "found 0"},
+    {"dt_rank", "1025", "found 1025"},
+    {"dt_rank", "\"Auto\"", "found \"Auto\""},
+    {"skip", NULL, "\"skip\": expected \"mgf\" or \"concat\", found nothing"},
+    {"skip", "\"add\"", "found \"add\""},
+    {"skip", "1", "found 1"},
+    {"input_size", "256", "\"input_size\": expected a list of length 2 of integers from 1 to 32768, found 256"},
+    {"input_size", "[256]", "found [256]"},
+    {"input_size", "[0,256]", "found [0, 256]"},
+    {"input_size", "[256,32769]", "found [256, 32769]"},
+    {"mean", "[0,0]", "found [0, 0]"},
+    {"mean", "0", "found 0"},
+    {"mean", "[0,0,\"0\"]", "found [0, 0, \"0\"]"},
+    {"mean", "[0,0,1e39]", "finite numbers, found [0, 0, 1e39]"},
+    {"std", "[1,1,0]", "\"std\": expected a list of length 3 (in_channels) of positive numbers, found [1, 1, 0]"},
+    {"std", "[1,1,-1]", "found [1, 1, -1]"},
+    {"std", "[1,1,1e-39]", "found [1, 1, 1e-39]"},
+    {"classes", "\"lesion\"", "found \"lesion\""},
+    {"classes", "[3]", "found [3]"},
+    {"classes", "[\"a\",\"b\"]", "found [\"a\", \"b\"]"},
+    {"threshold", "0", "\"threshold\": expected a number between 0 and 1, found 0"},
+    {"threshold", "1", "found 1"},
+    {"threshold", "null", "found null"},
+    {"threshold", "\"0.5\"", "found \"0.5\""},
+};
+
 static void what_is_out_of_range_is_named(void **state) {
     (void)state;
-    static const struct {
-        const char *key, *value, *message;
-    } cases[] = {
-        {"architecture", NULL, "\"architecture\": expected \"hymunet\", found nothing"},
-        {"architecture", "7", "found 7"},
-        {"version", NULL, "\"version\": expected 1, found nothing"},
-        {"version", "\"1\"", "expected 1, found \"1\""},
-        {"version", "1.0", "expected 1, found 1.0"},
-        {"in_channels", NULL, "\"in_channels\": expected an integer from 1 to 8, found nothing"},
-        {"in_channels", "0", "found 0"},
-        {"in_channels", "9", "found 9"},
-        {"in_channels", "3.0", "found 3.0"},
-        {"in_channels", "true", "found true"},
-        {"in_channels", "4", "\"mean\": expected a list of length 4 (in_channels) of finite numbers, found [0.485"},
-        {"num_classes", "0", "expected an integer from 1 to 64, found 0"},
-        {"num_classes", "65", "found 65"},
-        {"num_classes", "-9223372036854775808", "found -9223372036854775808"},
-        {"num_classes", "4294967297", "found 4294967297"},
-        {"num_classes", "2",
-         "\"classes\": expected a list of length 2 (num_classes) of names shorter than 128 bytes, "},
-        {"dims", NULL, "\"dims\": expected a list of 1 to 12 integers from 1 to 8192, found nothing"},
-        {"dims", "[]", "found []"},
-        {"dims", "[1,1,1,1,1,1,1,1,1,1,1,1,1]", "found [1, 1,"},
-        {"dims", "[1,1,1,1,0]", "a list of length 5 of integers from 1 to 8192, found [1, 1, 1, 1, 0]"},
-        {"dims", "[1,1,1,1,8193]", "8193]"},
-        {"dims", "[1,1,1,1,\"8\"]", "\"8\"]"},
-        {"dims", "{\"a\":1}", "found {\"a\": 1}"},
-        {"depths", "[2,2,2,2]", "\"depths\": expected a list of length 5 of integers from 1 to 64, found [2, 2, 2, 2]"},
-        {"depths", "[2,2,2,2,65]", "65]"},
-        {"depths", "[2,2,2,2,0]", "0]"},
-        {"decoder_depths", "[1,1,1,1,1]", "\"decoder_depths\": expected a list of length 4"},
-        {"decoder_depths", "[1,1,1,0]", "found [1, 1, 1, 0]"},
-        {"conv_stages", "6", "\"conv_stages\": expected an integer from 0 to 5, found 6"},
-        {"conv_stages", "-1", "found -1"},
-        {"d_state", "0", "\"d_state\": expected an integer from 1 to 64, found 0"},
-        {"d_state", "65", "found 65"},
-        {"ssm_ratio", NULL, "\"ssm_ratio\": expected a number above 0, at most 32768, found nothing"},
-        {"ssm_ratio", "0", "found 0"},
-        {"ssm_ratio", "-2.0", "found -2.0"},
-        {"ssm_ratio", "\"2\"", "found \"2\""},
-        {"ssm_ratio", "1e300", "found 1e300"},
-        {"ssm_ratio", "0.0078", "stage 2 would have 0 of dims 128), found 0.0078"},
-        {"ssm_ratio", "64.002", "stage 4 would have 32769 of dims 512), found 64.002"},
-        {"dt_rank", NULL, "\"dt_rank\": expected \"auto\" or an integer from 1 to 1024, found nothing"},
-        {"dt_rank", "0", "found 0"},
-        {"dt_rank", "1025", "found 1025"},
-        {"dt_rank", "\"Auto\"", "found \"Auto\""},
-        {"skip", NULL, "\"skip\": expected \"mgf\" or \"concat\", found nothing"},
-        {"skip", "\"add\"", "found \"add\""},
-        {"skip", "1", "found 1"},
-        {"input_size", "256", "\"input_size\": expected a list of length 2 of integers from 1 to 32768, found 256"},
-        {"input_size", "[256]", "found [256]"},
-        {"input_size", "[0,256]", "found [0, 256]"},
-        {"input_size", "[256,32769]", "found [256, 32769]"},
-        {"mean", "[0,0]", "found [0, 0]"},
-        {"mean", "0", "found 0"},
-        {"mean", "[0,0,\"0\"]", "found [0, 0, \"0\"]"},
-        {"mean", "[0,0,1e39]", "finite numbers, found [0, 0, 1e39]"},
-        {"std", "[1,1,0]", "\"std\": expected a list of length 3 (in_channels) of positive numbers, found [1, 1, 0]"},
-        {"std", "[1,1,-1]", "found [1, 1, -1]"},
-        {"std", "[1,1,1e-39]", "found [1, 1, 1e-39]"},
-        {"classes", "\"lesion\"", "found \"lesion\""},
-        {"classes", "[3]", "found [3]"},
-        {"classes", "[\"a\",\"b\"]", "found [\"a\", \"b\"]"},
-        {"threshold", "0", "\"threshold\": expected a number between 0 and 1, found 0"},
-        {"threshold", "1", "found 1"},
-        {"threshold", "null", "found null"},
-        {"threshold", "\"0.5\"", "found \"0.5\""},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++) {
         struct hymn_config config;
         struct test_log kept;
-        enum hymn_status status = parse_with(cases[i].key, cases[i].value, &config, &kept);
+        enum hymn_status status = parse_with(out_of_range[i].key, out_of_range[i].value, &config, &kept);
         if (status != HYMN_STATUS_BAD_MODEL) {
-            fail_msg("%s: %s: status %d", cases[i].key, cases[i].value ? cases[i].value : "(none)", (int)status);
+            fail_msg("%s: %s: status %d", out_of_range[i].key, out_of_range[i].value ? out_of_range[i].value : "(none)",
+                     (int)status);
         }
         assert_int_equal(kept.errors, 1);
         assert_memory_equal(kept.text, "file: hymn.config: \"", 20);
-        assert_log(&kept, cases[i].message);
+        assert_log(&kept, out_of_range[i].message);
         assert_true(config.stages == 0 && config.in_channels == 0 && config.num_classes == 0);
     }
 }

@@ -104,73 +104,74 @@ static void odd_but_legal_files_are_read(void **state) {
 // One tensor whose entry is broken in one way, with 16 bytes of data.
 #define ENTRY(dtype, shape, offsets) "{\"t\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 
+static const struct {
+    const char *header, *message;
+} broken_headers[] = {
+    {"[]", "does not begin with \"{\""},
+    {" {}", "does not begin with \"{\""},
+    {"{", "is not valid JSON"},
+    {"{}{}", "is not valid JSON"},
+    {"{} x", "is not valid JSON"},
+    {"{\"t\":}", "is not valid JSON"},
+    {"{\"t\xFF\":1}", "is not valid JSON"},
+    {"{\"t\\u0000\":1}", "is not valid JSON"},
+    {"{\"__metadata__\":{\"k\":\"\xC0\xAF\"}}", "is not valid JSON"},
+    {"{\"t\":1,\"t\":2}", "duplicate object key"},
+    {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", "duplicate object key"},
+    {"{\"__metadata__\":3}", "expected __metadata__ to be an object"},
+    {"{\"__metadata__\":{\"k\":{}}}", "expected \"k\" in __metadata__ to be a string"},
+    {"{\"t\":3}", "tensor \"t\": expected an object with dtype, shape and data_offsets, found 3"},
+    {"{\"t\":{}}", "tensor \"t\": expected \"dtype\" to be a string, found nothing"},
+    {"{\"t\":{\"dtype\":\"F32\"}}", "expected \"shape\" to be a list of integers from 0, found nothing"},
+    {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4]}}", "expected \"data_offsets\" to be two integers from 0, found no"},
+    {ENTRY("7", "[4]", "[0,16]"), "expected \"dtype\" to be a string, found 7"},
+    {ENTRY("\"F32\"", "4", "[0,16]"), "found 4"},
+    {ENTRY("\"F32\"", "{\"a\":4}", "[0,16]"), "found {\"a\": 4}"},
+    {ENTRY("\"F32\"", "[4.0]", "[0,16]"), "found [4.0]"},
+    {ENTRY("\"F32\"", "[-4]", "[0,16]"), "found [-4]"},
+    {ENTRY("\"F32\"", "[true]", "[0,16]"), "found [true]"},
+    {ENTRY("\"F32\"", "[\"4\"]", "[0,16]"), "found [\"4\"]"},
+    {ENTRY("\"F32\"", "[99999999999999999999]", "[0,16]"), "too big"},
+    {ENTRY("\"F32\"", "[4]", "[0,1e1]"), "found [0, 10.0]"},
+    {ENTRY("\"F32\"", "[4]", "[0]"), "found [0]"},
+    {ENTRY("\"F32\"", "[4]", "[0,16,16]"), "found [0, 16, 16]"},
+    {ENTRY("\"F32\"", "[4]", "[-1,16]"), "found [-1, 16]"},
+    {ENTRY("\"F32\"", "[1,1,1,1,1,1,1,1,4]", "[0,16]"), "has 9 dimensions, at most 8"},
+    {ENTRY("\"F32\"", "[4294967296,4294967296]", "[0,16]"), "more elements than 64 bits can count"},
+    {ENTRY("\"F32\"", "[2305843009213693952,2]", "[0,16]"), "does not fit its 16 bytes"},
+    {ENTRY("\"F32\"", "[4611686018427387908]", "[0,16]"), "does not fit its 16 bytes"},
+    {ENTRY("\"F32\"", "[5]", "[0,16]"), "shape [5] of F32 does not fit its 16 bytes"},
+    {ENTRY("\"F16\"", "[4]", "[0,16]"), "shape [4] of F16 does not fit its 16 bytes"},
+    {ENTRY("\"F4\"", "[31]", "[0,16]"), "shape [31] of F4 does not fit its 16 bytes"},
+    {ENTRY("\"F32\"", "[]", "[0,16]"), "shape [] of F32 does not fit its 16 bytes"},
+    {ENTRY("\"F32\"", "[4]", "[16,0]"), "ends at byte 0, before its start at 16"},
+    {ENTRY("\"F32\"", "[4]", "[4,20]"), "ends at byte 20, but only 16 bytes follow the header"},
+    {ENTRY("\"F32\"", "[4]", "[0,9223372036854775807]"), "ends at byte 9223372036854775807, but only 16"},
+    {ENTRY("\"F32\"", "[3]", "[4,16]"), "begins at byte 4 and leaves a hole from byte 0"},
+    {ENTRY("\"F32\"", "[3]", "[0,12]"), "4 bytes at the end belong to no tensor"},
+    {"{}", "16 bytes at the end belong to no tensor"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}",
+     "tensor \"b\": begins at byte 8, inside of tensor \"a\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}",
+     "begins at byte 0, inside of tensor"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[8,8]}}",
+     "tensor \"b\": begins at byte 8, inside of tensor \"a\""},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+     "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}",
+     "tensor \"b\": begins at byte 8 and leaves a hole from byte 4"},
+};
+
 static void broken_headers_are_refused(void **state) {
     (void)state;
-    static const struct {
-        const char *header, *message;
-    } cases[] = {
-        {"[]", "does not begin with \"{\""},
-        {" {}", "does not begin with \"{\""},
-        {"{", "is not valid JSON"},
-        {"{}{}", "is not valid JSON"},
-        {"{} x", "is not valid JSON"},
-        {"{\"t\":}", "is not valid JSON"},
-        {"{\"t\xFF\":1}", "is not valid JSON"},
-        {"{\"t\\u0000\":1}", "is not valid JSON"},
-        {"{\"__metadata__\":{\"k\":\"\xC0\xAF\"}}", "is not valid JSON"},
-        {"{\"t\":1,\"t\":2}", "duplicate object key"},
-        {"{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}}", "duplicate object key"},
-        {"{\"__metadata__\":3}", "expected __metadata__ to be an object"},
-        {"{\"__metadata__\":{\"k\":{}}}", "expected \"k\" in __metadata__ to be a string"},
-        {"{\"t\":3}", "tensor \"t\": expected an object with dtype, shape and data_offsets, found 3"},
-        {"{\"t\":{}}", "tensor \"t\": expected \"dtype\" to be a string, found nothing"},
-        {"{\"t\":{\"dtype\":\"F32\"}}", "expected \"shape\" to be a list of integers from 0, found nothing"},
-        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[4]}}", "expected \"data_offsets\" to be two integers from 0, found no"},
-        {ENTRY("7", "[4]", "[0,16]"), "expected \"dtype\" to be a string, found 7"},
-        {ENTRY("\"F32\"", "4", "[0,16]"), "found 4"},
-        {ENTRY("\"F32\"", "{\"a\":4}", "[0,16]"), "found {\"a\": 4}"},
-        {ENTRY("\"F32\"", "[4.0]", "[0,16]"), "found [4.0]"},
-        {ENTRY("\"F32\"", "[-4]", "[0,16]"), "found [-4]"},
-        {ENTRY("\"F32\"", "[true]", "[0,16]"), "found [true]"},
-        {ENTRY("\"F32\"", "[\"4\"]", "[0,16]"), "found [\"4\"]"},
-        {ENTRY("\"F32\"", "[99999999999999999999]", "[0,16]"), "too big"},
-        {ENTRY("\"F32\"", "[4]", "[0,1e1]"), "found [0, 10.0]"},
-        {ENTRY("\"F32\"", "[4]", "[0]"), "found [0]"},
-        {ENTRY("\"F32\"", "[4]", "[0,16,16]"), "found [0, 16, 16]"},
-        {ENTRY("\"F32\"", "[4]", "[-1,16]"), "found [-1, 16]"},
-        {ENTRY("\"F32\"", "[1,1,1,1,1,1,1,1,4]", "[0,16]"), "has 9 dimensions, at most 8"},
-        {ENTRY("\"F32\"", "[4294967296,4294967296]", "[0,16]"), "more elements than 64 bits can count"},
-        {ENTRY("\"F32\"", "[2305843009213693952,2]", "[0,16]"), "does not fit its 16 bytes"},
-        {ENTRY("\"F32\"", "[4611686018427387908]", "[0,16]"), "does not fit its 16 bytes"},
-        {ENTRY("\"F32\"", "[5]", "[0,16]"), "shape [5] of F32 does not fit its 16 bytes"},
-        {ENTRY("\"F16\"", "[4]", "[0,16]"), "shape [4] of F16 does not fit its 16 bytes"},
-        {ENTRY("\"F4\"", "[31]", "[0,16]"), "shape [31] of F4 does not fit its 16 bytes"},
-        {ENTRY("\"F32\"", "[]", "[0,16]"), "shape [] of F32 does not fit its 16 bytes"},
-        {ENTRY("\"F32\"", "[4]", "[16,0]"), "ends at byte 0, before its start at 16"},
-        {ENTRY("\"F32\"", "[4]", "[4,20]"), "ends at byte 20, but only 16 bytes follow the header"},
-        {ENTRY("\"F32\"", "[4]", "[0,9223372036854775807]"), "ends at byte 9223372036854775807, but only 16"},
-        {ENTRY("\"F32\"", "[3]", "[4,16]"), "begins at byte 4 and leaves a hole from byte 0"},
-        {ENTRY("\"F32\"", "[3]", "[0,12]"), "4 bytes at the end belong to no tensor"},
-        {"{}", "16 bytes at the end belong to no tensor"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}",
-         "tensor \"b\": begins at byte 8, inside of tensor \"a\""},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}",
-         "begins at byte 0, inside of tensor"},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[8,8]}}",
-         "tensor \"b\": begins at byte 8, inside of tensor \"a\""},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-         "\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}",
-         "tensor \"b\": begins at byte 8 and leaves a hole from byte 4"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof broken_headers / sizeof *broken_headers; i++) {
         struct test_log kept;
-        if (parse_text(cases[i].header, 16, &kept) != HYMN_STATUS_BAD_MODEL) {
-            fail_msg("accepted: %s", cases[i].header);
+        if (parse_text(broken_headers[i].header, 16, &kept) != HYMN_STATUS_BAD_MODEL) {
+            fail_msg("accepted: %s", broken_headers[i].header);
         }
-        assert_log(&kept, cases[i].message);
+        assert_log(&kept, broken_headers[i].message);
         assert_memory_equal(kept.text, "file: ", 6);
     }
 }
