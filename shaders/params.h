@@ -37,8 +37,78 @@ HYMN_PARAMS_CHECK(hymn_conv2d_params)
 
 // ---- depthwise, max_pool, resize, gate, norm_stats, merge ----
 
+// Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.
+struct hymn_depthwise_params {
+    hymn_uint width, height, cells; // of the output
+    hymn_uint source_stride, source_first;
+    hymn_uint strips;           // strips of pixels per row
+    hymn_uint runs, image_runs; // runs of rows in all images, in one
+    float cells_reciprocal, image_runs_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_depthwise_params)
+
+// max_pool: sizes of the output. resize, gate: of the low resolution.
+struct hymn_resample_params {
+    hymn_uint width, height, rows, cells;
+    hymn_uint source_stride, source_first;
+    hymn_uint e_stride, e_first; // gate
+    float cells_reciprocal, height_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_resample_params)
+
+struct hymn_stats_params {
+    hymn_uint width, rows; // of the output
+    hymn_uint cells, channels;
+    hymn_uint source_stride, source_first;
+};
+HYMN_PARAMS_CHECK(hymn_stats_params)
+
 // ---- selective_scan ----
 
+struct hymn_scan_params {
+    hymn_uint image_width, image_height, batch;
+    hymn_uint width;                       // channels with padding: a multiple of 8
+    hymn_uint source_stride, source_first; // cells
+    hymn_uint proj_stride, proj_row;       // of a pixel and of a direction's part, in units of 4 floats
+    hymn_uint chunks, chunk_length;        // 1 chunk: a single pass
+};
+HYMN_PARAMS_CHECK(hymn_scan_params)
+
 // ---- image pre- and post-processing ----
+
+struct hymn_image_columns_params {
+    hymn_uint width, out_width;       // of the image, of the session
+    hymn_uint tile_first, tile_width; // output columns made
+    hymn_uint rows, row_first;        // image rows of this band, and the first of them
+    hymn_uint byte_offset, last_word; // of the band's first pixel; index of the binding's last word
+};
+HYMN_PARAMS_CHECK(hymn_image_columns_params)
+
+struct hymn_image_rows_params {
+    hymn_uint height;                           // of the image
+    hymn_uint out_width, out_height;            // of the session
+    hymn_uint padded_width, padded_height;      // of the network's input
+    hymn_uint tile_first, tile_width, tile_end; // columns to be read, and the end of those to be written
+    hymn_uint input_first;                      // the image's first pixel
+    float mean0, mean1, mean2, std0, std1, std2;
+};
+HYMN_PARAMS_CHECK(hymn_image_rows_params)
+
+struct hymn_tensor_params {
+    hymn_uint width, height, channels;
+    hymn_uint padded_width, padded_height, stride; // of the network's input or output
+    hymn_uint index;                               // image of the batch
+};
+HYMN_PARAMS_CHECK(hymn_tensor_params)
+
+struct hymn_image_output_params {
+    hymn_uint width, height; // of the session
+    hymn_uint out_width, out_height;
+    hymn_uint class_first, class_count;
+    hymn_uint source_first;                  // source row of workgroup y = 0
+    hymn_uint row_first, row_end, out_offset; // rows written; where the first one begins, in elements
+    float threshold;
+};
+HYMN_PARAMS_CHECK(hymn_image_output_params)
 
 #endif

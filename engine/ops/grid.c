@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "ops/grid.h"
+
+#define MAX_GROUPS 65535u
+#define LOCAL_SIZE 64u
+
+// Rows shorter than a workgroup would leave lanes idle, and a software device executes idle lanes.
+static uint32_t local_size(uint64_t lanes) {
+    uint32_t size = LOCAL_SIZE;
+    while (size > 8 && lanes <= size / 2) {
+        size /= 2;
+    }
+    return size;
+}
+
+enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                               uint64_t lanes, uint64_t rows) {
+    uint32_t local = local_size(lanes);
+    if (lanes >= HYMN_GRID_MAX_LANES || rows > (uint64_t)MAX_GROUPS * MAX_GROUPS || local > plan->max_invocations) {
+        return hymn_fail(log, HYMN_STATUS_UNSUPPORTED, "%s: %llu lanes in %llu rows are more than one dispatch does",
+                         step->name, (unsigned long long)lanes, (unsigned long long)rows);
+    }
+    hymn_step_constant(step, local);
+    step->groups[0] = (uint32_t)((lanes + local - 1) / local);
+    step->groups[1] = (uint32_t)(rows < MAX_GROUPS ? rows : MAX_GROUPS);
+    step->groups[2] = (uint32_t)((rows + step->groups[1] - 1) / step->groups[1]);
+    return HYMN_STATUS_OK;
+}
+
+void hymn_step_constant(struct hymn_vk_step *step, uint32_t value) {
+    step->constants[step->constant_count++] = value;
+}
+
+const char *hymn_storage_suffix(enum hymn_storage storage) {
+    return storage == HYMN_STORAGE_F16 ? ".f16" : ".f32";
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+//
+// Dispatches whose lanes form rows (shaders/common/grid.glsl).
+#ifndef HYMN_OPS_GRID_H
+#define HYMN_OPS_GRID_H
+
+#include "ops/ops.h"
+
+// hymn_divide of grid.glsl is exact below this.
+#define HYMN_GRID_MAX_LANES (1u << 21)
+
+// Makes the workgroup size the step's first constant and sets its workgroups: `lanes` in x, `rows` folded into y and z.
+// UNSUPPORTED (names the step) for a row of HYMN_GRID_MAX_LANES lanes or more.
+enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                               uint64_t lanes, uint64_t rows);
+void hymn_step_constant(struct hymn_vk_step *step, uint32_t value);
+
+// ".f16" or ".f32".
+const char *hymn_storage_suffix(enum hymn_storage storage);
+// Of a value, in cells of eight channels.
+static inline uint32_t hymn_value_cells(const struct hymn_value *value) {
+    return value->stride / 8;
+}
+
+#endif

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MIT
+#include "ops/image.h"
+
+#include "ops/grid.h"
+#include "shaders/params.h"
+
+// Sizes for which the shaders' positions are exact (shaders/common/ratio.glsl).
+#define MAX_SESSION_SIDE 32768u
+// Rows resized horizontally are kept for as many output columns at a time as fit in this.
+#define SCRATCH_BYTES ((uint64_t)32 << 20)
+#define MAX_GROUPS 65535u
+// Output rows of a lane of image_output.comp.
+#define OUTPUT_ROWS 8u
+
+enum { TENSOR_LOGITS = 0, TENSOR_SIGMOID = 1, TENSOR_SOFTMAX = 2 };
+enum { OUTPUT_FLOATS = 0, OUTPUT_THRESHOLD = 1, OUTPUT_LARGEST = 2 };
+
+static uint32_t min_u32(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t round_up_4(uint64_t bytes) {
+    return (bytes + 3) / 4 * 4;
+}
+
+static uint32_t pixel_channels(enum hymn_pixel_format format) {
+    return format == HYMN_PIXEL_RGB8 ? 3 : format == HYMN_PIXEL_RGBA8 ? 4 : 1;
+}
+
+// Floats kept of a pixel between the two halves of the resize.
+static uint32_t kept_channels(const struct hymn_image_steps *steps, enum hymn_pixel_format format) {
+    return steps->in_channels == 1 || format == HYMN_PIXEL_GREY8 ? 1 : 4;
+}
+
+static uint32_t tile_columns(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height) {
+    uint64_t bytes = SCRATCH_BYTES < steps->plan->max_binding_bytes ? SCRATCH_BYTES : steps->plan->max_binding_bytes;
+    uint64_t columns = bytes / ((uint64_t)height * kept_channels(steps, format) * sizeof(float));
+    return columns < steps->width ? (columns > 0 ? (uint32_t)columns : 1) : steps->width;
+}
+
+static struct hymn_vk_step *add_step(const struct hymn_image_steps *steps, const char *name, const char *shader) {
+    const struct hymn_shader *found = hymn_shader_find(shader);
+    if (!found) {
+        hymn_fail(steps->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", name, shader);
+        return NULL;
+    }
+    struct hymn_vk_step *step = hymn_vk_program_add(steps->program);
+    if (!step) {
+        hymn_fail(steps->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", name);
+        return NULL;
+    }
+    step->name = name;
+    step->shader = found;
+    return step;
+}
+
+static void bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written) {
+    step->write_mask |= (uint32_t)written << step->binding_count;
+    step->bindings[step->binding_count++] = binding;
+    step->bytes += binding.bytes;
+}
+
+static struct hymn_vk_binding whole(const struct hymn_value *value) {
+    return (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, value->offset, value->bytes};
+}
+
+static enum hymn_status check_side(const struct hymn_image_steps *steps) {
+    if (steps->width > MAX_SESSION_SIDE || steps->height > MAX_SESSION_SIDE) {
+        return hymn_fail(steps->log, HYMN_STATUS_UNSUPPORTED,
+                         "a network input of %u x %u: images are resized to at most %u pixels a side", steps->width,
+                         steps->height, MAX_SESSION_SIDE);
+    }
+    return HYMN_STATUS_OK;
+}
+
+// ----------------------------------------------------------------------------------------------------------- images
+
+uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width) {
+    return round_up_4((uint64_t)height * width * pixel_channels(format));
+}
+
+uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
+                                        uint32_t height) {
+    return (uint64_t)height * tile_columns(steps, format, height) * kept_channels(steps, format) * sizeof(float);
+}
+
+struct image {
+    enum hymn_pixel_format format;
+    uint32_t height, width;
+    struct hymn_vk_binding pixels, scratch;
+};
+
+// One band of image rows -> scratch.
+static enum hymn_status add_columns(const struct hymn_image_steps *steps, const struct image *image,
+                                    struct hymn_image_columns_params *params) {
+    struct hymn_vk_step *step = add_step(steps, "image.columns", "image_columns");
+    if (!step) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
+    uint64_t first = params->row_first * row_bytes, start = first / 256 * 256;
+    struct hymn_vk_binding band = {image->pixels.role, image->pixels.offset + start,
+                                   round_up_4(first - start + params->rows * row_bytes)};
+    params->byte_offset = (uint32_t)(first - start);
+    params->last_word = (uint32_t)(band.bytes / 4 - 1);
+    bind(step, band, false);
+    bind(step, image->scratch, true);
+    hymn_vk_step_push(step, params, sizeof *params);
+    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, params->rows);
+    hymn_step_constant(step, pixel_channels(image->format));
+    hymn_step_constant(step, kept_channels(steps, image->format));
+    return status;
+}
+
+static enum hymn_status add_rows(const struct hymn_image_steps *steps, const struct image *image, uint32_t tile_first,
+                                 uint32_t tile_width) {
+    const struct hymn_value *input = steps->input;
+    struct hymn_vk_step *step =
+        add_step(steps, "image.rows", input->storage == HYMN_STORAGE_F16 ? "image_rows.f16" : "image_rows.f32");
+    if (!step) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    const float *mean = steps->mean, *std = steps->std;
+    bool colour = steps->in_channels == 3;
+    bool last = tile_first + tile_width == steps->width;
+    struct hymn_image_rows_params params = {
+        .height = image->height,
+        .out_width = steps->width,
+        .out_height = steps->height,
+        .padded_width = input->width,
+        .padded_height = input->height,
+        .tile_first = tile_first,
+        .tile_width = tile_width,
+        .tile_end = last ? input->width : tile_first + tile_width,
+        .input_first = steps->index * input->height * input->width,
+        .mean0 = mean[0],
+        .mean1 = colour ? mean[1] : 0.0f,
+        .mean2 = colour ? mean[2] : 0.0f,
+        .std0 = std[0],
+        .std1 = colour ? std[1] : 1.0f,
+        .std2 = colour ? std[2] : 1.0f,
+    };
+    bind(step, image->scratch, false);
+    bind(step, whole(input), true);
+    hymn_vk_step_push(step, &params, sizeof params);
+    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first, input->height);
+    hymn_step_constant(step, kept_channels(steps, image->format));
+    hymn_step_constant(step, steps->in_channels);
+    return status;
+}
+
+// All rows of the image for the columns of one tile, in bands that a binding can hold.
+static enum hymn_status add_tile(const struct hymn_image_steps *steps, const struct image *image, uint32_t tile_first,
+                                 uint32_t tile_width) {
+    uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
+    uint64_t most = (steps->plan->max_binding_bytes - 256) / row_bytes;
+    uint32_t band = most < image->height ? (uint32_t)most : image->height;
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t row = 0; status == HYMN_STATUS_OK && row < image->height; row += band) {
+        struct hymn_image_columns_params params = {
+            .width = image->width,
+            .out_width = steps->width,
+            .tile_first = tile_first,
+            .tile_width = tile_width,
+            .rows = min_u32(band, image->height - row),
+            .row_first = row,
+        };
+        status = add_columns(steps, image, &params);
+    }
+    return status == HYMN_STATUS_OK ? add_rows(steps, image, tile_first, tile_width) : status;
+}
+
+enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
+                                  uint32_t width, struct hymn_vk_binding pixels, struct hymn_vk_binding scratch) {
+    if (steps->in_channels != 3 && steps->in_channels != 1) {
+        return hymn_fail(steps->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "images need a model of 1 or 3 input channels, and this one has %u", steps->in_channels);
+    }
+    struct image image = {format, height, width, pixels, scratch};
+    image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height);
+    uint32_t tile = tile_columns(steps, format, height);
+    enum hymn_status status = check_side(steps);
+    for (uint32_t x = 0; status == HYMN_STATUS_OK && x < steps->width; x += tile) {
+        status = add_tile(steps, &image, x, min_u32(tile, steps->width - x));
+    }
+    return status;
+}
+
+// ---------------------------------------------------------------------------------------------------------- tensors
+
+static struct hymn_tensor_params tensor_params(const struct hymn_image_steps *steps, const struct hymn_value *value,
+                                               uint32_t channels) {
+    return (struct hymn_tensor_params){
+        .width = steps->width,
+        .height = steps->height,
+        .channels = channels,
+        .padded_width = value->width,
+        .padded_height = value->height,
+        .stride = value->stride,
+        .index = steps->index,
+    };
+}
+
+uint64_t hymn_image_tensor_bytes(const struct hymn_image_steps *steps) {
+    return (uint64_t)steps->in_channels * steps->height * steps->width * sizeof(float);
+}
+
+enum hymn_status hymn_image_tensor_input(const struct hymn_image_steps *steps, struct hymn_vk_binding tensor) {
+    const struct hymn_value *input = steps->input;
+    struct hymn_vk_step *step =
+        add_step(steps, "tensor.in", input->storage == HYMN_STORAGE_F16 ? "tensor_in.f16" : "tensor_in.f32");
+    if (!step) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    tensor.bytes = hymn_image_tensor_bytes(steps);
+    bind(step, tensor, false);
+    bind(step, whole(input), true);
+    struct hymn_tensor_params params = tensor_params(steps, input, steps->in_channels);
+    hymn_vk_step_push(step, &params, sizeof params);
+    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, input->width, input->height);
+    hymn_step_constant(step, steps->in_channels);
+    return status;
+}
+
+uint64_t hymn_image_logits_bytes(const struct hymn_image_steps *steps) {
+    return (uint64_t)steps->num_classes * steps->height * steps->width * sizeof(float);
+}
+
+static enum hymn_status add_tensor_out(const struct hymn_image_steps *steps, struct hymn_vk_binding out, uint32_t mode,
+                                       const char *name) {
+    struct hymn_vk_step *step = add_step(steps, name, "tensor_out");
+    if (!step) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    out.bytes = hymn_image_logits_bytes(steps);
+    bind(step, whole(steps->output), false);
+    bind(step, out, true);
+    struct hymn_tensor_params params = tensor_params(steps, steps->output, steps->num_classes);
+    hymn_vk_step_push(step, &params, sizeof params);
+    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, steps->width, steps->height);
+    hymn_step_constant(step, mode);
+    return status;
+}
+
+enum hymn_status hymn_image_logits(const struct hymn_image_steps *steps, struct hymn_vk_binding out) {
+    return add_tensor_out(steps, out, TENSOR_LOGITS, "tensor.logits");
+}
+
+enum hymn_status hymn_image_activate(const struct hymn_image_steps *steps, struct hymn_vk_binding out) {
+    return add_tensor_out(steps, out, steps->num_classes == 1 ? TENSOR_SIGMOID : TENSOR_SOFTMAX, "tensor.activate");
+}
+
+// ---------------------------------------------------------------------------------------------------------- outputs
+
+uint64_t hymn_image_probability_bytes(const struct hymn_image_steps *steps, uint32_t out_height, uint32_t out_width) {
+    return (uint64_t)steps->num_classes * out_height * out_width * sizeof(float);
+}
+
+uint32_t hymn_image_mask_row_bytes(uint32_t out_width) {
+    return (out_width + 3) / 4 * 4;
+}
+
+uint64_t hymn_image_mask_bytes(uint32_t out_height, uint32_t out_width) {
+    return (uint64_t)out_height * hymn_image_mask_row_bytes(out_width);
+}
+
+// The source row above the middle of output row y.
+static uint32_t source_row(const struct hymn_image_output_params *params, uint32_t y) {
+    uint64_t at = (uint64_t)params->height * (2 * (uint64_t)y + 1);
+    return at < params->out_height ? 0 : (uint32_t)((at - params->out_height) / (2 * (uint64_t)params->out_height));
+}
+
+// Rows params->row_first..row_end-1 of classes from class_first on, which begin `elements` four-byte elements into out.
+static enum hymn_status add_output(const struct hymn_image_steps *steps, struct hymn_image_output_params params,
+                                   struct hymn_vk_binding activated, struct hymn_vk_binding out, uint64_t elements,
+                                   uint64_t count, uint32_t mode) {
+    struct hymn_vk_step *step =
+        add_step(steps, mode == OUTPUT_FLOATS ? "image.probabilities" : "image.mask", "image_output");
+    if (!step) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    uint64_t start = elements / 64 * 64;
+    params.out_offset = (uint32_t)(elements - start);
+    params.source_first = source_row(&params, params.row_first);
+    activated.bytes = hymn_image_logits_bytes(steps);
+    out.offset += start * 4;
+    out.bytes = (params.out_offset + count) * 4;
+    bind(step, activated, false);
+    bind(step, out, true);
+    hymn_vk_step_push(step, &params, sizeof params);
+    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, (params.out_width + 3) / 4,
+                                            source_row(&params, params.row_end - 1) - params.source_first + 1);
+    hymn_step_constant(step, mode);
+    // At the edges half as many rows again lie below the first middle or beyond the last.
+    uint64_t most = (3 * (uint64_t)params.out_height + 2 * params.height - 1) / (2 * (uint64_t)params.height) + 1;
+    step->groups[2] = (uint32_t)((most + OUTPUT_ROWS - 1) / OUTPUT_ROWS);
+    return status;
+}
+
+// One plane of rows (of row_elements four-byte elements), `plane` planes into out, in bands that a binding can hold.
+static enum hymn_status add_plane(const struct hymn_image_steps *steps, struct hymn_image_output_params params,
+                                  struct hymn_vk_binding activated, struct hymn_vk_binding out, uint32_t plane,
+                                  uint32_t row_elements, uint32_t mode) {
+    uint64_t most = (steps->plan->max_binding_bytes - 256) / ((uint64_t)row_elements * 4);
+    uint32_t band = most < params.out_height ? (uint32_t)most : params.out_height;
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t row = 0; status == HYMN_STATUS_OK && row < params.out_height; row += band) {
+        params.row_first = row;
+        params.row_end = row + min_u32(band, params.out_height - row);
+        uint64_t elements = ((uint64_t)plane * params.out_height + row) * row_elements;
+        uint64_t count = (uint64_t)(params.row_end - row) * row_elements;
+        status = add_output(steps, params, activated, out, elements, count, mode);
+    }
+    return status;
+}
+
+static struct hymn_image_output_params output_params(const struct hymn_image_steps *steps, uint32_t out_height,
+                                                     uint32_t out_width) {
+    return (struct hymn_image_output_params){
+        .width = steps->width,
+        .height = steps->height,
+        .out_width = out_width,
+        .out_height = out_height,
+        .class_count = steps->num_classes,
+        .row_end = out_height,
+    };
+}
+
+enum hymn_status hymn_image_probabilities(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
+                                          uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out) {
+    struct hymn_image_output_params params = output_params(steps, out_height, out_width);
+    uint64_t bytes = hymn_image_probability_bytes(steps, out_height, out_width);
+    enum hymn_status status = check_side(steps);
+    if (status == HYMN_STATUS_OK && bytes <= steps->plan->max_binding_bytes) {
+        return add_output(steps, params, activated, out, 0, bytes / 4, OUTPUT_FLOATS);
+    }
+    params.class_count = 1;
+    for (uint32_t c = 0; status == HYMN_STATUS_OK && c < steps->num_classes; c++) {
+        params.class_first = c;
+        status = add_plane(steps, params, activated, out, c, out_width, OUTPUT_FLOATS);
+    }
+    return status;
+}
+
+enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
+                                 float threshold, uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out) {
+    struct hymn_image_output_params params = output_params(steps, out_height, out_width);
+    params.threshold = threshold;
+    enum hymn_status status = check_side(steps);
+    return status == HYMN_STATUS_OK
+               ? add_plane(steps, params, activated, out, 0, hymn_image_mask_row_bytes(out_width) / 4,
+                           steps->num_classes == 1 ? OUTPUT_THRESHOLD : OUTPUT_LARGEST)
+               : status;
+}

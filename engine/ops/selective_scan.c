@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+#include "ops/selective_scan.h"
+
+#include "ops/grid.h"
+#include "shaders/params.h"
+
+#define LOG2_E 1.44269504088896341
+// W_dt stays in registers up to this rank.
+#define MAX_HELD_RANK 32u
+// No invocation may loop more than 65535 times (shaders/common/grid.glsl).
+#define MAX_ITERATIONS 60000u
+// Chunks cost every step twice and a carry, so they must bring a few times the lanes and not be short.
+#define MIN_CHUNKS 4u
+#define MIN_CHUNK_LENGTH 32u
+
+enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
+
+struct scan {
+    uint32_t batch, length, width; // width: channels with padding
+    uint32_t states, rank;
+    uint32_t per_lane, local;
+    uint32_t chunks, chunk_length;
+};
+
+static uint32_t forced_chunk_length, forced_per_lane;
+
+void hymn_selective_scan_force(uint32_t chunk_length, uint32_t channels_per_lane) {
+    forced_chunk_length = chunk_length;
+    forced_per_lane = channels_per_lane;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+// On a software device registers are a stack, and a lane's loads of a row are shared by its channels: as many as keep
+// the states within the first-level cache, if that leaves enough lanes to fill a vector. Elsewhere as few as whole
+// words allow.
+static uint32_t channels_per_lane(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    if (forced_per_lane) {
+        return forced_per_lane;
+    }
+    uint32_t channels = 2;
+    while (plan->cpu && channels < 8 && channels * 2 * scan->states <= 128 &&
+           scan->width / (channels * 2) >= plan->subgroup_size) {
+        channels *= 2;
+    }
+    return channels;
+}
+
+static uint32_t local_size(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t lanes = scan->width / scan->per_lane, size = plan->cpu ? plan->subgroup_size : 64;
+    while (size > 4 && size / 2 >= lanes) {
+        size /= 2;
+    }
+    return min_u32(size, plan->max_invocations);
+}
+
+static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t longest = MAX_ITERATIONS / (1 + (scan->rank > MAX_HELD_RANK ? scan->rank : 0));
+    if (forced_chunk_length) {
+        return min_u32(forced_chunk_length, min_u32(longest, scan->length));
+    }
+    uint64_t lanes = (uint64_t)4 * scan->batch * (scan->width / scan->per_lane);
+    uint64_t chunks = plan->target_lanes / lanes;
+    if (chunks > scan->length / MIN_CHUNK_LENGTH) {
+        chunks = scan->length / MIN_CHUNK_LENGTH;
+    }
+    uint32_t length = chunks < MIN_CHUNKS ? scan->length : (uint32_t)((scan->length + chunks - 1) / chunks);
+    return min_u32(length, longest);
+}
+
+static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
+                            const struct hymn_vk_plan *plan) {
+    const struct hymn_value *output = &graph->values[node->output];
+    struct scan scan = {
+        .batch = graph->batch,
+        .length = output->width * output->height,
+        .width = output->stride,
+        .states = node->d_state,
+        .rank = node->dt_rank,
+    };
+    scan.per_lane = channels_per_lane(&scan, plan);
+    scan.local = local_size(&scan, plan);
+    scan.chunk_length = choose_chunk_length(&scan, plan);
+    scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
+    return scan;
+}
+
+// Scratch of the three passes: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].
+enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
+                                             const struct hymn_vk_plan *plan, const struct hymn_log *log) {
+    struct scan scan = describe(graph, node, plan);
+    if (scan.chunks == 1) {
+        return HYMN_STATUS_OK;
+    }
+    uint32_t rows[2] = {scan.states, 1};
+    for (uint32_t i = 0; i < 2; i++) {
+        node->scratch[i] = hymn_graph_add_value(graph, node->name, scan.chunks, rows[i], scan.width, HYMN_STORAGE_F32);
+        if (node->scratch[i] == HYMN_NONE) {
+            return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+        }
+        graph->values[node->scratch[i]].planes = 4;
+    }
+    return HYMN_STATUS_OK;
+}
+
+// Per direction rows of `width`: bias, Ds, A log2(e) (N rows), W_dt transposed (R rows).
+static bool pack(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                 struct hymn_vk_binding *out_binding) {
+    uint32_t channels = node->terms[0].source.channels, rows = 2 + scan->states + scan->rank;
+    float *to = hymn_lower_weights(lower, (uint64_t)4 * rows * scan->width * sizeof *to, out_binding);
+    for (uint32_t k = 0; to && k < 4; k++, to += (uint64_t)rows * scan->width) {
+        for (uint32_t c = 0; c < channels; c++) {
+            uint64_t at = (uint64_t)k * channels + c;
+            to[c] = node->dt_bias[at];
+            to[scan->width + c] = node->d[at];
+            for (uint32_t n = 0; n < scan->states; n++) {
+                to[(uint64_t)(2 + n) * scan->width + c] = (float)(node->a[at * scan->states + n] * LOG2_E);
+            }
+            for (uint32_t r = 0; r < scan->rank; r++) {
+                to[(uint64_t)(2 + scan->states + r) * scan->width + c] = node->dt_weights[at * scan->rank + r];
+            }
+        }
+    }
+    return to != NULL;
+}
+
+static struct hymn_scan_params make_params(const struct hymn_graph *graph, const struct hymn_node *node,
+                                           const struct scan *scan) {
+    const struct hymn_value *output = &graph->values[node->output];
+    return (struct hymn_scan_params){
+        .image_width = output->width,
+        .image_height = output->height,
+        .batch = scan->batch,
+        .width = scan->width,
+        .source_stride = hymn_value_cells(&graph->values[node->terms[0].source.value]),
+        .source_first = node->terms[0].source.first / 8,
+        .proj_stride = graph->values[node->terms[1].source.value].stride / 4,
+        .proj_row = hymn_round_up(scan->rank + 2 * scan->states, 8) / 4,
+        .chunks = scan->chunks,
+        .chunk_length = scan->chunk_length,
+    };
+}
+
+static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                                 struct hymn_vk_binding weights, uint32_t mode) {
+    const struct hymn_value *output = &lower->graph->values[node->output];
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, "selective_scan", hymn_storage_suffix(output->storage));
+    if (!step) {
+        return HYMN_STATUS_INTERNAL;
+    }
+    // Bindings that a mode does not touch still need a buffer.
+    struct hymn_vk_binding result = hymn_lower_value(lower, node->output), states = result, sums = result;
+    if (mode != MODE_WHOLE) {
+        states = hymn_lower_value(lower, node->scratch[0]);
+        sums = hymn_lower_value(lower, node->scratch[1]);
+    }
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
+    hymn_lower_bind(step, weights, false);
+    hymn_lower_bind(step, mode == MODE_ENDS ? states : result, true);
+    hymn_lower_bind(step, states, mode != MODE_CARRIED);
+    hymn_lower_bind(step, sums, mode != MODE_CARRIED);
+    struct hymn_scan_params params = make_params(lower->graph, node, scan);
+    hymn_vk_step_push(step, &params, sizeof params);
+    const uint32_t constants[] = {scan->local, scan->per_lane,  scan->states, scan->rank, scan->rank <= MAX_HELD_RANK,
+                                  mode,        lower->plan->cpu};
+    for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        hymn_step_constant(step, constants[i]);
+    }
+    step->groups[0] = (scan->width / scan->per_lane + scan->local - 1) / scan->local;
+    step->groups[1] = 4 * scan->batch;
+    step->groups[2] = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
+    uint64_t source_bytes = output->bytes / 4, proj_bytes = lower->graph->values[node->terms[1].source.value].bytes;
+    step->bytes = source_bytes + proj_bytes + (mode == MODE_ENDS ? 0 : output->bytes);
+    step->flops = (uint64_t)4 * scan->batch * scan->length * scan->width * (6 * scan->states + 2 * scan->rank);
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status add_carry(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                                  struct hymn_vk_binding weights) {
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "selective_scan_carry", NULL);
+    if (!step) {
+        return HYMN_STATUS_INTERNAL;
+    }
+    hymn_lower_bind(step, weights, false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[1]), false);
+    struct hymn_scan_params params = make_params(lower->graph, node, scan);
+    hymn_vk_step_push(step, &params, sizeof params);
+    enum hymn_status status =
+        hymn_grid_set(step, lower->plan, lower->log, (uint64_t)scan->states * scan->width, (uint64_t)4 * scan->batch);
+    hymn_step_constant(step, scan->states);
+    hymn_step_constant(step, scan->rank);
+    step->bytes = 2 * lower->graph->values[node->scratch[0]].bytes + lower->graph->values[node->scratch[1]].bytes;
+    return status;
+}
+
+enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struct hymn_node *node) {
+    struct scan scan = describe(lower->graph, node, lower->plan);
+    struct hymn_vk_binding weights;
+    if (scan.chunks > 65535 || 4 * (uint64_t)scan.batch > 65535) {
+        return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
+                         "%s: %u chunks of %u images are more than one dispatch does", node->name, scan.chunks,
+                         scan.batch);
+    }
+    if (!pack(lower, node, &scan, &weights)) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    if (scan.chunks == 1) {
+        return add_scan(lower, node, &scan, weights, MODE_WHOLE);
+    }
+    enum hymn_status status = add_scan(lower, node, &scan, weights, MODE_ENDS);
+    if (status == HYMN_STATUS_OK) {
+        status = add_carry(lower, node, &scan, weights);
+    }
+    return status == HYMN_STATUS_OK ? add_scan(lower, node, &scan, weights, MODE_CARRIED) : status;
+}

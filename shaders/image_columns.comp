@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+//
+// First half of an image's way into the network: every row resized horizontally by the antialiased triangle filter
+// (common/ratio.glsl), for some of the output columns and a band of rows.
+//   pixels: [rows, width, CHANNELS] 8-bit, dense, from byte `byte_offset` on
+//   columns: [image rows, tile_width, KEPT] f32 in units of 0..255: KEPT 4 = R G B 0; KEPT 1 = the grey value, or luma
+//   (BT.601) of colour
+// One lane = one output column of one row. It reads four pixels at a time, whole words shifted into place since rows
+// begin at any byte. Sums in f32.
+//   binding 0: pixels   1: columns
+//   constants 0: workgroup size   1: CHANNELS (1, 3, 4)   2: KEPT
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "common/grid.glsl"
+#include "common/ratio.glsl"
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint CHANNELS = 3;
+layout(constant_id = 2) const uint KEPT = 4;
+
+layout(set = 0, binding = 0) readonly buffer Pixels { uint pixels[]; };
+layout(set = 0, binding = 1) writeonly buffer Columns1 { float columns1[]; };
+layout(set = 0, binding = 1) writeonly buffer Columns4 { vec4 columns4[]; };
+layout(push_constant) uniform Params { hymn_image_columns_params p; };
+
+// Byte i of the four pixels in `words`.
+float byte_of(uint words[4], uint i) {
+    return float(bitfieldExtract(words[i / 4], int(8 * (i % 4)), 8));
+}
+
+void main() {
+    uint x = gl_GlobalInvocationID.x, row = hymn_row();
+    if (x >= p.tile_width || row >= p.rows) {
+        return;
+    }
+    hymn_triangle t = hymn_triangle_at(p.tile_first + x, p.width, p.out_width);
+    uint byte_at = p.byte_offset + (row * p.width + uint(t.first)) * CHANNELS;
+    uint word_at = byte_at / 4;
+    int shift = int(8 * (byte_at % 4));
+    vec3 sum = vec3(0.0);
+    float weights = 0.0;
+    uint carry = pixels[min(word_at, p.last_word)];
+    int tap = t.first;
+    do {
+        uint words[4];
+        [[unroll]] for (uint i = 0; i < CHANNELS; i++) {
+            uint next = pixels[min(word_at + i + 1, p.last_word)];
+            words[i] = (carry >> shift) | ((next << 1) << (31 - shift));
+            carry = next;
+        }
+        [[unroll]] for (uint i = 0; i < 4; i++) {
+            float weight = hymn_triangle_weight(t, tap + int(i));
+            weights += weight;
+            if (CHANNELS == 1) {
+                sum.x = fma(weight, byte_of(words, i), sum.x);
+            } else {
+                uint at = i * CHANNELS;
+                sum = fma(vec3(weight), vec3(byte_of(words, at), byte_of(words, at + 1), byte_of(words, at + 2)), sum);
+            }
+        }
+        word_at += CHANNELS;
+        tap += 4;
+    } while (tap < t.end);
+    sum /= weights;
+    uint at = (p.row_first + row) * p.tile_width + x;
+    if (KEPT == 4) {
+        columns4[at] = vec4(sum, 0.0);
+    } else {
+        columns1[at] = CHANNELS == 1 ? sum.x : dot(sum, vec3(0.299, 0.587, 0.114));
+    }
+}

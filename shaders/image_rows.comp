@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// Second half of an image's way into the network: what image_columns.comp made is resized vertically by the same filter,
+// scaled to 0..1, normalised to (v - mean) / std, and its edges are repeated into the network's padding.
+//   columns: [image rows, tile_width, KEPT] f32   input: [batch, padded_height, padded_width, 1 cell]
+// One lane = one pixel of the network's input. A grey value (KEPT 1) goes to all IN_CHANNELS. Sums in f32.
+//   binding 0: columns   1: input
+//   constants 0: workgroup size   1: KEPT (1, 4)   2: IN_CHANNELS (1, 3)
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "common/grid.glsl"
+#include "common/load.glsl"
+#include "common/ratio.glsl"
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint KEPT = 4;
+layout(constant_id = 2) const uint IN_CHANNELS = 3;
+
+layout(set = 0, binding = 0) readonly buffer Columns1 { float columns1[]; };
+layout(set = 0, binding = 0) readonly buffer Columns4 { vec4 columns4[]; };
+layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };
+layout(push_constant) uniform Params { hymn_image_rows_params p; };
+
+void main() {
+    uint x = p.tile_first + gl_GlobalInvocationID.x, y = hymn_row();
+    if (x >= p.tile_end || y >= p.padded_height) {
+        return;
+    }
+    hymn_triangle t = hymn_triangle_at(min(y, p.out_height - 1), p.height, p.out_height);
+    uint column = min(x, p.out_width - 1) - p.tile_first;
+    vec3 sum = vec3(0.0);
+    float weights = 0.0;
+    int tap = t.first;
+    do {
+        [[unroll]] for (int i = 0; i < 2; i++) {
+            uint at = min(uint(tap + i), p.height - 1) * p.tile_width + column;
+            float weight = hymn_triangle_weight(t, tap + i);
+            weights += weight;
+            if (KEPT == 4) {
+                sum = fma(vec3(weight), columns4[at].rgb, sum);
+            } else {
+                sum = fma(vec3(weight), vec3(columns1[at]), sum);
+            }
+        }
+        tap += 2;
+    } while (tap < t.end);
+    vec3 value = (sum / (weights * 255.0) - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
+    hymn_cell cell = hymn_cell(vec4(value.x, IN_CHANNELS == 3 ? value.yz : vec2(0.0), 0.0), vec4(0.0));
+    HYMN_STORE_CELL(result, p.input_first + y * p.padded_width + x, HALF, cell)
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+//
+// Second pass of a selective scan in chunks (selective_scan.comp): the state that each chunk begins with, from the end
+// states of the chunks, each run from a zero state. A product of exp(delta A) is exp(A * sum of delta), so
+//   H[0] = 0,   H[j+1] = exp(A S[j]) H[j] + end[j]
+//   states: [4, batch, chunks, N, width] f32: end[j] on entry (the last is not read), H[j] on return
+//   sums: [4, batch, chunks, width] f32: S
+// One lane = one state of one channel of one direction and image, all chunks in order.
+//   binding 0: weights (as in selective_scan.comp: A times log2(e))   1: states   2: sums
+//   constants 0: workgroup size   1: N   2: R
+// Workgroups: x: N * width; y: batch * 4 directions.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint STATES = 16;
+layout(constant_id = 2) const uint RANK = 4;
+
+layout(set = 0, binding = 0) readonly buffer Weights { float weights[]; };
+layout(set = 0, binding = 1) buffer States { float states[]; };
+layout(set = 0, binding = 2) readonly buffer Sums { float sums[]; };
+layout(push_constant) uniform Params { hymn_scan_params p; };
+
+void main() {
+    uint state = gl_GlobalInvocationID.x, size = STATES * p.width;
+    if (state >= size) {
+        return;
+    }
+    uint direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2;
+    float a = weights[direction * (2 + STATES + RANK) * p.width + 2 * p.width + state];
+    uint chunk = (direction * p.batch + image) * p.chunks;
+    uint at = chunk * size + state, sum_at = chunk * p.width + state % p.width;
+    float carried = 0.0;
+    for (uint j = 0; j < p.chunks; j++) {
+        float end = 0.0, sum = 0.0;
+        if (j + 1 < p.chunks) {
+            end = states[at];
+            sum = sums[sum_at];
+        }
+        states[at] = carried;
+        carried = fma(exp2(a * sum), carried, end);
+        at += size;
+        sum_at += p.width;
+    }
+}

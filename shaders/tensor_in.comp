@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+//
+// A float tensor into the network's layout, its edges repeated into the padding.
+//   tensor: [CHANNELS, height, width] f32   input: [batch, padded_height, padded_width, 1 cell], of image `index`
+// One lane = one pixel of the network's input.
+//   binding 0: tensor   1: input
+//   constants 0: workgroup size   1: CHANNELS (1 to 8)
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "common/grid.glsl"
+#include "common/load.glsl"
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint CHANNELS = 3;
+
+layout(set = 0, binding = 0) readonly buffer Tensor { float tensor[]; };
+layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };
+layout(push_constant) uniform Params { hymn_tensor_params p; };
+
+void main() {
+    uint x = gl_GlobalInvocationID.x, y = hymn_row();
+    if (x >= p.padded_width || y >= p.padded_height) {
+        return;
+    }
+    uint at = min(y, p.height - 1) * p.width + min(x, p.width - 1);
+    hymn_cell cell = hymn_cell_zero();
+    [[unroll]] for (uint i = 0; i < CHANNELS; i++) {
+        float value = tensor[at + i * p.height * p.width];
+        if (i < 4) {
+            cell.lo[i] = value;
+        } else {
+            cell.hi[i - 4] = value;
+        }
+    }
+    HYMN_STORE_CELL(result, (p.index * p.padded_height + y) * p.padded_width + x, HALF, cell)
+}

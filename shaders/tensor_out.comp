@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// The network's output, cropped and in planes: as it stands, or as probabilities.
+//   output: [batch, padded_height, padded_width, stride] f32, of image `index`; stride a multiple of 8
+//   planes: [classes, height, width] f32
+//   MODE 0: logits   1: 1 / (1 + exp(-v))   2: softmax over the classes, the largest subtracted first
+// One lane = one pixel; its classes are read up to three times.
+//   binding 0: output   1: planes
+//   constants 0: workgroup size   1: MODE
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#include "common/activation.glsl"
+#include "common/grid.glsl"
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint MODE = 0;
+
+layout(set = 0, binding = 0) readonly buffer Logits { vec4 logits[]; };
+layout(set = 0, binding = 1) writeonly buffer Planes { float planes[]; };
+layout(push_constant) uniform Params { hymn_tensor_params p; };
+
+// exp(v - most) of four classes, those beyond the last one zero.
+vec4 weigh(vec4 v, float most, uint first) {
+    bvec4 real = lessThan(uvec4(first) + uvec4(0, 1, 2, 3), uvec4(p.channels));
+    return mix(vec4(0.0), exp2(HYMN_LOG2_E * max(v - most, vec4(-80.0))), real);
+}
+
+void main() {
+    uint x = gl_GlobalInvocationID.x, y = hymn_row();
+    if (x >= p.width || y >= p.height) {
+        return;
+    }
+    uint at = ((p.index * p.padded_height + y) * p.padded_width + x) * (p.stride / 4);
+    float most = 0.0, scale = 1.0;
+    if (MODE == 2) {
+        most = logits[at].x;
+        for (uint c = 0; c < p.channels; c += 4) {
+            vec4 v = logits[at + c / 4];
+            bvec4 real = lessThan(uvec4(c) + uvec4(0, 1, 2, 3), uvec4(p.channels));
+            v = max(mix(vec4(most), v, real), vec4(most));
+            most = max(max(v.x, v.y), max(v.z, v.w));
+        }
+        float sum = 0.0;
+        for (uint c = 0; c < p.channels; c += 4) {
+            sum += dot(weigh(logits[at + c / 4], most, c), vec4(1.0));
+        }
+        scale = 1.0 / sum;
+    }
+    for (uint c = 0; c < p.channels; c += 4) {
+        vec4 v = logits[at + c / 4];
+        if (MODE == 1) {
+            v = hymn_sigmoid(v);
+        } else if (MODE == 2) {
+            v = weigh(v, most, c) * scale;
+        }
+        [[unroll]] for (uint i = 0; i < 4; i++) {
+            if (c + i < p.channels) {
+                planes[((c + i) * p.height + y) * p.width + x] = v[i];
+            }
+        }
+    }
+}
