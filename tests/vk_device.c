@@ -2,7 +2,7 @@
 //
 // Devices of this machine: listed, chosen, opened, closed; and systems without a loader or a driver, for which the
 // program runs itself again in another environment.
-// cmocka.h needs these before it.
+#define _POSIX_C_SOURCE 200809L // fork, setenv, mkdtemp
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #ifndef _WIN32
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif

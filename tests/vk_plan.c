@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // What is decided about a device, on made-up devices; the choice among several; and the tracking of hazards. No Vulkan.
-// cmocka.h needs these before it.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

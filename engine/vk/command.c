@@ -8,24 +8,37 @@
 #include "vk/hazard.h"
 #include "vk/pipeline.h"
 
-// Both stages in every barrier: a barrier then orders all that came before it, and the tracker starts anew.
 #define STAGES (VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT)
-#define WRITES (VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT)
-#define READS (VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT)
 
 struct recorder {
     struct hymn_vk_device *device;
     const struct hymn_vk_record_params *params;
     struct hymn_vk_command *command;
-    VkPipelineStageFlags stages; // that the program uses
+    VkPipelineStageFlags stages; // that the program uses; all of them in each of its barriers, so that a barrier orders
+                                 // everything before it and the tracker starts anew
     struct hymn_vk_hazards hazards;
 };
 
+static VkAccessFlags writes_of(VkPipelineStageFlags stages) {
+    return (stages & VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT ? VK_ACCESS_SHADER_WRITE_BIT : 0) |
+           (stages & VK_PIPELINE_STAGE_TRANSFER_BIT ? VK_ACCESS_TRANSFER_WRITE_BIT : 0);
+}
+
+static VkAccessFlags reads_of(VkPipelineStageFlags stages) {
+    return (stages & VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT ? VK_ACCESS_SHADER_READ_BIT : 0) |
+           (stages & VK_PIPELINE_STAGE_TRANSFER_BIT ? VK_ACCESS_TRANSFER_READ_BIT : 0) |
+           (stages & VK_PIPELINE_STAGE_HOST_BIT ? VK_ACCESS_HOST_READ_BIT : 0);
+}
+
+// written: what the source stages wrote becomes visible to the destination stages; otherwise they are only ordered.
 static void barrier(const struct recorder *recorder, VkPipelineStageFlags source, VkPipelineStageFlags destination,
-                    VkAccessFlags writes, VkAccessFlags accesses) {
+                    bool written) {
     VkMemoryBarrier memory = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER, .srcAccessMask = writes, .dstAccessMask = accesses};
-    recorder->device->table.vkCmdPipelineBarrier(recorder->command->buffer, source, destination, 0, writes != 0,
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = writes_of(source),
+        .dstAccessMask = reads_of(destination) | writes_of(destination),
+    };
+    recorder->device->table.vkCmdPipelineBarrier(recorder->command->buffer, source, destination, 0, written ? 1 : 0,
                                                  &memory, 0, NULL, 0, NULL);
 }
 
@@ -263,7 +276,7 @@ static void record_barrier(struct recorder *recorder, const struct hymn_vk_step 
     bool written = false, timed = recorder->command->query_count > 2;
     bool needed = hymn_vk_hazards_check(&recorder->hazards, accesses, count, &written);
     if (needed || (timed && recorder->hazards.count > 0)) {
-        barrier(recorder, recorder->stages, recorder->stages, written ? WRITES : 0, READS | WRITES);
+        barrier(recorder, recorder->stages, recorder->stages, written);
         recorder->command->barrier_count++;
         hymn_vk_hazards_clear(&recorder->hazards);
     }
@@ -373,7 +386,7 @@ static enum hymn_status record_all(struct recorder *recorder) {
         return hymn_vk_result(device, result, "vkBeginCommandBuffer");
     }
     // What the host wrote needs no barrier: a submission makes it visible.
-    barrier(recorder, STAGES, STAGES, WRITES, READS | WRITES);
+    barrier(recorder, STAGES, STAGES, true);
     if (command->query_count > 0) {
         device->table.vkCmdResetQueryPool(command->buffer, command->queries, 0, command->query_count);
         record_timestamp(recorder, 0);
@@ -385,7 +398,7 @@ static enum hymn_status record_all(struct recorder *recorder) {
         record_timestamp(recorder, 1);
     }
     if (writes_readback(recorder->params)) {
-        barrier(recorder, STAGES, VK_PIPELINE_STAGE_HOST_BIT, WRITES, VK_ACCESS_HOST_READ_BIT);
+        barrier(recorder, recorder->stages, VK_PIPELINE_STAGE_HOST_BIT, true);
     }
     result = device->table.vkEndCommandBuffer(command->buffer);
     return hymn_vk_result(device, result, "vkEndCommandBuffer");

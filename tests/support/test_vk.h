@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "support/test_leaks.h"
 #include "support/test_log.h"
 #include "vk/device.h"
 #include "vk/shader.h"

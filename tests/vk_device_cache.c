@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+//
+// The pipeline cache on disk: kept, and ignored when damaged, truncated or somebody else's.
+#define _POSIX_C_SOURCE 200809L // mkdtemp
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "support/test_random.h"
+#include "support/test_vk.h"
+#include "vk/cache.h"
+#include "vk/pipeline.h"
+
+static char folder[128], path[512];
+
+static struct hymn_vk_step step_with(uint32_t multiplier) {
+    return (struct hymn_vk_step){.name = "step",
+                                 .shader = test_vk_shader("chain"),
+                                 .constants = {64, multiplier},
+                                 .constant_count = 2,
+                                 .binding_count = 2,
+                                 .push_bytes = 12};
+}
+
+// Opens a device that keeps its cache in the folder, makes a pipeline, closes it.
+static void use_cache(struct test_vk *vk, uint32_t multiplier) {
+    test_vk_open(vk, folder);
+    assert_non_null(vk->device->cache_path);
+    snprintf(path, sizeof path, "%s", vk->device->cache_path);
+    struct hymn_vk_step step = step_with(multiplier);
+    assert_int_equal(hymn_vk_pipelines_prepare(vk->device, &step, 1), HYMN_STATUS_OK);
+    test_vk_close(vk);
+}
+
+// To be freed with free.
+static uint8_t *read_cache_file(size_t *out_size) {
+    struct hymn_file_map map;
+    assert_int_equal(hymn_file_map_open(path, NULL, &map), HYMN_STATUS_OK);
+    uint8_t *copy = malloc(map.size + 1);
+    assert_non_null(copy);
+    memcpy(copy, map.data, map.size);
+    *out_size = map.size;
+    hymn_file_map_close(&map);
+    return copy;
+}
+
+static void write_cache_file(const uint8_t *data, size_t size) {
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/hymn-cache-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    remove(path);
+    char below[256];
+    snprintf(below, sizeof below, "%s/new/folders", folder);
+    remove(below);
+    snprintf(below, sizeof below, "%s/new", folder);
+    remove(below);
+    return remove(folder);
+}
+
+static void cache_is_written_and_read(void **state) {
+    (void)state;
+    struct test_vk vk;
+    use_cache(&vk, 1);
+    size_t size, again;
+    uint8_t *first = read_cache_file(&size);
+    assert_true(size > 88);
+    assert_memory_equal(first, "HYMNPIPE", 8);
+    use_cache(&vk, 1);
+    assert_int_equal(vk.log.warnings, 0);
+    uint8_t *second = read_cache_file(&again);
+    assert_true(again >= size);
+    free(first);
+    free(second);
+}
+
+// Nothing new: the file is left alone.
+static void unchanged_cache_is_not_written(void **state) {
+    (void)state;
+    struct test_vk vk;
+    use_cache(&vk, 1);
+    use_cache(&vk, 1);
+    struct stat before, after;
+    assert_int_equal(stat(path, &before), 0);
+    test_vk_open(&vk, folder);
+    test_vk_close(&vk);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+}
+
+static void expect_ignored(const char *why) {
+    struct test_vk vk;
+    use_cache(&vk, 3);
+    assert_int_equal(vk.log.warnings > 0, 1);
+    assert_log(&vk.log, path);
+    assert_log(&vk.log, why);
+    assert_int_equal(vk.log.errors, 0);
+    use_cache(&vk, 3); // it has been replaced by a good one
+    assert_int_equal(vk.log.warnings, 0);
+}
+
+static void damaged_files_are_ignored(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("damaged_files_are_ignored");
+    struct test_vk vk;
+    use_cache(&vk, 2);
+    size_t size;
+    uint8_t *good = read_cache_file(&size), *bad = malloc(size + 1);
+    assert_non_null(bad);
+    write_cache_file(good, 0);
+    expect_ignored("too short");
+    write_cache_file(good, 87);
+    expect_ignored("too short");
+    write_cache_file(good, size - 1);
+    expect_ignored("truncated");
+    good[size] = 0;
+    write_cache_file(good, size + 1);
+    expect_ignored("truncated");
+    memset(bad, 'x', size);
+    write_cache_file(bad, size);
+    expect_ignored("not a pipeline cache");
+    memcpy(bad, good, size);
+    bad[8]++;
+    write_cache_file(bad, size);
+    expect_ignored("of another version");
+    for (int i = 0; i < 20; i++) { // any single bit
+        memcpy(bad, good, size);
+        bad[test_random_range(&random, 0, (uint32_t)size - 1)] ^= (uint8_t)(1u << test_random_range(&random, 0, 7));
+        write_cache_file(bad, size);
+        expect_ignored("; ignored");
+    }
+    free(good);
+    free(bad);
+}
+
+static void foreign_files_are_ignored(void **state) {
+    (void)state;
+    struct test_vk vk;
+    use_cache(&vk, 2);
+    size_t size;
+    uint8_t *file = read_cache_file(&size);
+    file[16]++; // the vendor
+    write_cache_file(file, size);
+    expect_ignored("of another device, driver or set of shaders");
+    free(file);
+}
+
+static void cache_can_be_off_or_nowhere(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    assert_null(vk.device->cache_path);
+    test_vk_close(&vk);
+    // A folder that cannot be made: pipelines work, the failure is logged.
+    test_vk_open(&vk, "/dev/null/cache");
+    struct hymn_vk_step step = step_with(1);
+    assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
+    test_vk_close(&vk);
+    assert_log(&vk.log, "/dev/null/cache");
+    // One that is not there yet is made.
+    char below[256];
+    snprintf(below, sizeof below, "%s/new/folders", folder);
+    test_vk_open(&vk, below);
+    snprintf(path, sizeof path, "%s", vk.device->cache_path);
+    assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
+    test_vk_close(&vk);
+    size_t size;
+    free(read_cache_file(&size));
+    assert_true(size > 88);
+}
+
+// Two contexts at once, as two processes would: whoever closes last keeps what the other has stored.
+static void two_writers_leave_a_good_file(void **state) {
+    (void)state;
+    struct test_vk one, two;
+    test_vk_open(&one, folder);
+    test_vk_open(&two, folder);
+    snprintf(path, sizeof path, "%s", one.device->cache_path);
+    assert_string_equal(one.device->cache_path, two.device->cache_path);
+    struct hymn_vk_step a = step_with(5), b = step_with(6);
+    assert_int_equal(hymn_vk_pipelines_prepare(one.device, &a, 1), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_pipelines_prepare(two.device, &b, 1), HYMN_STATUS_OK);
+    test_vk_close(&one);
+    test_vk_close(&two);
+    assert_int_equal(one.log.warnings + two.log.warnings, 0);
+    use_cache(&one, 5);
+    assert_int_equal(one.log.warnings, 0);
+}
+
+#define CACHE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        CACHE_TEST(cache_is_written_and_read),   CACHE_TEST(unchanged_cache_is_not_written),
+        CACHE_TEST(damaged_files_are_ignored),   CACHE_TEST(foreign_files_are_ignored),
+        CACHE_TEST(cache_can_be_off_or_nowhere), CACHE_TEST(two_writers_leave_a_good_file),
+    };
+    return cmocka_run_group_tests_name("vk_device_cache", tests, NULL, NULL);
+}

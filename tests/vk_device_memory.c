@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+//
+// Buffers: what is written is read back, by every way the bytes can take; memory that is not there.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "support/test_random.h"
+#include "support/test_vk.h"
+#include "vk/memory.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static void create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                   struct hymn_vk_buffer *out_buffer) {
+    assert_int_equal(hymn_vk_buffer_create(device, usage, bytes, "test buffer", out_buffer), HYMN_STATUS_OK);
+    assert_int_equal(out_buffer->bytes, bytes);
+    assert_true(out_buffer->allocated >= bytes);
+}
+
+static uint32_t *random_words(struct test_random *random, uint64_t count) {
+    uint32_t *words = malloc(count * sizeof *words);
+    assert_non_null(words);
+    for (uint64_t i = 0; i < count; i++) {
+        words[i] = (uint32_t)test_random_u64(random);
+    }
+    return words;
+}
+
+// Writes the buffer whole and then in random places, and reads random parts.
+static void round_trips(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer, struct test_random *random) {
+    enum { WRITES = 40 };
+    uint32_t words = (uint32_t)(buffer->bytes / 4);
+    uint32_t *expected = random_words(random, words), *other = random_words(random, words);
+    uint32_t *read = malloc(words * sizeof *read);
+    assert_non_null(read);
+    struct hymn_vk_write whole = {0, expected, (uint64_t)words * 4};
+    assert_int_equal(hymn_vk_buffer_write(device, buffer, &whole, 1), HYMN_STATUS_OK);
+    struct hymn_vk_write writes[WRITES];
+    uint32_t slice = words / WRITES; // disjoint, as the blocks of a weight buffer are
+    for (uint32_t i = 0; i < WRITES; i++) {
+        uint32_t from = i * slice + test_random_range(random, 0, slice / 2),
+                 count = test_random_range(random, 0, slice / 2);
+        writes[i] = (struct hymn_vk_write){(uint64_t)from * 4, other + from, (uint64_t)count * 4};
+        memcpy(expected + from, other + from, count * sizeof *other);
+    }
+    assert_int_equal(hymn_vk_buffer_write(device, buffer, writes, WRITES), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_buffer_read(device, buffer, 0, read, (uint64_t)words * 4), HYMN_STATUS_OK);
+    assert_memory_equal(read, expected, (size_t)words * 4);
+    for (int i = 0; i < 10; i++) {
+        uint32_t from = test_random_range(random, 0, words - 1), count = test_random_range(random, 0, words - from);
+        assert_int_equal(hymn_vk_buffer_read(device, buffer, (uint64_t)from * 4, read, (uint64_t)count * 4),
+                         HYMN_STATUS_OK);
+        assert_memory_equal(read, expected + from, (size_t)count * 4);
+    }
+    free(expected);
+    free(other);
+    free(read);
+}
+
+static void every_usage_round_trips(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("every_usage_round_trips");
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    for (enum hymn_vk_usage usage = HYMN_VK_USAGE_DEVICE; usage <= HYMN_VK_USAGE_READBACK; usage++) {
+        struct hymn_vk_buffer buffer;
+        create(vk.device, usage, 4 * (uint64_t)test_random_range(&random, 1000, 300000), &buffer);
+        assert_true(usage == HYMN_VK_USAGE_DEVICE ? !buffer.mapped == !vk.device->plan.skip_staging
+                                                  : buffer.mapped != NULL);
+        round_trips(vk.device, &buffer, &random);
+        hymn_vk_buffer_destroy(vk.device, &buffer);
+        assert_null(buffer.mapped);
+    }
+    assert_int_equal(vk.device->memory_bytes, 0);
+    test_vk_close(&vk);
+}
+
+// As on a discrete GPU, with more than one piece through the staging buffer.
+static void staging_takes_any_size(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("staging_takes_any_size");
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    vk.device->plan.skip_staging = false;
+    struct hymn_vk_buffer buffer;
+    create(vk.device, HYMN_VK_USAGE_DEVICE, 40 * MIB + 12, &buffer);
+    assert_null(buffer.mapped);
+    round_trips(vk.device, &buffer, &random);
+    assert_int_equal(vk.device->memory_bytes, buffer.allocated); // the staging buffer is gone
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    create(vk.device, HYMN_VK_USAGE_DEVICE, 4 * 41, &buffer);
+    round_trips(vk.device, &buffer, &random);
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    test_vk_close(&vk);
+}
+
+// Ranges of memory that must be flushed keep to the device's atom; validation checks that.
+static void non_coherent_ranges_are_whole_atoms(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("non_coherent_ranges_are_whole_atoms");
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    struct hymn_vk_buffer buffer;
+    create(vk.device, HYMN_VK_USAGE_READBACK, 1004, &buffer);
+    buffer.coherent = false;
+    for (int i = 0; i < 200; i++) {
+        uint64_t offset = test_random_range(&random, 0, 1004),
+                 bytes = test_random_range(&random, 0, 1004 - (uint32_t)offset);
+        assert_int_equal(hymn_vk_buffer_flush(vk.device, &buffer, offset, bytes), HYMN_STATUS_OK);
+        assert_int_equal(hymn_vk_buffer_invalidate(vk.device, &buffer, offset, bytes), HYMN_STATUS_OK);
+    }
+    round_trips(vk.device, &buffer, &random);
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    test_vk_close(&vk);
+}
+
+static void expect_no_memory(struct test_vk *vk, uint64_t bytes, const char *needed) {
+    struct hymn_vk_buffer buffer = {.bytes = 1};
+    vk->device->log = test_log_start(&vk->log);
+    assert_int_equal(hymn_vk_buffer_create(vk->device, HYMN_VK_USAGE_DEVICE, bytes, "activations", &buffer),
+                     HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_true(buffer.handle == VK_NULL_HANDLE && buffer.memory == VK_NULL_HANDLE && buffer.bytes == 0);
+    assert_log(&vk->log, "activations: ");
+    assert_log(&vk->log, needed);
+    assert_int_equal(vk->log.lines, 1);
+}
+
+static void missing_memory_is_named_before_it_is_taken(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    uint64_t heap = vk.device->snapshot.device_heap_bytes;
+    vk.device->snapshot.max_allocation_bytes = 0; // not what is tested here
+    expect_no_memory(&vk, heap + MIB, "MiB of device memory are needed");
+    expect_no_memory(&vk, (uint64_t)1 << 62, "4398046511104.0 MiB of device memory are needed");
+    vk.device->snapshot.max_allocation_bytes = 64 * MIB;
+    expect_no_memory(&vk, 65 * MIB, "68157440 bytes of device memory are needed");
+    struct hymn_vk_buffer buffer, second;
+    hymn_vk_memory_cap(vk.device, 3 * MIB);
+    create(vk.device, HYMN_VK_USAGE_DEVICE, 2 * MIB, &buffer);
+    expect_no_memory(&vk, 2 * MIB, "2.0 MiB of device memory are needed; of ");
+    assert_log(&vk.log, ", 1.0 MiB are free, and 2.0 MiB are in use here");
+    create(vk.device, HYMN_VK_USAGE_UPLOAD, MIB / 2, &second); // and goes on
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    hymn_vk_buffer_destroy(vk.device, &second);
+    create(vk.device, HYMN_VK_USAGE_DEVICE, 2 * MIB, &buffer);
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    assert_int_equal(vk.device->memory_bytes, 0);
+    test_vk_close(&vk);
+}
+
+static void ranges_beyond_the_buffer_are_refused(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    struct hymn_vk_buffer buffer;
+    create(vk.device, HYMN_VK_USAGE_DEVICE, 64, &buffer);
+    uint32_t words[32] = {0};
+    struct hymn_vk_write writes[] = {{0, words, 64}, {60, words, 8}};
+    assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, writes, 1), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, writes, 2), HYMN_STATUS_INTERNAL);
+    assert_int_equal(hymn_vk_buffer_read(vk.device, &buffer, UINT64_MAX - 3, words, 8), HYMN_STATUS_INTERNAL);
+    assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, NULL, 0), HYMN_STATUS_OK);
+    hymn_vk_result(vk.device, VK_ERROR_DEVICE_LOST, "a test");
+    struct hymn_vk_buffer none;
+    assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, writes, 1), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(hymn_vk_buffer_read(vk.device, &buffer, 0, words, 4), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(hymn_vk_buffer_create(vk.device, HYMN_VK_USAGE_DEVICE, 64, "x", &none), HYMN_STATUS_DEVICE_LOST);
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    hymn_vk_buffer_destroy(vk.device, &buffer); // zeroed: nothing to do
+    test_vk_close(&vk);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_usage_round_trips),
+        cmocka_unit_test(staging_takes_any_size),
+        cmocka_unit_test(non_coherent_ranges_are_whole_atoms),
+        cmocka_unit_test(missing_memory_is_named_before_it_is_taken),
+        cmocka_unit_test(ranges_beyond_the_buffer_are_refused),
+    };
+    return cmocka_run_group_tests_name("vk_device_memory", tests, NULL, NULL);
+}
