@@ -5,7 +5,8 @@
 #include <stdbool.h>
 
 // From now on the first SIGINT or SIGTERM only makes `interrupt_seen` true, so that what is under way is finished; the
-// second one ends the program. A closed pipe is an error of the write, not a signal.
+// second one ends the program. A closed pipe and a file beyond its limit
+// are errors of the write, not signals.
 void interrupt_catch(void);
 bool interrupt_seen(void);
 

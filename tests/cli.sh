@@ -1,0 +1,448 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# cli.sh HYMN [MODEL]: the command from end to end, on small pictures. MODEL takes three channels and has one class. One
+# line per check; the last line is 'N passed, N failed, N skipped'.
+set -u
+unset CDPATH
+hymn=${1:?usage: cli.sh HYMN [MODEL]}
+case $hymn in /*) ;; *) hymn=$PWD/$hymn ;; esac
+tests=$(cd "$(dirname "$0")" && pwd)
+model=${2:-$tests/golden/plain.safetensors}
+case $model in /*) ;; *) model=$PWD/$model ;; esac
+# shellcheck source=tests/tally.sh
+. "$tests/tally.sh"
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export XDG_CACHE_HOME="$work/cache"
+
+# ------------------------------------------------------------------------------------------------------- sample pictures
+
+mkdir in
+base64 -d >in/picture.png <<END # 60 x 40 RGB
+iVBORw0KGgoAAAANSUhEUgAAADwAAAAoCAIAAAAt2Q6oAAAAr0lEQVR42u3XsQ2AIBSEYaZjCCexsrJiHmpLS0tHcA4TTQgxIvA4TZBL/v6+ijzUNtnq
+UkQTTTTRRDeGHjvtNwQqQ88W1YX7jO6PZEPqVXEULXMD0KbTJiBOQQvoCiIuR2e520M7MQSd7iaa6P+hFysOj07bbQ/tuwHvdPJok2jnLr09chYB6DP5
+lZe/BUOH3JF7WjSERN/Sgz+Xggk8+oMqRa+2uogmmmiiiSYa3g7Pv0g1ioqrVQAAAABJRU5ErkJggg==
+END
+base64 -d >in/photo.jpg <<END # 48 x 32, progressive, EXIF orientation 6: 32 x 48 to the viewer
+/9j/4QAiRXhpZgAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAD/2wBDACgcHiMeGSgjISMtKygwPGRBPDc3PHtYXUlkkYCZlo+AjIqgtObDoKrarYqM
+yP/L2u71////m8H////6/+b9//j/2wBDASstLTw1PHZBQXb4pYyl+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4+Pj4
++Pj/wgARCAAgADADASIAAhEBAxEB/8QAGAABAQEBAQAAAAAAAAAAAAAAAAMEAgH/xAAWAQEBAQAAAAAAAAAAAAAAAAAAAQL/2gAMAwEAAhADEAAAAbkZ
+rvvHQ0ARsMdbegH/xAAbEAACAgMBAAAAAAAAAAAAAAABAhAgERIhMf/aAAgBAQABBQKNhV4T2XEIO0wKf//EABQRAQAAAAAAAAAAAAAAAAAAACD/2gAI
+AQMBAT8BX//EABQRAQAAAAAAAAAAAAAAAAAAACD/2gAIAQIBAT8BX//EABgQAAIDAAAAAAAAAAAAAAAAABEgEDAx/9oACAEBAAY/ArTBXE//xAAdEAAB
+BAIDAAAAAAAAAAAAAAABEBEgYQAhQVGR/9oACAEBAAE/IUvwFw4gewOEJm9wIglEaHkP/9oADAMBAAIAAwAAABCizzyDz//EABQRAQAAAAAAAAAAAAAA
+AAAAACD/2gAIAQMBAT8QX//EABQRAQAAAAAAAAAAAAAAAAAAACD/2gAIAQIBAT8QX//EAB0QAQABBQEBAQAAAAAAAAAAAAERABAgITFh8PH/2gAIAQEA
+AT8QpQJdFfEaAkkcF8KbKA51g5BsCEjllDgedx/JUAEGi/8A/9k=
+END
+base64 -d >wide.png <<END # 30000 x 4, one bit
+iVBORw0KGgoAAAANSUhEUgAAdTAAAAAEAQAAAABv538gAAAANUlEQVR42u3XsQ0AAAjDsP7/NNzQAYnBviLJAACnAgA0xAMA2FQAsKkAYFMBAJsKADYV
+AH5bluSUBHIC0SYAAAAASUVORK5CYII=
+END
+base64 -d >dot.png <<END # 1 x 1
+iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mNoSHAAAAKEASFXNm5OAAAAAElFTkSuQmCC
+END
+
+# An array of zeros: npy FILE DESCR SHAPE BYTES
+npy() {
+    text="{'descr': '$2', 'fortran_order': False, 'shape': ($3), }"
+    printf '\223NUMPY\001\000\166\000%-117s\n' "$text" >"$1"
+    head -c "$4" /dev/zero >>"$1"
+}
+npy zeros.npy '<f4' '2, 3, 24, 20' 11520
+npy doubles.npy '<f8' '1, 3, 8, 8' 1536
+npy four.npy '<f4' '1, 4, 8, 8' 1024
+npy short.npy '<f4' '1, 3, 8, 8' 700
+
+# ------------------------------------------------------------------------------------------------------------- judgement
+
+# expect STATUS COMMAND...: leaves standard output in out, standard error in err.
+expect() {
+    expected=$1
+    shift
+    status=0
+    "$@" >out 2>err || status=$?
+    if [ "$status" != "$expected" ]; then
+        echo "status $status, expected $expected: $*"
+        cat out err
+        return 1
+    fi
+}
+
+# holds FILE TEXT...: the file has each text in it.
+holds() {
+    file=$1
+    shift
+    for text in "$@"; do
+        grep -qF -- "$text" "$file" || {
+            echo "$file has no '$text' in it:"
+            cat "$file"
+            return 1
+        }
+    done
+}
+
+# complains STATUS TEXT COMMAND...: ends with this status, prints nothing on standard output, and says why in one line
+# that begins with "hymn: " and holds the text.
+complains() {
+    status_wanted=$1 reason=$2
+    shift 2
+    expect "$status_wanted" "$@" && holds err "$reason" && holds err "hymn: " || return 1
+    if [ -s out ] || [ "$(wc -l <err)" != 1 ]; then
+        echo "more was said than one line on standard error:"
+        cat out err
+        return 1
+    fi
+}
+
+there() {
+    for path in "$@"; do
+        [ -s "$path" ] || {
+            echo "$path is missing or empty:"
+            ls -lR .
+            return 1
+        }
+    done
+}
+
+count_is() { # EXPECTED FILE: lines
+    [ "$(wc -l <"$2")" = "$1" ] || {
+        echo "$2 has not $1 lines:"
+        cat "$2"
+        return 1
+    }
+}
+
+no_leftovers() {
+    left=$(find . -name '.hymn-*')
+    [ -z "$left" ] || {
+        echo "left behind: $left"
+        return 1
+    }
+}
+
+# ---------------------------------------------------------------------------------------------------------- command lines
+
+help_has_examples() {
+    for command in segment run eval bench devices inspect; do
+        expect 0 "$hymn" "$command" --help && holds out "Usage: hymn $command" "Examples:" "  hymn $command" || return 1
+    done
+    expect 0 "$hymn" --help && holds out segment eval && expect 0 "$hymn" --version && holds out "hymn 0." &&
+        expect 0 "$hymn" bench --version && holds out "hymn 0."
+}
+
+usage_errors() {
+    complains 2 "a command is missing" "$hymn" &&
+        complains 2 "did you mean 'segment'" "$hymn" segmnt &&
+        complains 2 "did you mean --model" "$hymn" segment --modle x &&
+        complains 2 "--model FILE is missing" "$hymn" segment in -o o &&
+        complains 2 "--output DIR is missing" "$hymn" segment in -m "$model" &&
+        complains 2 "INPUT is missing" "$hymn" segment -m "$model" -o o &&
+        complains 2 "expected a whole number from 1" "$hymn" segment in -m "$model" -o o --batch 0 &&
+        complains 2 "expected a number from 0 to 0.9" "$hymn" segment in -m "$model" -o o --overlap 1 &&
+        complains 2 "N or HEIGHTxWIDTH" "$hymn" segment in -m "$model" -o o --size 32x &&
+        complains 2 "auto, fp16 or fp32" "$hymn" bench -m "$model" --precision int8 &&
+        complains 2 "needs a value" "$hymn" run --model &&
+        complains 2 "unexpected argument 'x'" "$hymn" devices x
+}
+
+# ------------------------------------------------------------------------------------------------------- devices, inspect
+
+devices() {
+    expect 0 "$hymn" devices && holds out device driver &&
+        expect 0 "$hymn" devices --json && holds out '"uuid"' '"usable": true'
+}
+
+inspect() {
+    expect 0 "$hymn" inspect "$model" && holds out hymunet parameters offset GMAC &&
+        expect 0 "$hymn" inspect "$model" --json --size 64 && holds out '"macs"' '"layers"' '"offset"'
+}
+
+broken_models() {
+    head -c 5000 "$model" >cut.safetensors
+    echo "no model" >text.safetensors
+    : >empty.safetensors
+    for file in cut text empty; do
+        complains 3 "$file.safetensors" "$hymn" inspect "$file.safetensors" &&
+            complains 3 "$file.safetensors" "$hymn" segment in -m "$file.safetensors" -o none || return 1
+    done
+    complains 3 "missing.safetensors" "$hymn" bench -m missing.safetensors && [ ! -e none ]
+}
+
+unfit_models() {
+    complains 3 "takes 4 channels" "$hymn" segment in -m "$tests/golden/classes_3.safetensors" -o none && [ ! -e none ]
+}
+
+# ---------------------------------------------------------------------------------------------------------------- segment
+
+one_picture() {
+    expect 0 "$hymn" segment in/picture.png --model "$model" --output one &&
+        there one/picture_mask.png one/picture_overlay.png && count_is 1 out && count_is 0 err &&
+        holds out '"file":"in/picture.png"' '"width":60' '"height":40' '"mask":"one/picture_mask.png"' \
+            '"overlay":"one/picture_overlay.png"' '"area":' '"fraction":' '"bounding_box":' '"classes":[{"name":'
+}
+
+orientation_is_applied() {
+    expect 0 "$hymn" segment in/photo.jpg -m "$model" -o one --no-overlay && holds out '"width":32' '"height":48' &&
+        [ ! -e one/photo_overlay.png ]
+}
+
+folders() {
+    mkdir -p tree/deep/er tree/empty && cp in/picture.png tree/b.PNG && cp in/photo.jpg tree/deep/er/a.jpeg &&
+        cp in/photo.jpg tree/b.jpg && echo text >tree/notes.txt || return 1
+    expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 3 out &&
+        there tree/out/b_mask.png tree/out/b-2_mask.png tree/out/deep/er/a_overlay.png || return 1
+    expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 3 out # what it wrote is no input
+}
+
+order_of_lines() {
+    expect 0 "$hymn" segment in dot.png in/photo.jpg -m "$model" -o order --batch 3 --jobs 4 --no-overlay || return 1
+    sed 's/.*"file":"\([^"]*\)".*/\1/' out >names
+    printf 'in/photo.jpg\nin/picture.png\ndot.png\nin/photo.jpg\n' >wanted
+    diff wanted names && there order/photo-2_mask.png
+}
+
+standard_input() {
+    status=0
+    "$hymn" segment - -m "$model" -o stdin <in/photo.jpg >out 2>err || status=$?
+    [ "$status" = 0 ] && there stdin/stdin_mask.png && holds out '"file":"-"' || return 1
+    status=0
+    "$hymn" segment - -m "$model" -o stdin </dev/null >out 2>err || status=$?
+    [ "$status" = 1 ] && holds err "standard input: empty file"
+}
+
+batches_change_nothing() {
+    expect 0 "$hymn" segment in dot.png -m "$model" -o batch1 --probabilities=npy &&
+        expect 0 "$hymn" segment in dot.png -m "$model" -o batch3 --probabilities=npy --batch 3 &&
+        diff -r batch1 batch3 && there batch1/photo_probability.npy
+}
+
+probabilities() {
+    expect 0 "$hymn" segment in/picture.png -m "$model" -o probability --probabilities &&
+        there probability/picture_probability.png &&
+        holds out '"probabilities":"probability/picture_probability.png"' &&
+        expect 0 "$hymn" segment in/picture.png -m "$model" -o probability --probabilities=npy &&
+        [ "$(wc -c <probability/picture_probability.npy)" = $((128 + 4 * 60 * 40)) ]
+}
+
+thresholds() {
+    expect 0 "$hymn" segment in/picture.png -m "$model" -o threshold --threshold 0.000001 && holds out '"area":2400,' \
+        '"fraction":1.0' '"bounding_box":[0,0,60,40]' &&
+        expect 0 "$hymn" segment in/picture.png -m "$model" -o threshold --threshold 1 && holds out '"area":0,' \
+        '"bounding_box":null'
+}
+
+tiles() {
+    expect 0 "$hymn" segment in -m "$model" -o tiles --tile --size 16x24 --overlap 0.5 --batch 4 --probabilities=npy &&
+        count_is 2 out && there tiles/picture_mask.png tiles/photo_overlay.png &&
+        [ "$(wc -c <tiles/picture_probability.npy)" = $((128 + 4 * 60 * 40)) ] || return 1
+    expect 0 "$hymn" segment in -m "$model" -o tiles1 --tile --size 16x24 --overlap 0.5 --batch 1 --probabilities=npy &&
+        diff -r tiles tiles1 || return 1
+    # One tile of the picture's own size is the picture.
+    expect 0 "$hymn" segment in/picture.png -m "$model" -o whole --size 40x60 --probabilities=npy &&
+        expect 0 "$hymn" segment in/picture.png -m "$model" -o tiled --size 40x60 --tile --probabilities=npy &&
+        diff -r whole tiled
+}
+
+inputs_are_kept() {
+    mkdir kept && cp in/picture.png kept/x.png && cp in/photo.jpg kept/x_mask.png && cp kept/x_mask.png before || return 1
+    expect 0 "$hymn" segment kept/x.png kept/x_mask.png -m "$model" -o kept && cmp before kept/x_mask.png &&
+        there kept/x-2_mask.png kept/x_mask_mask.png &&
+        complains 2 "both an input and the output" "$hymn" segment kept -m "$model" -o kept
+}
+
+# -------------------------------------------------------------------------------------------------------------- bad input
+
+bad_pictures() {
+    mkdir bad && head -c 100 in/picture.png >bad/a.png && head -c 400 in/photo.jpg >bad/b.jpg && : >bad/c.png &&
+        echo hello >bad/d.png && cp in/picture.png bad/good.png && ln -s nowhere bad/e.png || return 1
+    expect 1 "$hymn" segment bad missing.png -m "$model" -o badout --batch 2 || return 1
+    count_is 1 out && count_is 6 err && there badout/good_mask.png && [ ! -e badout/a_mask.png ] &&
+        holds err "hymn: bad/a.png: truncated PNG" "hymn: bad/b.jpg: truncated JPEG" "hymn: bad/c.png: empty file" \
+            "hymn: bad/d.png: is neither a PNG nor a JPEG" "hymn: bad/e.png: cannot be read: No such file" \
+            "hymn: missing.png: cannot be opened: No such file" && no_leftovers
+}
+
+one_pixel() {
+    expect 0 "$hymn" segment dot.png -m "$model" -o small && there small/dot_mask.png &&
+        holds out '"width":1' '"height":1' && expect 0 "$hymn" segment dot.png -m "$model" -o small --tile
+}
+
+thirty_thousand_wide() {
+    status=0
+    "$hymn" segment wide.png in/picture.png -m "$model" -o wide --batch 2 >out 2>err || status=$?
+    there wide/picture_mask.png || return 1
+    if [ "$status" = 1 ]; then # beyond this device: said so, and the other picture went on
+        count_is 1 out && holds err "hymn: wide.png: "
+    else
+        [ "$status" = 0 ] && count_is 2 out && holds out '"width":30000'
+    fi
+}
+
+empty_folder() {
+    mkdir nothing
+    complains 1 "nothing: there is no .png" "$hymn" segment nothing -m "$model" -o none2
+}
+
+fill_disk() { # TEXT: what the complaint says
+    head -c 12000 /dev/zero >full/filler 2>/dev/null
+    expect 1 "$hymn" segment in in in -m "$model" -o full/out --size 32 --probabilities=npy &&
+        holds err "$1" "hymn: full/out/" && no_leftovers
+}
+
+full_disk() {
+    mkdir full
+    if mount -t tmpfs -o size=16k tmpfs full 2>/dev/null; then
+        fill_disk "No space left"
+        result=$?
+        umount full
+        return $result
+    fi
+    # Without the right to mount: no file beyond half a kilobyte.
+    ulimit -f 1
+    fill_disk "hymn: full/"
+}
+
+full_devices() {
+    [ -c /dev/full ] || return 0
+    complains 1 "/dev/full: cannot be written: No space left" "$hymn" run -m "$model" -i zeros.npy -o /dev/full || return 1
+    status=0
+    "$hymn" segment in/picture.png -m "$model" -o fullout >/dev/full 2>err || status=$?
+    [ "$status" = 1 ] && holds err "hymn: standard output: No space left"
+}
+
+unwritable_folder() {
+    : >plain-file
+    complains 1 "hymn: plain-file/below: folder cannot be made: Not a directory" "$hymn" segment in -m "$model" \
+        -o plain-file/below
+}
+
+no_vulkan() {
+    export VK_ICD_FILENAMES=/nonexistent VK_DRIVER_FILES=/nonexistent VK_LOADER_DEBUG=
+    complains 3 "" "$hymn" devices && complains 3 "" "$hymn" segment in -m "$model" -o none3 &&
+        complains 3 "" "$hymn" run -m "$model" -i zeros.npy -o y.npy && complains 3 "" "$hymn" bench -m "$model" &&
+        expect 0 "$hymn" inspect "$model" # needs none
+    result=$?
+    unset VK_ICD_FILENAMES VK_DRIVER_FILES VK_LOADER_DEBUG
+    return $result
+}
+
+no_such_device() {
+    complains 3 "nonesuch" "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch &&
+        complains 3 "nonesuch" env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy &&
+        expect 0 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy --device "${HYMN_DEVICE:-0}"
+}
+
+# --------------------------------------------------------------------------------------------------- run, eval, bench
+
+run_arrays() {
+    expect 0 "$hymn" run --model "$model" --input zeros.npy --output y1.npy &&
+        expect 0 "$hymn" run --model "$model" --input zeros.npy --output y2.npy --batch 2 && cmp y1.npy y2.npy &&
+        [ "$(wc -c <y1.npy)" = $((128 + 4 * 2 * 24 * 20)) ] && holds y1.npy "'shape': (2, 1, 24, 20)"
+}
+
+bad_arrays() {
+    complains 1 "doubles.npy: array of type '<f8'" "$hymn" run -m "$model" -i doubles.npy -o y.npy &&
+        complains 1 "four.npy: array of 4 channels; the model takes 3" "$hymn" run -m "$model" -i four.npy -o y.npy &&
+        complains 1 "short.npy: truncated" "$hymn" run -m "$model" -i short.npy -o y.npy &&
+        complains 1 "picture.png: is no .npy file" "$hymn" run -m "$model" -i in/picture.png -o y.npy &&
+        complains 1 "missing.npy: cannot be opened" "$hymn" run -m "$model" -i missing.npy -o y.npy
+}
+
+evaluation() {
+    # Masks that hymn made itself: whatever the model, it agrees with them.
+    mkdir truth && expect 0 "$hymn" segment in -m "$model" -o made --no-overlay || return 1
+    cp made/picture_mask.png truth/picture_segmentation.png && cp made/photo_mask.png truth/photo.png || return 1
+    expect 0 "$hymn" eval --model "$model" --images in --masks truth --json eval.json && holds out "2 pictures" hd95 &&
+        holds eval.json '"images": 2' '"dice_mean": 1.0' '"iou_mean": 1.0' '"dice_pooled": 1.0' '"iou_pooled": 1.0' \
+            '"accuracy": 1.0' '"sensitivity": 1.0' '"specificity": 1.0' '"hd95": 0.0'
+}
+
+missing_and_unfit_masks() {
+    mkdir some && cp in/picture.png some/a.png && cp in/picture.png some/b.png && cp in/picture.png some/c.png &&
+        mkdir somemasks && cp made/picture_mask.png somemasks/a.png && cp made/photo_mask.png somemasks/b.png || return 1
+    expect 1 "$hymn" eval -m "$model" --images some --masks somemasks --json - && holds out '"images": 1' '"failed": 2' &&
+        count_is 2 err && holds err "hymn: some/c.png: there is no mask c_segmentation.png or c.png in somemasks" \
+        "hymn: somemasks/b.png: is 32 x 48 pixels, but the picture some/b.png is 60 x 40"
+}
+
+benchmark() {
+    expect 0 "$hymn" bench -m "$model" --size 32 --runs 3 --warmup 1 --json bench.json --trace trace.json --profile &&
+        holds out "wall p50" "images/s" "GFLOP/s" "share" && holds trace.json '"traceEvents"' '"ph": "X"' &&
+        holds bench.json '"device"' '"driver"' '"precision"' '"size"' '"batch"' '"gpu_ms"' '"wall_ms"' \
+            '"images_per_second"' '"cold_start_ms"' '"warm_start_ms"' '"device_bytes"' '"host_bytes"' \
+            '"max_abs_error"' '"p50"' '"p90"' '"p99"' || return 1
+    expect 0 "$hymn" bench -m "$model" --size 16,32x48 --batch 1,2 --runs 1 --warmup 0 --precision fp32 --input tensor \
+        --json - && [ "$(grep -c '"max_abs_error"' out)" = 4 ] && holds out '"precision": "fp32"'
+}
+
+# -------------------------------------------------------------------------------------------------- interrupts, terminals
+
+interrupt() {
+    mkdir many && for i in 1 2 3 4 5 6 7 8 9; do
+        for j in 0 1 2 3 4 5 6 7 8 9; do cp in/picture.png "many/$i$j.png"; done
+    done
+    rm -f out
+    "$hymn" segment many -m "$model" -o stopped >out 2>err &
+    pid=$!
+    tries=0
+    while [ ! -s out ] && [ "$tries" -lt 600 ] && kill -0 "$pid" 2>/dev/null; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
+    kill -INT "$pid" 2>/dev/null
+    status=0
+    wait "$pid" || status=$?
+    no_leftovers || return 1
+    masks=$(find stopped -name '*_mask.png' | wc -l)
+    count_is "$masks" out || return 1
+    [ "$status" = 0 ] && [ "$masks" = 90 ] && return 0 # it was faster
+    [ "$status" = 130 ] && holds err "hymn: interrupted: $((90 - masks)) of 90 pictures were not segmented"
+}
+
+quiet_without_terminal() {
+    expect 0 "$hymn" segment in -m "$model" -o quiet && count_is 0 err
+}
+
+bar_on_a_terminal() {
+    script -qec "'$hymn' segment in -m '$model' -o bar" /dev/null >terminal 2>&1 && holds terminal "2/2" "#"
+}
+
+tally_check "help, examples, versions" help_has_examples
+tally_check "wrong command lines: one line, status 2, suggestions" usage_errors
+tally_check "devices: table and JSON" devices
+tally_check "inspect: table and JSON" inspect
+tally_check "broken models: named, status 3" broken_models
+tally_check "a model that takes no pictures" unfit_models
+tally_check "segment: one picture, mask, overlay, JSON line" one_picture
+tally_check "segment: EXIF orientation" orientation_is_applied
+tally_check "segment: folders, sub-folders, equal names, output folder inside" folders
+tally_check "segment: lines in the order of the inputs" order_of_lines
+tally_check "segment: standard input" standard_input
+tally_check "segment: the same bits at any batch" batches_change_nothing
+tally_check "segment: probabilities as PNG and .npy" probabilities
+tally_check "segment: thresholds, area, bounding box" thresholds
+tally_check "segment: tiles" tiles
+tally_check "segment: inputs are never overwritten" inputs_are_kept
+tally_check "bad pictures: named with the cause, the rest go on" bad_pictures
+tally_check "a picture of one pixel" one_pixel
+tally_check "a picture 30,000 pixels wide" thirty_thousand_wide
+tally_check "a folder without pictures" empty_folder
+tally_check "a full disk" full_disk
+tally_check "full devices" full_devices
+tally_check "an output folder that cannot be made" unwritable_folder
+tally_check "no Vulkan at all" no_vulkan
+tally_check "no such device; HYMN_DEVICE" no_such_device
+tally_check "run: arrays in, logits out" run_arrays
+tally_check "run: bad arrays" bad_arrays
+tally_check "eval: figures of perfect masks" evaluation
+tally_check "eval: missing and unfit masks" missing_and_unfit_masks
+tally_check "bench: table, JSON, profile, trace" benchmark
+tally_check "an interrupt finishes cleanly" interrupt
+tally_check "no progress bar without a terminal" quiet_without_terminal
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    tally_check "a progress bar on a terminal" bar_on_a_terminal
+else
+    tally_skip "a progress bar on a terminal" "no script(1) to make a terminal with"
+fi
+tally_end
