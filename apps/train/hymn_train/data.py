@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Folders of images and masks, held in memory as 8-bit tensors.
+
+The layout is ISIC's: ``images/NAME.jpg`` (or .jpeg, .png) beside
+``masks/NAME_segmentation.png`` (or ``masks/NAME.png``).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import List, NamedTuple, Tuple
+
+import numpy
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .config import Config
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class Samples(NamedTuple):
+    """``images`` (N, 3, H, W) and ``masks`` (N, 1, H, W; 0 or 1), both uint8."""
+
+    names: List[str]
+    images: Tensor
+    masks: Tensor
+
+    def to(self, device: torch.device) -> "Samples":
+        """The same samples on ``device``."""
+        return Samples(self.names, self.images.to(device), self.masks.to(device))
+
+
+def load_folder(folder: "os.PathLike[str] | str", size: Tuple[int, int],
+                limit: int = 0) -> Samples:
+    """Every pair of ``folder`` at ``size`` (height, width); the first ``limit`` where not 0."""
+    root = pathlib.Path(folder)
+    paths = sorted(p for p in (root / "images").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    paths = paths[:limit] if limit else paths
+    if not paths:
+        raise FileNotFoundError(f"{root / 'images'}: no images")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pairs = list(pool.map(lambda path: _load_pair(path, mask_of(path), size), paths))
+    images = torch.from_numpy(numpy.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
+    masks = torch.from_numpy(numpy.stack([mask for _, mask in pairs])).unsqueeze(1)
+    return Samples([path.stem for path in paths], images.contiguous(), masks)
+
+
+def mask_of(image: pathlib.Path) -> pathlib.Path:
+    """The mask that belongs to an image; FileNotFoundError where there is none."""
+    folder = image.parent.parent / "masks"
+    for name in (f"{image.stem}_segmentation.png", f"{image.stem}.png"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder}: no mask for {image.name}")
+
+
+def normalise(images: Tensor, config: Config) -> Tensor:
+    """8-bit or float images on a scale of 0 to 255, as the network's float32 input."""
+    mean = torch.tensor(config.mean, device=images.device).view(1, -1, 1, 1)
+    std = torch.tensor(config.std, device=images.device).view(1, -1, 1, 1)
+    return (images.float() / 255.0 - mean) / std
+
+
+def _load_pair(image: pathlib.Path, mask: pathlib.Path,
+               size: Tuple[int, int]) -> Tuple[numpy.ndarray, numpy.ndarray]:
+    extent = (size[1], size[0])
+    with Image.open(image) as opened:
+        picture = ImageOps.exif_transpose(opened).convert("RGB").resize(extent, Image.BILINEAR)
+    with Image.open(mask) as opened:
+        outline = opened.convert("L").resize(extent, Image.BOX)
+    return numpy.asarray(picture), (numpy.asarray(outline) >= 128).astype(numpy.uint8)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""Model files and configurations: what is written is what is read, and errors name their cause."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import tempfile
+import unittest
+
+import torch
+
+from hymn_train import Config, ConfigError, HyMUNet, tensorfile
+from hymn_train.export import DTYPES, METADATA_KEY, file_tensors, load_model, save_model
+
+
+def small_config(**fields: object) -> Config:
+    """Two stages, one of each kind."""
+    return Config(**{"dims": [4, 6], "depths": [1, 1], "decoder_depths": [1],
+                     "conv_stages": 1, **fields})
+
+
+class ModelFiles(unittest.TestCase):
+    """Export and its way back."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name) / "model.safetensors"
+        torch.manual_seed(0)
+        self.network = HyMUNet(small_config()).eval()
+
+    def test_round_trip(self) -> None:
+        for name, dtype in DTYPES.items():
+            for uniform in (False, True):
+                with self.subTest(dtype=name, uniform=uniform):
+                    state = self.network.state_dict()
+                    save_model(self.path, state, self.network.config, dtype, uniform)
+                    loaded, config = load_model(self.path)
+                    self.assertEqual(config, self.network.config)
+                    expected = file_tensors(state, dtype, uniform)
+                    for key, tensor in expected.items():
+                        self.assertTrue(torch.equal(loaded.state_dict()[key], tensor.float()), key)
+
+    def test_statistics_stay_32_bit(self) -> None:
+        state = self.network.state_dict()
+        state["encoder.0.blocks.0.bn1.running_var"].fill_(1e6)
+        tensors = file_tensors(state, torch.float16)
+        kinds = {name: tensors[name].dtype for name in tensors}
+        self.assertEqual(kinds["encoder.0.blocks.0.bn1.running_var"], torch.float32)
+        self.assertEqual(kinds["encoder.1.blocks.0.ss2d.A_logs"], torch.float32)
+        self.assertEqual(kinds["encoder.1.blocks.0.ss2d.in_proj.weight"], torch.float16)
+        with self.assertRaisesRegex(OverflowError, "running_var"):
+            file_tensors(state, torch.float16, uniform=True)
+
+    def test_not_finite(self) -> None:
+        state = self.network.state_dict()
+        state["head.bias"].fill_(float("nan"))
+        with self.assertRaisesRegex(ValueError, "head.bias"):
+            file_tensors(state, torch.float32)
+
+    def test_counters_and_strangers(self) -> None:
+        state = dict(self.network.state_dict())
+        metadata = {METADATA_KEY: self.network.config.to_json()}
+        tensorfile.save(self.path, state, metadata)
+        load_model(self.path)
+        tensorfile.save(self.path, {**state, "stranger": torch.zeros(1)}, metadata)
+        with self.assertRaisesRegex(RuntimeError, "stranger"):
+            load_model(self.path)
+        del state["head.weight"]
+        tensorfile.save(self.path, state, metadata)
+        with self.assertRaisesRegex(RuntimeError, "head.weight"):
+            load_model(self.path)
+
+    def test_layout(self) -> None:
+        tensorfile.save(self.path, {"a": torch.tensor([[1.0, 2.0]])}, {"k": "v"})
+        content = self.path.read_bytes()
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:8 + length])
+        self.assertEqual(header["a"], {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]})
+        self.assertEqual(header["__metadata__"], {"k": "v"})
+        self.assertEqual(content[8 + length:], b"\0\0\x80\x3f\0\0\0\x40")
+
+    def test_truncated(self) -> None:
+        save_model(self.path, self.network.state_dict(), self.network.config)
+        content = self.path.read_bytes()
+        for length in (4, 100, len(content) - 4):
+            self.path.write_bytes(content[:length])
+            with self.assertRaises(ValueError):
+                load_model(self.path)
+
+
+class Configurations(unittest.TestCase):
+    """Validation, and the JSON form."""
+
+    def test_round_trip(self) -> None:
+        config = small_config(dt_rank=3, skip="concat", ssm_ratio=1.5)
+        self.assertEqual(Config.from_json(config.to_json()), config)
+
+    def test_derived(self) -> None:
+        config = small_config(dims=[7, 40], ssm_ratio=1.5)
+        self.assertEqual((config.inner(7), config.rank(7), config.rank(40)), (10, 1, 3))
+        self.assertEqual(Config(dims=[8], depths=[1], decoder_depths=[], conv_stages=0).multiple, 1)
+
+    def test_out_of_range(self) -> None:
+        for field, value in [("dims", []), ("dims", [4, 0]), ("depths", [1]),
+                             ("decoder_depths", []), ("conv_stages", 3), ("conv_stages", -1),
+                             ("in_channels", 9), ("num_classes", 65), ("d_state", 0),
+                             ("d_state", 65), ("ssm_ratio", 0), ("ssm_ratio", 0.1),
+                             ("dt_rank", 0), ("dt_rank", "full"), ("skip", "add"),
+                             ("input_size", [256]), ("mean", [0.5]), ("std", [0.2, 0.2, 0]),
+                             ("classes", []), ("threshold", 1.0)]:
+            with self.subTest(field=field, value=value), self.assertRaisesRegex(ConfigError, field):
+                small_config(**{field: value})
+
+    def test_wrong_text(self) -> None:
+        good = json.loads(small_config().to_json())
+        for change, message in [({"architecture": "unet"}, "architecture"),
+                                ({"version": 2}, "version"), ({"colour": 1}, "colour")]:
+            with self.assertRaisesRegex(ConfigError, message):
+                Config.from_json(json.dumps({**good, **change}))
+        del good["skip"]
+        with self.assertRaisesRegex(ConfigError, "skip"):
+            Config.from_json(json.dumps(good))
+        with self.assertRaisesRegex(ConfigError, "JSON"):
+            Config.from_json("{")
+
+
+if __name__ == "__main__":
+    unittest.main()
