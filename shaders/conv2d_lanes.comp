@@ -181,7 +181,7 @@ void point_terms(int row, int x0, bool live, int lane) {
 #endif
     int cell = 0, tap = 0, terms = int(p.point_terms);
     for (;;) {
-        int base = ((row * scale + (tap >> 1)) * width + x0) * scale + (tap & 1);
+        int base = ((row * scale + (tap & 1)) * width + x0) * scale + (tap >> 1);
         [[unroll]] for (int i = 0; i < STRIP; i++) {
             bool valid = live && x0 + i < width;
             int at = (base + i * scale) * stride + first + cell;

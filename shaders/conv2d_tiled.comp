@@ -84,7 +84,7 @@ int tap_pixel(uint kernel, int tap, int row, int x) {
         return row * width + x;
     }
     if (kernel == 2u) {
-        return (2 * row + (tap >> 1)) * 2 * width + 2 * x + (tap & 1);
+        return (2 * row + (tap & 1)) * 2 * width + 2 * x + (tap >> 1); // rows first
     }
     int dy = tap / 3 - 1, dx = tap - tap / 3 * 3 - 1;
     int y = row % height + dy;
