@@ -180,7 +180,7 @@ static void long_chains_keep_their_order(void **state) {
         add_random_steps(bench, &random, 100);
         record(bench, false);
         assert_int_equal(bench->command.step_count, 100);
-        assert_in_range(bench->command.barrier_count, 1, 99);
+        assert_true(bench->command.barrier_count > 0 && bench->command.barrier_count < 100);
         submit_and_wait(bench, 1);
         submit_and_wait(bench, 3); // the same commands three times in one submission
         check_contents(bench);
@@ -224,7 +224,7 @@ static void validation_sees_a_missing_barrier(void **state) {
         record(bench, false);
         assert_true(bench->vk.device->instance->validation_messages > 0);
         assert_log(&bench->vk.log, "validation: ");
-        assert_log(&bench->vk.log, "SYNC-HAZARD");
+        assert_true(test_log_has(&bench->vk.log, "hazard") || test_log_has(&bench->vk.log, "HAZARD"));
         bench->vk.device->instance->validation_messages = 0;
         test_log_start(&bench->vk.log);
     }
@@ -491,7 +491,7 @@ static void allocation_failures_leave_usable_objects(void **state) {
         failed = status != HYMN_STATUS_OK;
         assert_true(!failed || status == HYMN_STATUS_OUT_OF_MEMORY);
     }
-    assert_in_range(countdown, 3, 999);
+    assert_true(countdown > 3 && countdown < 1000);
     submit_and_wait(bench, 2);
     check_contents(bench);
     bench_close(bench);

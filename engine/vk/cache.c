@@ -109,8 +109,10 @@ static const char *check_file(const struct hymn_vk_device *device, const struct 
     return NULL;
 }
 
-// The blob of a good file is read into *out_cache, else it becomes an empty cache and *out_checksum 0.
-static enum hymn_status read_cache(struct hymn_vk_device *device, VkPipelineCache *out_cache, uint64_t *out_checksum) {
+// The blob of a good file is read into *out_cache, else it becomes an empty cache and *out_checksum 0. What is wrong
+// with the file goes to `log`.
+static enum hymn_status read_cache(struct hymn_vk_device *device, const struct hymn_log *log,
+                                   VkPipelineCache *out_cache, uint64_t *out_checksum) {
     struct hymn_file_map map = {0};
     struct cache_header header = {0};
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
@@ -120,7 +122,7 @@ static enum hymn_status read_cache(struct hymn_vk_device *device, VkPipelineCach
     if (opened) {
         const char *fault = check_file(device, &map, &header);
         if (fault) {
-            hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s: %s; ignored", device->cache_path, fault);
+            hymn_log_write(log, HYMN_LOG_WARNING, "%s: %s; ignored", device->cache_path, fault);
         } else {
             info.initialDataSize = (size_t)header.blob_bytes;
             info.pInitialData = map.data + sizeof header;
@@ -138,18 +140,24 @@ static enum hymn_status read_cache(struct hymn_vk_device *device, VkPipelineCach
 }
 
 enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache) {
-    return read_cache(device, out_cache, &device->cache_checksum);
+    return read_cache(device, &device->log, out_cache, &device->cache_checksum);
 }
 
 // Adds what another process has stored since this one loaded or stored.
 static void merge_newer(struct hymn_vk_device *device, VkPipelineCache cache) {
     VkPipelineCache stored = VK_NULL_HANDLE;
     uint64_t checksum = 0;
-    if (read_cache(device, &stored, &checksum) == HYMN_STATUS_OK && checksum != 0 &&
+    if (read_cache(device, NULL, &stored, &checksum) == HYMN_STATUS_OK && checksum != 0 &&
         checksum != device->cache_checksum) {
         device->table.vkMergePipelineCaches(device->handle, cache, 1, &stored);
     }
     device->table.vkDestroyPipelineCache(device->handle, stored, NULL);
+}
+
+// A cache that cannot be written is slower the next time, and no error.
+static void log_as_warning(void *user, enum hymn_log_level level, const char *message) {
+    (void)level;
+    hymn_log_write(user, HYMN_LOG_WARNING, "the pipeline cache is not kept: %s", message);
 }
 
 enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache) {
@@ -178,7 +186,8 @@ enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCa
         memcpy(header.magic, cache_magic, sizeof cache_magic);
         memcpy(file, &header, sizeof header);
         if (header.checksum != device->cache_checksum) {
-            status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &device->log);
+            struct hymn_log warn = {.callback = log_as_warning, .user = &device->log};
+            status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &warn);
             device->cache_checksum = status == HYMN_STATUS_OK ? header.checksum : device->cache_checksum;
         }
     }

@@ -133,9 +133,46 @@ struct instance_request {
     VkValidationFeatureEnableEXT enabled;
     VkValidationFeaturesEXT features;
     VkDebugUtilsMessengerCreateInfoEXT messenger;
+#ifdef VK_EXT_layer_settings
+    VkLayerSettingEXT setting;
+    VkLayerSettingsCreateInfoEXT settings;
+#endif
     const char *extensions[4];
     const char *layers[1];
 };
+
+// Layers since 1.3.290 look at what shaders access only when told to, which VkValidationFeaturesEXT cannot express.
+static enum hymn_status request_shader_accesses(const struct global_functions *global,
+                                                struct hymn_vk_instance *instance, struct instance_request *request) {
+    enum hymn_status status = HYMN_STATUS_OK;
+#ifdef VK_EXT_layer_settings
+    static const VkBool32 yes = VK_TRUE;
+    bool found = false;
+    status = find_extension(global, &instance->log, VALIDATION_LAYER, VK_EXT_LAYER_SETTINGS_EXTENSION_NAME, &found);
+    if (found) {
+        request->setting = (VkLayerSettingEXT){
+            .pLayerName = VALIDATION_LAYER,
+            .pSettingName = "syncval_shader_accesses_heuristic",
+            .type = VK_LAYER_SETTING_TYPE_BOOL32_EXT,
+            .valueCount = 1,
+            .pValues = &yes,
+        };
+        request->settings = (VkLayerSettingsCreateInfoEXT){
+            .sType = VK_STRUCTURE_TYPE_LAYER_SETTINGS_CREATE_INFO_EXT,
+            .pNext = request->info.pNext,
+            .settingCount = 1,
+            .pSettings = &request->setting,
+        };
+        request->info.pNext = &request->settings;
+        request->extensions[request->info.enabledExtensionCount++] = VK_EXT_LAYER_SETTINGS_EXTENSION_NAME;
+    }
+#else
+    (void)global;
+    (void)instance;
+    (void)request;
+#endif
+    return status;
+}
 
 static enum hymn_status request_validation(const struct global_functions *global, struct hymn_vk_instance *instance,
                                            struct instance_request *request) {
@@ -170,7 +207,7 @@ static enum hymn_status request_validation(const struct global_functions *global
         .pEnabledValidationFeatures = &request->enabled,
     };
     request->info.pNext = &request->features;
-    return HYMN_STATUS_OK;
+    return request_shader_accesses(global, instance, request);
 }
 
 static enum hymn_status build_request(const struct global_functions *global, struct hymn_vk_instance *instance,
