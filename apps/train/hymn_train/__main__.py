@@ -8,11 +8,11 @@ import dataclasses
 import json
 import pathlib
 import sys
-from typing import Any, Dict, List, Tuple
+from typing import Any, Tuple
 
 import torch
 
-from .config import PRESETS, Config, ConfigError
+from .config import PRESETS, Config
 from .data import load_folder
 from .evaluate import evaluate
 from .export import DTYPES, load_model, save_model

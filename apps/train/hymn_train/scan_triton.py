@@ -44,7 +44,8 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
     n = rows[:, None] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
     d = columns[None, :] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
     in_n, in_d = n < states, d < channels
-    decay = tl.load(A + direction * channels * states + d * states + n, mask=in_n & in_d, other=0.0)
+    A += direction * channels * states + d * states + n
+    decay = tl.load(A, mask=in_n & in_d, other=0.0)
     through = tl.load(skip + direction * channels + d, mask=in_d & (n == 0), other=0.0)
     u += (sequence // 4) * length * channels + d
     delta += sequence * length * channels + d
@@ -88,7 +89,8 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints, scratch,
     d = columns[None, :] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
     in_n, in_d = n < states, d < channels
     in_rows, in_columns = rows < states, columns < channels
-    decay = tl.load(A + direction * channels * states + d * states + n, mask=in_n & in_d, other=0.0)
+    A += direction * channels * states + d * states + n
+    decay = tl.load(A, mask=in_n & in_d, other=0.0)
     through = tl.load(skip + direction * channels + d, mask=in_d & (n == 0), other=0.0)
     u += (sequence // 4) * length * channels + d
     delta += sequence * length * channels + d

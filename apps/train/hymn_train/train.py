@@ -207,7 +207,8 @@ def set_precision(precision: str) -> None:
 def _decay_groups(network: nn.Module, weight_decay: float) -> List[Dict[str, Any]]:
     """Weight decay for the matrices only: not for norms, biases or the scan's A, D and steps."""
     free_names = ("A_logs", "dt_projs_bias")
-    decayed, free = [], []
+    decayed: List[nn.Parameter] = []
+    free: List[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         is_free = parameter.dim() < 2 or name.endswith(free_names)
         (free if is_free else decayed).append(parameter)
