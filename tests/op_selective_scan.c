@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+//
+// The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length,
+// every number of channels per lane. --bench times the scans of the networks.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/selective_scan.h"
+#include "support/test_context.h"
+#include "support/test_node.h"
+
+static struct hymn_context *context;
+
+struct scan_case {
+    uint32_t batch, height, width, channels, first, states, rank;
+    enum hymn_storage storage;
+    uint32_t chunk_length, per_lane; // forced; 0: not
+};
+
+// ---------------------------------------------------------------------------------------------------------- plain C
+
+struct place {
+    uint32_t image, y, x, direction, channel;
+};
+
+static struct place place_at(const struct scan_case *c, uint32_t direction, uint32_t l) {
+    uint32_t at = direction < 2 ? l : c->height * c->width - 1 - l;
+    uint32_t y = direction % 2 ? at % c->height : at / c->width, x = direction % 2 ? at / c->height : at % c->width;
+    return (struct place){.y = y, .x = x, .direction = direction};
+}
+
+static double softplus(double v) {
+    return v > 20.0 ? v : log1p(exp(v));
+}
+
+// One step of one channel; h: [states]. Returns y.
+static double advance(const struct test_node *test, const struct scan_case *c, const struct place *p, double *h) {
+    const struct hymn_node *node = test->node;
+    size_t row = (size_t)p->direction * c->channels + p->channel;
+    uint32_t first = p->direction * hymn_round_up(c->rank + 2 * c->states, 8);
+    double delta = node->dt_bias[row];
+    for (uint32_t r = 0; r < c->rank; r++) {
+        delta += node->dt_weights[row * c->rank + r] * test_node_at(test, 1, p->image, p->y, p->x, first + r);
+    }
+    delta = softplus(delta);
+    double u = test_node_at(test, 0, p->image, p->y, p->x, c->first + p->channel), y = node->d[row] * u;
+    for (uint32_t n = 0; n < c->states; n++) {
+        double b = test_node_at(test, 1, p->image, p->y, p->x, first + c->rank + n);
+        double g = test_node_at(test, 1, p->image, p->y, p->x, first + c->rank + c->states + n);
+        h[n] = exp(delta * node->a[row * c->states + n]) * h[n] + delta * u * b;
+        y += h[n] * g;
+    }
+    return y;
+}
+
+static double *reference(const struct test_node *test, const struct scan_case *c) {
+    uint32_t length = c->height * c->width;
+    double *expected = malloc((size_t)4 * c->batch * length * c->channels * sizeof *expected);
+    assert_non_null(expected);
+    for (uint32_t i = 0; i < 4 * c->batch * c->channels; i++) {
+        uint32_t channel = i % c->channels, image = i / c->channels % c->batch, direction = i / c->channels / c->batch;
+        double h[64] = {0};
+        for (uint32_t l = 0; l < length; l++) {
+            struct place p = place_at(c, direction, l);
+            p.image = image;
+            p.channel = channel;
+            size_t pixel = ((size_t)direction * c->batch + image) * length + p.y * c->width + p.x;
+            expected[pixel * c->channels + channel] = advance(test, c, &p, h);
+        }
+    }
+    return expected;
+}
+
+// --------------------------------------------------------------------------------------------------------- building
+
+static void build(struct test_node *test, const struct scan_case *c, struct test_random *random) {
+    test_node_begin(test, HYMN_KIND_SELECTIVE_SCAN, c->batch, c->storage);
+    struct hymn_node *node = test->node;
+    uint32_t row = hymn_round_up(c->rank + 2 * c->states, 8);
+    // More channels before and behind the slice that is read.
+    uint32_t behind = c->first && c->channels % 8 == 0 ? 8 : 0;
+    test_node_input(test, random, c->height, c->width, c->first + c->channels + behind, c->storage, -2.0f, 2.0f);
+    test_node_input(test, random, c->height, c->width, 4 * row, HYMN_STORAGE_F32, -1.0f, 1.0f);
+    uint32_t output = test_node_output(test, c->height, c->width, c->channels, c->storage);
+    test->graph.values[test->outputs[output].value].planes = 4;
+    node->terms[0].source = (struct hymn_source){test->inputs[0].value, c->first, c->channels};
+    node->terms[1].source = (struct hymn_source){test->inputs[1].value, 0, 4 * row};
+    node->term_count = 2;
+    node->output = test->outputs[output].value;
+    node->d_state = c->states;
+    node->dt_rank = c->rank;
+    size_t rows = (size_t)4 * c->channels;
+    float limit = 3.0f / sqrtf((float)c->rank);
+    node->dt_weights = test_node_array(test, random, rows * c->rank, -limit, limit);
+    // delta from about 1e-3 to well above 20, where softplus is the identity.
+    float *bias = test_node_array(test, random, rows, -7.0f, 2.0f);
+    for (size_t i = 0; i < rows; i += 13) {
+        bias[i] = 25.0f;
+    }
+    node->dt_bias = bias;
+    float *a = test_node_array(test, random, rows * c->states, -5.0f, 3.0f);
+    for (size_t i = 0; i < rows * c->states; i++) {
+        a[i] = -expf(a[i]);
+    }
+    node->a = a;
+    node->d = test_node_array(test, random, rows, -1.0f, 1.0f);
+}
+
+static void check(const struct scan_case *c, struct test_random *random) {
+    struct test_node test;
+    build(&test, c, random);
+    double *expected = reference(&test, c);
+    for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
+        struct hymn_vk_plan plan = test_node_plan(context, i);
+        char what[96];
+        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, %u channels a lane", i, c->states,
+                 c->rank, c->chunk_length, c->per_lane);
+        hymn_selective_scan_force(c->chunk_length, c->per_lane);
+        test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
+        test_node_run(&test, context, &plan, 0, NULL);
+        hymn_selective_scan_force(0, 0);
+        test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
+    }
+    free(expected);
+    test_node_end(&test);
+}
+
+static struct scan_case random_case(struct test_random *random) {
+    return (struct scan_case){
+        .batch = test_random_range(random, 1, 3),
+        .height = test_random_range(random, 1, 11),
+        .width = test_random_range(random, 1, 11),
+        .channels = test_random_range(random, 1, 70),
+        .first = 8 * test_random_range(random, 0, 2),
+        .states = test_random_range(random, 1, 20),
+        .rank = test_random_range(random, 1, 12),
+        .storage = (enum hymn_storage)test_random_range(random, 0, 1),
+    };
+}
+
+// ------------------------------------------------------------------------------------------------------------ tests
+
+static void test_shapes(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan shapes");
+    for (uint32_t i = 0; i < 8; i++) {
+        struct scan_case c = random_case(&random);
+        check(&c, &random);
+    }
+    struct scan_case one = {.batch = 1, .height = 1, .width = 1, .channels = 1, .states = 1, .rank = 1};
+    check(&one, &random);
+    one.storage = HYMN_STORAGE_F16;
+    check(&one, &random);
+}
+
+static void test_chunks(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan chunks");
+    for (uint32_t i = 0; i < 8; i++) {
+        struct scan_case c = random_case(&random);
+        c.per_lane = 2u << test_random_range(&random, 0, 2);
+        uint32_t length = c.height * c.width;
+        c.chunk_length = i == 0 ? 1 : i == 1 ? length : test_random_range(&random, 1, length);
+        check(&c, &random);
+    }
+}
+
+// Every number of states and a rank beyond what is kept in registers.
+static void test_sizes(void **state) {
+    (void)state;
+    static const uint32_t states[] = {2, 15, 16, 17, 32, 33, 63, 64}, ranks[] = {33, 70, 1, 24, 13, 4, 32, 257};
+    struct test_random random = test_random_start("op_selective_scan sizes");
+    for (uint32_t i = 0; i < 8; i++) {
+        struct scan_case c = random_case(&random);
+        c.states = states[i];
+        c.rank = ranks[i];
+        check(&c, &random);
+    }
+}
+
+// A sequence longer than one invocation may loop on llvmpipe.
+static void test_long(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan long");
+    struct scan_case c = {.batch = 1, .height = 270, .width = 260, .channels = 8, .states = 2, .rank = 1};
+    check(&c, &random);
+    c = (struct scan_case){.batch = 1, .height = 40, .width = 40, .channels = 8, .states = 1, .rank = 40};
+    check(&c, &random);
+}
+
+static int bench(void) {
+    static const struct scan_case cases[] = {
+        {.batch = 1, .height = 64, .width = 64, .channels = 128, .states = 16, .rank = 4},
+        {.batch = 1, .height = 32, .width = 32, .channels = 256, .states = 16, .rank = 8},
+        {.batch = 1, .height = 16, .width = 16, .channels = 512, .states = 16, .rank = 16},
+        {.batch = 1, .height = 64, .width = 64, .channels = 256, .states = 16, .rank = 8},
+        {.batch = 1, .height = 32, .width = 32, .channels = 512, .states = 16, .rank = 16},
+        {.batch = 1, .height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
+    };
+    struct test_random random = test_random_fixed(1);
+    const char *per_lane = getenv("HYMN_TEST_PER_LANE"), *chunk = getenv("HYMN_TEST_CHUNK");
+    for (uint32_t storage = 0; storage < 2; storage++) {
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            struct scan_case c = cases[i];
+            c.storage = (enum hymn_storage)storage;
+            struct test_node test;
+            build(&test, &c, &random);
+            struct hymn_vk_plan plan = test_node_plan(context, 0);
+            hymn_selective_scan_force(chunk ? (uint32_t)atoi(chunk) : 0, per_lane ? (uint32_t)atoi(per_lane) : 0);
+            double ms = 0.0;
+            test_node_run(&test, context, &plan, 20, &ms);
+            double updates = 4.0 * c.height * c.width * c.channels * c.states;
+            printf("%4u steps, %4u channels, %u states, rank %2u, %s: %8.3f ms, %6.3f G updates/s\n",
+                   c.height * c.width, c.channels, c.states, c.rank, storage ? "f16" : "f32", ms, updates / ms * 1e-6);
+            test_node_end(&test);
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    context = test_context_open();
+    if (!context) {
+        return 1;
+    }
+    int failed;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        failed = bench();
+    } else {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_shapes),
+            cmocka_unit_test(test_chunks),
+            cmocka_unit_test(test_sizes),
+            cmocka_unit_test(test_long),
+        };
+        failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
+    }
+    return test_context_close(&context) != 0 || failed;
+}
