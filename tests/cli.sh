@@ -328,8 +328,9 @@ no_vulkan() {
 }
 
 no_such_device() {
-    complains 3 "nonesuch" "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch &&
-        complains 3 "nonesuch" env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy &&
+    # The devices that there are follow on further lines.
+    expect 3 "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch && holds err "hymn: " '"nonesuch"' "0: " &&
+        expect 3 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy && holds err '"nonesuch"' &&
         expect 0 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy --device "${HYMN_DEVICE:-0}"
 }
 

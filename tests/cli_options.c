@@ -61,8 +61,8 @@ struct values {
 
 enum { MAX_ARGUMENTS = 16 };
 
-// Parses a command line given as words; what is left are out_rest[0..result.count).
-static enum options_result parse(struct values *v, size_t *out_count, char **words) {
+// Parses a command line of words, NULL-terminated; out_rest[0..*out_count) is what is left.
+static enum options_result parse(struct values *v, const char *const *words, char **out_rest, size_t *out_count) {
     static const char *const choices[] = {"png", "npy", NULL};
     const struct command command = {"test", "", "", "", ""};
     const struct option options[] = {
@@ -79,63 +79,66 @@ static enum options_result parse(struct values *v, size_t *out_count, char **wor
     };
     size_t count = 0;
     *v = (struct values){0};
-    while (count < MAX_ARGUMENTS && words[count] != NULL) {
-        count++;
+    for (; count < MAX_ARGUMENTS && words[count] != NULL; count++) {
+        out_rest[count] = (char *)words[count]; // only moved, never written to
     }
-    return options_parse(&command, options, sizeof(options) / sizeof(options[0]), words, count, out_count);
+    return options_parse(&command, options, sizeof(options) / sizeof(options[0]), out_rest, count, out_count);
 }
 
 static void good_lines(void **state) {
     struct values v;
     size_t rest;
-    char *separate[MAX_ARGUMENTS] = {"a.png", "--text", "x", "-n", "3", "-", "--flag", "-vv", "--maybe", "b.png"};
+    char *left[MAX_ARGUMENTS];
+    const char *const separate[MAX_ARGUMENTS] = {"a.png", "--text", "x",   "-n",      "3",
+                                                 "-",     "--flag", "-vv", "--maybe", "b.png"};
     (void)state;
-    assert_int_equal(parse(&v, &rest, separate), OPTIONS_OK);
+    assert_int_equal(parse(&v, separate, left, &rest), OPTIONS_OK);
     assert_int_equal(rest, 3);
-    assert_string_equal(separate[0], "a.png");
-    assert_string_equal(separate[1], "-");
-    assert_string_equal(separate[2], "b.png");
+    assert_string_equal(left[0], "a.png");
+    assert_string_equal(left[1], "-");
+    assert_string_equal(left[2], "b.png");
     assert_string_equal(v.text, "x");
     assert_string_equal(v.maybe, "png");
     assert_true(v.flag && v.count == 2 && v.number == 3);
-    char *attached[MAX_ARGUMENTS] = {"--text=a=b",   "-n4",    "-vfn5",    "--maybe=npy",
-                                     "--choice=png", "-pfp16", "--real=.5"};
-    assert_int_equal(parse(&v, &rest, attached), OPTIONS_OK);
+    const char *const attached[MAX_ARGUMENTS] = {"--text=a=b",   "-n4",    "-vfn5",    "--maybe=npy",
+                                                 "--choice=png", "-pfp16", "--real=.5"};
+    assert_int_equal(parse(&v, attached, left, &rest), OPTIONS_OK);
     assert_int_equal(rest, 0);
     assert_string_equal(v.text, "a=b");
     assert_string_equal(v.maybe, "npy");
     assert_true(v.flag && v.count == 1 && v.number == 5 && v.precision == HYMN_PRECISION_FP16 && v.real == 0.5);
-    char *lists[MAX_ARGUMENTS] = {"--sizes", "256,512x384", "--numbers", "1,2,8", "--", "--flag", "-n"};
-    assert_int_equal(parse(&v, &rest, lists), OPTIONS_OK);
+    const char *const lists[MAX_ARGUMENTS] = {"--sizes", "256,512x384", "--numbers", "1,2,8", "--", "--flag", "-n"};
+    assert_int_equal(parse(&v, lists, left, &rest), OPTIONS_OK);
     assert_int_equal(rest, 2);
-    assert_string_equal(lists[0], "--flag");
+    assert_string_equal(left[0], "--flag");
     assert_true(v.sizes.count == 2 && v.sizes.items[0].width == 256 && v.sizes.items[1].width == 384);
     assert_true(v.numbers.count == 3 && v.numbers.items[2] == 8 && !v.flag);
 }
 
 static void bad_lines(void **state) {
-    char *lines[][4] = {{"--flag=1"},
-                        {"--text"},
-                        {"--text", ""},
-                        {"-n"},
-                        {"-n", "0"},
-                        {"-nx"},
-                        {"--tex", "x"},
-                        {"-x"},
-                        {"--choice", "gif"},
-                        {"--maybe=gif"},
-                        {"--real", "2"},
-                        {"--sizes", "1,,2"},
-                        {"--numbers", "1,"},
-                        {"--numbers", "65"},
-                        {"-p", "fp8"},
-                        {"--verbose=2"},
-                        {"-vz"}};
+    static const char *const lines[][4] = {{"--flag=1"},
+                                           {"--text"},
+                                           {"--text", ""},
+                                           {"-n"},
+                                           {"-n", "0"},
+                                           {"-nx"},
+                                           {"--tex", "x"},
+                                           {"-x"},
+                                           {"--choice", "gif"},
+                                           {"--maybe=gif"},
+                                           {"--real", "2"},
+                                           {"--sizes", "1,,2"},
+                                           {"--numbers", "1,"},
+                                           {"--numbers", "65"},
+                                           {"-p", "fp8"},
+                                           {"--verbose=2"},
+                                           {"-vz"}};
     (void)state;
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         struct values v;
         size_t rest = 99;
-        assert_int_equal(parse(&v, &rest, lines[i]), OPTIONS_BAD);
+        char *left[MAX_ARGUMENTS];
+        assert_int_equal(parse(&v, lines[i], left, &rest), OPTIONS_BAD);
         assert_int_equal(rest, 0);
     }
 }
