@@ -177,7 +177,7 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
         hymn_lower_dispatch(lower, node, params->wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point",
                             plan->subgroup_size < 8 ? ".4" : ".8");
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     uint32_t one_term = params->wide_terms + (params->wide_terms ? 0 : params->point_terms) == 1;
     const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
@@ -245,7 +245,7 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
     }
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "conv2d_tiled", tile.pixels == 8 ? ".8" : ".4");
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     const uint32_t constants[] = {tile.local, dispatch->storage, node->prologue,   kernels[0],      kernels[1],
                                   kernels[2], tile.across,       params->residual, node->activation};

@@ -59,7 +59,7 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
     }
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "depthwise", hymn_storage_suffix(source->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
     hymn_lower_bind(step, weights, false);

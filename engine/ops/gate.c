@@ -13,7 +13,7 @@ enum hymn_status hymn_gate_lower(struct hymn_lower *lower, const struct hymn_nod
     params.e_first = e->first / 8;
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "gate", hymn_storage_suffix(output->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     hymn_lower_bind(step, hymn_lower_value(lower, g->value), false);
     hymn_lower_bind(step, hymn_lower_value(lower, e->value), false);

@@ -12,7 +12,7 @@ enum hymn_status hymn_merge_lower(struct hymn_lower *lower, const struct hymn_no
     };
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "merge", hymn_storage_suffix(output->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     uint32_t share = hymn_moments_share(lower->plan, params.cells);
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);

@@ -15,7 +15,7 @@ enum hymn_status hymn_norm_stats_lower(struct hymn_lower *lower, const struct hy
     };
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "norm_stats", hymn_storage_suffix(source->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     uint32_t kernel = node->terms[0].kernel == 2 ? 2 : 1, share = hymn_moments_share(lower->plan, params.cells);
     hymn_lower_bind(step, hymn_lower_value(lower, from->value), false);

@@ -56,7 +56,7 @@ void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_v
         uint32_t capacity = lower->block_capacity ? lower->block_capacity * 2 : 64;
         struct hymn_weight_block *grown = hymn_realloc(lower->blocks, capacity, sizeof *grown);
         if (!grown) {
-            hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
+            lower->status = hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
             return NULL;
         }
         lower->blocks = grown;
@@ -65,7 +65,7 @@ void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_v
     bytes = (bytes + 15) / 16 * 16; // whole vec4s
     void *data = hymn_arena_alloc(&lower->arena, bytes, 1);
     if (!data) {
-        hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
+        lower->status = hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
         return NULL;
     }
     lower->blocks[lower->block_count++] = (struct hymn_weight_block){data, lower->weight_bytes, bytes};
@@ -93,12 +93,12 @@ struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct 
     snprintf(name, sizeof name, "%s%s", shader, suffix ? suffix : "");
     const struct hymn_shader *found = hymn_shader_find(name);
     if (!found) {
-        hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", node->name, name);
+        lower->status = hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", node->name, name);
         return NULL;
     }
     struct hymn_vk_step *step = hymn_vk_program_add(&lower->program);
     if (!step) {
-        hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+        lower->status = hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
         return NULL;
     }
     step->name = node->name;

@@ -15,6 +15,7 @@ struct hymn_lower {
     const struct hymn_graph *graph;
     const struct hymn_vk_plan *plan;
     const struct hymn_log *log;
+    enum hymn_status status; // why a helper below returned NULL
     struct hymn_vk_program program;
     struct hymn_arena arena; // packed weights, until they are uploaded
     struct hymn_weight_block *blocks;

@@ -9,7 +9,7 @@ enum hymn_status hymn_resize_lower(struct hymn_lower *lower, const struct hymn_n
     params.source_first = node->terms[0].source.first / 8;
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "resize", hymn_storage_suffix(output->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
     hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);

@@ -149,7 +149,7 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     struct hymn_vk_step *step =
         hymn_lower_dispatch(lower, node, "selective_scan", hymn_storage_suffix(output->storage));
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     // Bindings that a mode does not touch still need a buffer.
     struct hymn_vk_binding result = hymn_lower_value(lower, node->output), states = result, sums = result;
@@ -183,7 +183,7 @@ static enum hymn_status add_carry(struct hymn_lower *lower, const struct hymn_no
                                   struct hymn_vk_binding weights) {
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "selective_scan_carry", NULL);
     if (!step) {
-        return HYMN_STATUS_INTERNAL;
+        return lower->status;
     }
     hymn_lower_bind(step, weights, false);
     hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);

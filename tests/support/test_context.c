@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support/golden.h"
+#include "support/test_leaks.h"
 
 struct hymn_context *test_context_open(void) {
     const char *validation = getenv("HYMN_VALIDATION");
