@@ -27,8 +27,8 @@ static bool uniform(const uint8_t *mask, int height, int width, int y, int x, in
 }
 
 static int line_width(int height, int width) {
-    int line = 1; // round(sqrt(h w) / 160), at least 1
-    while ((2 * line + 1) * (2 * line + 1) * 6400 <= height * width) {
+    int line = 1; // round(sqrt(h w) / 200), at least 1
+    while ((2 * line + 1) * (2 * line + 1) * 10000 <= height * width) {
         line++;
     }
     return line;

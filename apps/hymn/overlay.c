@@ -74,7 +74,7 @@ static void blend(uint8_t *pixel, const uint8_t *colour, uint32_t part_of_256) {
 bool overlay_draw(struct image *image, const uint8_t *mask, struct cause *cause) {
     static const uint8_t dark[3] = {16, 16, 16};
     const size_t count = (size_t)image->width * image->height;
-    const uint32_t line = (uint32_t)fmin(40, fmax(1, round(sqrt((double)count) / 160)));
+    const uint32_t line = (uint32_t)fmin(40, fmax(1, round(sqrt((double)count) / 200)));
     uint8_t *same = malloc(count);
     if (same == NULL || !find_uniform(mask, image->height, image->width, line, same)) {
         free(same);

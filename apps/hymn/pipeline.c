@@ -15,7 +15,7 @@ void pipeline_stop(void) {
     atomic_store(&stopped, true);
 }
 
-static bool stopping(void) {
+bool pipeline_stopping(void) {
     return interrupt_seen() || atomic_load(&stopped);
 }
 
@@ -44,9 +44,11 @@ static void drop_item(struct pipeline *pipeline, struct pipeline_item *item) {
     free_item(pipeline, item);
 }
 
-static uint64_t item_cost(const struct pipeline_item *item) {
+static uint64_t item_cost(const struct pipeline *pipeline, const struct pipeline_item *item) {
     const uint64_t pixels = (uint64_t)item->image.width * item->image.height;
-    return pixels * item->image.channels + (item->mask != NULL ? pixels : 0);
+    const uint64_t mask = item->mask != NULL ? 1 : 0;
+    const uint64_t probabilities = item->probabilities != NULL ? sizeof(float) * pipeline->params->classes : 0;
+    return pixels * (item->image.channels + mask + probabilities);
 }
 
 struct hymn_image pipeline_view(const struct image *image) {
@@ -80,7 +82,7 @@ bool pipeline_make_room(struct pipeline *pipeline, struct pipeline_item *item) {
 // ------------------------------------------------------------------------------------------------ decoding and writing
 
 static struct pipeline_item *load_next(struct pipeline *pipeline) {
-    while (!stopping()) {
+    while (!pipeline_stopping()) {
         const size_t index = atomic_fetch_add(&pipeline->next, 1);
         if (index >= pipeline->params->count) {
             return NULL;
@@ -104,7 +106,7 @@ static void decode_entry(void *argument) {
     struct pipeline *pipeline = argument;
     struct pipeline_item *item;
     while ((item = load_next(pipeline)) != NULL) {
-        if (!queue_push(&pipeline->decoded, item, item_cost(item))) {
+        if (!queue_push(&pipeline->decoded, item, item_cost(pipeline, item))) {
             free_item(pipeline, item);
             break;
         }
@@ -131,7 +133,7 @@ static void write_entry(void *argument) {
 // ---------------------------------------------------------------------------------------------------------- the device
 
 static void pass_on(struct pipeline *pipeline, struct pipeline_item *item) {
-    if (!queue_push(&pipeline->computed, item, item_cost(item))) {
+    if (!queue_push(&pipeline->computed, item, item_cost(pipeline, item))) {
         free_item(pipeline, item);
     }
 }
@@ -205,22 +207,32 @@ static bool needs_tiles(const struct pipeline *pipeline, const struct pipeline_i
     return pipeline->params->tile && (item->image.height > info->height || item->image.width > info->width);
 }
 
+static void compute_tiles(struct pipeline *pipeline, struct pipeline_item *item) {
+    switch (pipeline_run_tiles(pipeline, item)) {
+    case TILES_DONE:
+        pass_on(pipeline, item);
+        break;
+    case TILES_FAILED:
+        drop_item(pipeline, item);
+        break;
+    case TILES_STOPPED:
+        free_item(pipeline, item);
+        break;
+    }
+}
+
 // Gathers pictures until a batch is full or none are left, and keeps the device busy with them.
 static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
     uint32_t gathered = 0;
     struct pipeline_item *item;
     while ((item = queue_pop(&pipeline->decoded)) != NULL) {
-        if (stopping()) {
+        if (pipeline_stopping()) {
             free_item(pipeline, item);
         } else if (!pipeline_make_room(pipeline, item)) {
             drop_item(pipeline, item);
         } else if (needs_tiles(pipeline, item)) {
             land_all(pipeline);
-            if (pipeline_run_tiles(pipeline, item)) {
-                pass_on(pipeline, item);
-            } else {
-                drop_item(pipeline, item);
-            }
+            compute_tiles(pipeline, item);
         } else {
             batch[gathered++] = item;
         }
@@ -229,7 +241,7 @@ static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
             gathered = 0;
         }
     }
-    if (gathered > 0 && !stopping()) {
+    if (gathered > 0 && !pipeline_stopping()) {
         submit(pipeline, batch, gathered);
     } else {
         for (uint32_t i = 0; i < gathered; i++) {

@@ -35,8 +35,13 @@ void pipeline_report(struct pipeline *pipeline, const char *name, enum hymn_stat
 // Allocates what the item's results need; false after a report.
 bool pipeline_make_room(struct pipeline *pipeline, struct pipeline_item *item);
 
-// Runs one picture in tiles, with no other run in flight, into item->mask and item->probabilities. False after a
-// report.
-bool pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item);
+// Whether no further picture is to be begun: an interrupt, or pipeline_stop.
+bool pipeline_stopping(void);
+
+enum tiles_result { TILES_DONE, TILES_FAILED, TILES_STOPPED };
+
+// Runs one picture in tiles, with no other run in flight, into item->mask and item->probabilities. TILES_FAILED: after
+// a report. TILES_STOPPED: pipeline_stopping became true on the way.
+enum tiles_result pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item);
 
 #endif

@@ -82,17 +82,17 @@ static enum hymn_status land(struct tiling *tiling) {
     return status;
 }
 
-bool pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item) {
+enum tiles_result pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item) {
     struct tiling tiling = {.pipeline = pipeline, .item = item};
     if (!init(&tiling)) {
         destroy(&tiling);
         console_error(item->name, "out of memory for the tiles of %u x %u pixels", item->image.width,
                       item->image.height);
-        return false;
+        return TILES_FAILED;
     }
     const uint32_t total = tiling.rows.count * tiling.columns.count;
     enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t first = 0; first < total && status == HYMN_STATUS_OK;) {
+    for (uint32_t first = 0; first < total && status == HYMN_STATUS_OK && !pipeline_stopping();) {
         const uint32_t left = total - first;
         const uint32_t count = left < pipeline->params->batch ? left : pipeline->params->batch;
         if (tiling.submitted - tiling.landed == RUNS_IN_FLIGHT) {
@@ -108,6 +108,7 @@ bool pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item) {
     if (status != HYMN_STATUS_OK) {
         pipeline_report(pipeline, item->name, status);
     }
+    const bool complete = tiling.blend.next == total;
     destroy(&tiling);
-    return status == HYMN_STATUS_OK;
+    return status != HYMN_STATUS_OK ? TILES_FAILED : complete ? TILES_DONE : TILES_STOPPED;
 }
