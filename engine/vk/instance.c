@@ -310,6 +310,18 @@ enum hymn_status hymn_vk_instance_create(const struct hymn_log *log, bool valida
     return HYMN_STATUS_OK;
 }
 
+// The first instance that nothing needs any more stays, so that the loader does not unload the drivers: NVIDIA's driver
+// cannot be loaded again and again (after some tens of times there is "no driver": each load takes static thread-local
+// storage for good), and the next context opens faster.
+static bool keep_loaded(const struct hymn_vk_instance *instance) {
+    static VkInstance kept = VK_NULL_HANDLE;
+    hymn_mutex_lock(&loader_mutex);
+    bool keep = kept == VK_NULL_HANDLE && !instance->validation;
+    kept = keep ? instance->handle : kept;
+    hymn_mutex_unlock(&loader_mutex);
+    return keep;
+}
+
 void hymn_vk_instance_destroy(struct hymn_vk_instance **instance) {
     if (!instance || !*instance) {
         return;
@@ -318,7 +330,7 @@ void hymn_vk_instance_destroy(struct hymn_vk_instance **instance) {
     if (old->messenger) {
         old->table.vkDestroyDebugUtilsMessengerEXT(old->handle, old->messenger, NULL);
     }
-    if (old->handle && old->table.vkDestroyInstance) {
+    if (old->handle && old->table.vkDestroyInstance && !keep_loaded(old)) {
         old->table.vkDestroyInstance(old->handle, NULL);
     }
     hymn_free(old);
