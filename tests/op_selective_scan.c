@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length,
-// every number of channels per lane. --bench times the scans of the networks.
+// The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length.
+// --bench times the scans of the networks, with chunks of HYMN_TEST_CHUNK steps if that is set.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@ static struct hymn_context *context;
 struct scan_case {
     uint32_t batch, height, width, channels, first, states, rank;
     enum hymn_storage storage;
-    uint32_t chunk_length, per_lane; // forced; 0: not
+    uint32_t chunk_length; // forced; 0: not
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -120,12 +120,12 @@ static void check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
         struct hymn_vk_plan plan = test_node_plan(context, i);
         char what[96];
-        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, %u channels a lane", i, c->states,
-                 c->rank, c->chunk_length, c->per_lane);
-        hymn_selective_scan_force(c->chunk_length, c->per_lane);
+        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u", i, c->states, c->rank,
+                 c->chunk_length);
+        hymn_selective_scan_force_chunk(c->chunk_length);
         test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
         test_node_run(&test, context, &plan, 0, NULL);
-        hymn_selective_scan_force(0, 0);
+        hymn_selective_scan_force_chunk(0);
         test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
     }
     free(expected);
@@ -165,7 +165,6 @@ static void test_chunks(void **state) {
     struct test_random random = test_random_start("op_selective_scan chunks");
     for (uint32_t i = 0; i < 8; i++) {
         struct scan_case c = random_case(&random);
-        c.per_lane = 2u << test_random_range(&random, 0, 2);
         uint32_t length = c.height * c.width;
         c.chunk_length = i == 0 ? 1 : i == 1 ? length : test_random_range(&random, 1, length);
         check(&c, &random);
@@ -205,7 +204,7 @@ static int bench(void) {
         {.batch = 1, .height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
     };
     struct test_random random = test_random_fixed(1);
-    const char *per_lane = getenv("HYMN_TEST_PER_LANE"), *chunk = getenv("HYMN_TEST_CHUNK");
+    const char *chunk = getenv("HYMN_TEST_CHUNK");
     for (uint32_t storage = 0; storage < 2; storage++) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             struct scan_case c = cases[i];
@@ -213,7 +212,7 @@ static int bench(void) {
             struct test_node test;
             build(&test, &c, &random);
             struct hymn_vk_plan plan = test_node_plan(context, 0);
-            hymn_selective_scan_force(chunk ? (uint32_t)atoi(chunk) : 0, per_lane ? (uint32_t)atoi(per_lane) : 0);
+            hymn_selective_scan_force_chunk(chunk ? (uint32_t)atoi(chunk) : 0);
             double ms = 0.0;
             test_node_run(&test, context, &plan, 20, &ms);
             double updates = 4.0 * c.height * c.width * c.channels * c.states;

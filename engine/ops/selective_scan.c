@@ -18,38 +18,22 @@ enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
 struct scan {
     uint32_t batch, length, width; // width: channels with padding
     uint32_t states, rank;
-    uint32_t per_lane, local;
+    uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     uint32_t chunks, chunk_length;
 };
 
-static uint32_t forced_chunk_length, forced_per_lane;
+static uint32_t forced_chunk_length;
 
-void hymn_selective_scan_force(uint32_t chunk_length, uint32_t channels_per_lane) {
-    forced_chunk_length = chunk_length;
-    forced_per_lane = channels_per_lane;
+void hymn_selective_scan_force_chunk(uint32_t length) {
+    forced_chunk_length = length;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-// On a software device registers are a stack, and a lane's loads of a row are shared by its channels: as many as keep
-// the states within the first-level cache, if that leaves enough lanes to fill a vector. Elsewhere as few as whole
-// words allow.
-static uint32_t channels_per_lane(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    if (forced_per_lane) {
-        return forced_per_lane;
-    }
-    uint32_t channels = 2;
-    while (plan->cpu && channels < 8 && channels * 2 * scan->states <= 128 &&
-           scan->width / (channels * 2) >= plan->subgroup_size) {
-        channels *= 2;
-    }
-    return channels;
-}
-
-static uint32_t local_size(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    uint32_t lanes = scan->width / scan->per_lane, size = plan->cpu ? plan->subgroup_size : 64;
+static uint32_t local_size(uint32_t lanes, const struct hymn_vk_plan *plan) {
+    uint32_t size = plan->cpu ? plan->subgroup_size : 64;
     while (size > 4 && size / 2 >= lanes) {
         size /= 2;
     }
@@ -61,7 +45,7 @@ static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_v
     if (forced_chunk_length) {
         return min_u32(forced_chunk_length, min_u32(longest, scan->length));
     }
-    uint64_t lanes = (uint64_t)4 * scan->batch * (scan->width / scan->per_lane);
+    uint64_t lanes = (uint64_t)4 * scan->batch * scan->pairs;
     uint64_t chunks = plan->target_lanes / lanes;
     if (chunks > scan->length / MIN_CHUNK_LENGTH) {
         chunks = scan->length / MIN_CHUNK_LENGTH;
@@ -80,8 +64,8 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
         .states = node->d_state,
         .rank = node->dt_rank,
     };
-    scan.per_lane = channels_per_lane(&scan, plan);
-    scan.local = local_size(&scan, plan);
+    scan.pairs = scan.width / 2;
+    scan.local = local_size(scan.pairs, plan);
     scan.chunk_length = choose_chunk_length(&scan, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
     return scan;
@@ -146,8 +130,9 @@ static struct hymn_scan_params make_params(const struct hymn_graph *graph, const
 static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
                                  struct hymn_vk_binding weights, uint32_t mode) {
     const struct hymn_value *output = &lower->graph->values[node->output];
-    struct hymn_vk_step *step =
-        hymn_lower_dispatch(lower, node, "selective_scan", hymn_storage_suffix(output->storage));
+    bool shuffle = lower->plan->cpu && (lower->plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shuffle ? "selective_scan_shuffle" : "selective_scan",
+                                                    hymn_storage_suffix(output->storage));
     if (!step) {
         return lower->status;
     }
@@ -165,12 +150,17 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     hymn_lower_bind(step, sums, mode != MODE_CARRIED);
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
-    const uint32_t constants[] = {scan->local, scan->per_lane,  scan->states, scan->rank, scan->rank <= MAX_HELD_RANK,
-                                  mode,        lower->plan->cpu};
+    const uint32_t constants[] = {scan->local,
+                                  scan->states,
+                                  scan->rank,
+                                  scan->rank <= MAX_HELD_RANK,
+                                  mode,
+                                  lower->plan->cpu,
+                                  min_u32(lower->plan->subgroup_size, scan->local)};
     for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
         hymn_step_constant(step, constants[i]);
     }
-    step->groups[0] = (scan->width / scan->per_lane + scan->local - 1) / scan->local;
+    step->groups[0] = (scan->pairs + scan->local - 1) / scan->local;
     step->groups[1] = 4 * scan->batch;
     step->groups[2] = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
     uint64_t source_bytes = output->bytes / 4, proj_bytes = lower->graph->values[node->terms[1].source.value].bytes;

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-// Tests only: what selective_scan would choose by itself is replaced where not 0. chunk_length: steps of a chunk;
-// channels_per_lane: 2, 4 or 8. Not thread-safe.
-void hymn_selective_scan_force(uint32_t chunk_length, uint32_t channels_per_lane);
+// Tests only: steps of a chunk, instead of what selective_scan would choose by itself; 0: its own choice. Not
+// thread-safe.
+void hymn_selective_scan_force_chunk(uint32_t length);
 
 #endif
