@@ -231,48 +231,54 @@ void point_terms(int row, int x0, bool live, int lane) {
     }
 }
 
-// The epilogue works on one cell of channels at a time, whose sums are the first eight of each pixel.
-void add_to_sums(int i, hymn_cell cell) {
-    [[unroll]] for (int k = 0; k < 4; k++) {
-        sums[i * CHANNELS + k] += cell.lo[k];
-        sums[i * CHANNELS + 4 + k] += cell.hi[k];
-    }
-}
-
 // Adds the residual of the same size.
-void add_same(int row, int x0, bool live, int cell) {
+void add_same(int row, int x0, bool live, int channel_cell) {
     [[unroll]] for (int i = 0; i < STRIP; i++) {
-        int pixel = live && x0 + i < int(p.width) ? row * int(p.width) + x0 + i : 0;
-        int at = pixel * int(p.residual_stride) + int(p.residual_first) + cell;
-        hymn_cell r;
-        HYMN_LOAD_CELL(r, residual, at, IS_HALF(3))
-        add_to_sums(i, r);
+        bool valid = live && x0 + i < int(p.width);
+        int pixel = valid ? row * int(p.width) + x0 + i : 0;
+        [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+            int cell = min(channel_cell + c, int(p.out_stride) - 1);
+            hymn_cell r;
+            int at = pixel * int(p.residual_stride) + int(p.residual_first) + cell;
+            HYMN_LOAD_CELL(r, residual, at, IS_HALF(3))
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                sums[i * CHANNELS + c * 8 + k] += r.lo[k];
+                sums[i * CHANNELS + c * 8 + 4 + k] += r.hi[k];
+            }
+        }
     }
 }
 
 // Adds the residual of half the size, resized: weights 1/4 and 3/4 of the two nearest rows and columns, edges clamped.
-void add_resized(int row, int x0, bool live, int cell) {
+void add_resized(int row, int x0, bool live, int channel_cell) {
     int height = int(p.height), half_width = int(p.width) / 2, half_height = height / 2;
     int image = row / height, y = row - image * height;
     int y0 = (y - 1) >> 1;
     float down = (y & 1) == 0 ? 0.75 : 0.25;
     int upper = live ? (image * half_height + max(y0, 0)) * half_width : 0;
     int lower = live ? (image * half_height + min(y0 + 1, half_height - 1)) * half_width : 0;
-    hymn_cell column[STRIP / 2 + 2];
-    [[unroll]] for (int i = 0; i < STRIP / 2 + 2; i++) {
-        int x = clamp(x0 / 2 - 1 + i, 0, half_width - 1);
-        hymn_cell a, b;
-        int at = (upper + x) * int(p.residual_stride) + int(p.residual_first) + cell;
-        HYMN_LOAD_CELL(a, residual, at, IS_HALF(3))
-        at = (lower + x) * int(p.residual_stride) + int(p.residual_first) + cell;
-        HYMN_LOAD_CELL(b, residual, at, IS_HALF(3))
-        column[i] = hymn_cell(mix(a.lo, b.lo, down), mix(a.hi, b.hi, down));
-    }
-    [[unroll]] for (int i = 0; i < STRIP; i++) {
-        int left = (i + 1) / 2;
-        float right = (i & 1) == 0 ? 0.75 : 0.25;
-        add_to_sums(i, hymn_cell(mix(column[left].lo, column[left + 1].lo, right),
-                                 mix(column[left].hi, column[left + 1].hi, right)));
+    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+        int cell = int(p.residual_first) + min(channel_cell + c, int(p.out_stride) - 1);
+        hymn_cell column[STRIP / 2 + 2];
+        [[unroll]] for (int i = 0; i < STRIP / 2 + 2; i++) {
+            int x = clamp(x0 / 2 - 1 + i, 0, half_width - 1);
+            hymn_cell a, b;
+            int at = (upper + x) * int(p.residual_stride) + cell;
+            HYMN_LOAD_CELL(a, residual, at, IS_HALF(3))
+            at = (lower + x) * int(p.residual_stride) + cell;
+            HYMN_LOAD_CELL(b, residual, at, IS_HALF(3))
+            column[i] = hymn_cell(mix(a.lo, b.lo, down), mix(a.hi, b.hi, down));
+        }
+        [[unroll]] for (int i = 0; i < STRIP; i++) {
+            int left = (i + 1) / 2;
+            float right = (i & 1) == 0 ? 0.75 : 0.25;
+            vec4 lo = mix(column[left].lo, column[left + 1].lo, right);
+            vec4 hi = mix(column[left].hi, column[left + 1].hi, right);
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                sums[i * CHANNELS + c * 8 + k] += lo[k];
+                sums[i * CHANNELS + c * 8 + 4 + k] += hi[k];
+            }
+        }
     }
 }
 
@@ -280,42 +286,21 @@ vec4 activate(vec4 v) {
     return silu != 0u ? v / (1.0 + exp(-v)) : max(v, vec4(p.least));
 }
 
-void store(int row, int x0, bool live, int cell) {
-    int at = int(p.bias_at) + 2 * cell;
-    vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
-    [[unroll]] for (int i = 0; i < STRIP; i++) {
-        vec4 lo, hi;
-        [[unroll]] for (int k = 0; k < 4; k++) {
-            lo[k] = sums[i * CHANNELS + k];
-            hi[k] = sums[i * CHANNELS + 4 + k];
-        }
-        hymn_cell value = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
-        if (live && x0 + i < int(p.width) && cell < int(p.out_stride)) {
-            int to = (row * int(p.width) + x0 + i) * int(p.out_stride) + cell;
-            HYMN_STORE_CELL(result, to, IS_HALF(5), value)
-        }
-    }
-}
-
-void epilogue(int row, int x0, bool live) {
-    int cell = int(gl_WorkGroupID.y) * (CHANNELS / 8), end = cell + CHANNELS / 8;
-    for (;;) {
-        int residual_cell = min(cell, int(p.out_stride) - 1);
-        if (p.residual == 1) {
-            add_same(row, x0, live, residual_cell);
-        }
-        if (p.residual == 2) {
-            add_resized(row, x0, live, residual_cell);
-        }
-        store(row, x0, live, cell);
-        cell++;
+void store(int row, int x0, bool live, int channel_cell) {
+    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
+        int at = int(p.bias_at) + 2 * (channel_cell + c);
+        vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
         [[unroll]] for (int i = 0; i < STRIP; i++) {
-            [[unroll]] for (int k = 0; k + 8 < CHANNELS; k++) {
-                sums[i * CHANNELS + k] = sums[i * CHANNELS + k + 8];
+            vec4 lo, hi;
+            [[unroll]] for (int k = 0; k < 4; k++) {
+                lo[k] = sums[i * CHANNELS + c * 8 + k];
+                hi[k] = sums[i * CHANNELS + c * 8 + 4 + k];
             }
-        }
-        if (cell == end) {
-            break;
+            hymn_cell cell = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
+            if (live && x0 + i < int(p.width) && channel_cell + c < int(p.out_stride)) {
+                int to = (row * int(p.width) + x0 + i) * int(p.out_stride) + channel_cell + c;
+                HYMN_STORE_CELL(result, to, IS_HALF(5), cell)
+            }
         }
     }
 }
@@ -327,6 +312,7 @@ void main() {
     int row = strip_index / int(p.strips);
     int x0 = (strip_index - row * int(p.strips)) * STRIP;
     bool live = row < int(p.rows);
+    int channel_cell = int(gl_WorkGroupID.y) * (CHANNELS / 8);
 
     int point_cells = int(p.point_terms > 0 ? p.cells2 : 0) + int(p.point_terms > 1 ? p.cells1 : 0);
 #if WIDE
@@ -350,5 +336,11 @@ void main() {
     }
     point_terms(row, x0, live, lane);
 #endif
-    epilogue(row, x0, live);
+    if (p.residual == 1) {
+        add_same(row, x0, live, channel_cell);
+    }
+    if (p.residual == 2) {
+        add_resized(row, x0, live, channel_cell);
+    }
+    store(row, x0, live, channel_cell);
 }
