@@ -39,11 +39,10 @@ HYMN_PARAMS_CHECK(hymn_conv2d_params)
 
 // Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.
 struct hymn_depthwise_params {
-    hymn_uint width, height, cells; // of the output
+    hymn_uint width, height, rows, cells; // of the output
     hymn_uint source_stride, source_first;
-    hymn_uint strips;           // strips of pixels per row
-    hymn_uint runs, image_runs; // runs of rows in all images, in one
-    float cells_reciprocal, image_runs_reciprocal;
+    hymn_uint strips; // strips of pixels per row
+    float cells_reciprocal, height_reciprocal;
 };
 HYMN_PARAMS_CHECK(hymn_depthwise_params)
 

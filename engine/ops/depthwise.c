@@ -4,16 +4,9 @@
 
 #include <string.h>
 
-// What shaders/depthwise.comp's lanes do. On a software device loads cost most, so each lane does more with its
-// weights.
+// Pixels of a lane of shaders/depthwise.comp. Loads cost a software device most, so there each serves more pixels.
 #define STRIP_GPU 2u
-#define STRIP_CPU 4u
-#define RUN_GPU 1u
-#define RUN_CPU 4u
-
-static bool half_weights(const struct hymn_lower *lower, const struct hymn_value *source) {
-    return source->storage == HYMN_STORAGE_F16 && !lower->plan->weights_f32;
-}
+#define STRIP_CPU 8u
 
 // Per cell: bias (8 floats), then 9 taps of 8.
 static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_t cells, bool half,
@@ -39,20 +32,19 @@ static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_
 enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node) {
     const struct hymn_value *source = &lower->graph->values[node->terms[0].source.value];
     const struct hymn_value *output = &lower->graph->values[node->output];
-    uint32_t strip = lower->plan->cpu ? STRIP_CPU : STRIP_GPU, run = lower->plan->cpu ? RUN_CPU : RUN_GPU;
-    bool half = half_weights(lower, source);
+    uint32_t strip = lower->plan->cpu ? STRIP_CPU : STRIP_GPU;
+    bool half = source->storage == HYMN_STORAGE_F16;
     struct hymn_depthwise_params params = {
         .width = output->width,
         .height = output->height,
+        .rows = lower->graph->batch * output->height,
         .cells = hymn_value_cells(output),
         .source_stride = hymn_value_cells(source),
         .source_first = node->terms[0].source.first / 8,
         .strips = (output->width + strip - 1) / strip,
-        .image_runs = (output->height + run - 1) / run,
     };
-    params.runs = lower->graph->batch * params.image_runs;
     params.cells_reciprocal = 1.0f / (float)params.cells;
-    params.image_runs_reciprocal = 1.0f / (float)params.image_runs;
+    params.height_reciprocal = 1.0f / (float)params.height;
     struct hymn_vk_binding weights;
     if (!pack(lower, node, params.cells, half, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
@@ -66,9 +58,8 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
     hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
     hymn_vk_step_push(step, &params, sizeof params);
     enum hymn_status status =
-        hymn_grid_set(step, lower->plan, lower->log, (uint64_t)params.strips * params.cells, params.runs);
+        hymn_grid_set(step, lower->plan, lower->log, (uint64_t)params.strips * params.cells, params.rows);
     hymn_step_constant(step, strip);
-    hymn_step_constant(step, run);
     hymn_step_constant(step, half);
     hymn_step_constant(step, node->activation);
     step->bytes = 2 * output->bytes + weights.bytes;

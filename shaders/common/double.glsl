@@ -30,17 +30,17 @@ void hymn_double_row(inout hymn_block block, hymn_cell l, hymn_cell m, hymn_cell
 hymn_block hymn_double(uint image_row, uint j, uint k, uint height, uint width, uint stride, uint at) {
     hymn_block block;
     block.cells[0] = block.cells[1] = block.cells[2] = block.cells[3] = hymn_cell_zero();
-    uint columns[3] = uint[3](max(k, 1) - 1, k, min(k + 1, width - 1));
-    uint rows[3] = uint[3](max(j, 1) - 1, j, min(j + 1, height - 1));
-    float above[3] = float[3](0.25, 0.75, 0.0), below[3] = float[3](0.0, 0.75, 0.25);
-    [[unroll]] for (uint i = 0; i < 3; i++) {
-        uint row_at = (image_row + rows[i]) * width;
+    uint left = max(k, 1) - 1, right = min(k + 1, width - 1);
+    uint i = 0;
+    do {
+        uint row_at = (image_row + clamp(j + i, 1, height) - 1) * width;
         hymn_cell l, m, r;
-        HYMN_LOAD_CELL(l, HYMN_DOUBLE_SOURCE, (row_at + columns[0]) * stride + at, HALF)
-        HYMN_LOAD_CELL(m, HYMN_DOUBLE_SOURCE, (row_at + columns[1]) * stride + at, HALF)
-        HYMN_LOAD_CELL(r, HYMN_DOUBLE_SOURCE, (row_at + columns[2]) * stride + at, HALF)
-        hymn_double_row(block, l, m, r, above[i], below[i]);
-    }
+        HYMN_LOAD_CELL(l, HYMN_DOUBLE_SOURCE, (row_at + left) * stride + at, HALF)
+        HYMN_LOAD_CELL(m, HYMN_DOUBLE_SOURCE, (row_at + k) * stride + at, HALF)
+        HYMN_LOAD_CELL(r, HYMN_DOUBLE_SOURCE, (row_at + right) * stride + at, HALF)
+        hymn_double_row(block, l, m, r, i == 0 ? 0.25 : i == 1 ? 0.75 : 0.0, i == 0 ? 0.0 : i == 1 ? 0.75 : 0.25);
+        i++;
+    } while (i < 3);
     return block;
 }
 

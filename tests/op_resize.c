@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+//
+// Bilinear resizing to twice the size against plain C in double precision. --bench times the decoder's.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support/test_context.h"
+#include "support/test_node.h"
+
+static struct hymn_context *context;
+
+// Sample of a half-size input at an output's position (y + 0.5) / 2 - 0.5, edges clamped.
+static double resized(const struct test_node *test, uint32_t input, uint32_t image, uint32_t y, uint32_t x,
+                      uint32_t channel) {
+    const struct hymn_value *value = &test->graph.values[test->inputs[input].value];
+    double sy = (y + 0.5) / 2 - 0.5, sx = (x + 0.5) / 2 - 0.5, sum = 0.0;
+    for (uint32_t tap = 0; tap < 4; tap++) {
+        int64_t at_y = (int64_t)floor(sy) + tap / 2, at_x = (int64_t)floor(sx) + tap % 2;
+        double weight = (1.0 - fabs(sy - (double)at_y)) * (1.0 - fabs(sx - (double)at_x));
+        at_y = at_y < 0 ? 0 : at_y >= value->height ? value->height - 1 : at_y;
+        at_x = at_x < 0 ? 0 : at_x >= value->width ? value->width - 1 : at_x;
+        sum += weight * test_node_at(test, input, image, at_y, at_x, channel);
+    }
+    return sum;
+}
+
+static void build(struct test_node *test, struct test_random *random, uint32_t batch, uint32_t height, uint32_t width,
+                  uint32_t channels, uint32_t first, enum hymn_storage storage) {
+    test_node_begin(test, HYMN_KIND_RESIZE, batch, storage);
+    test_node_input(test, random, height, width, first + channels, storage, -3.0f, 3.0f);
+    test_node_output(test, 2 * height, 2 * width, channels, storage);
+    test->node->terms[0].source = (struct hymn_source){test->inputs[0].value, first, channels};
+    test->node->term_count = 1;
+    test->node->output = test->outputs[0].value;
+}
+
+static double *reference(const struct test_node *test) {
+    const struct hymn_value *value = &test->graph.values[test->outputs[0].value];
+    size_t count = test_op_size(&test->graph, test->outputs[0].value);
+    double *expected = malloc(count * sizeof *expected);
+    assert_non_null(expected);
+    for (size_t i = 0; i < count; i++) {
+        size_t pixel = i / value->channels, row = pixel / value->width;
+        expected[i] = resized(test, 0, (uint32_t)(row / value->height), (uint32_t)(row % value->height),
+                              (uint32_t)(pixel % value->width),
+                              test->node->terms[0].source.first + (uint32_t)(i % value->channels));
+    }
+    return expected;
+}
+
+static void test_shapes(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_resize");
+    for (uint32_t i = 0; i < 12; i++) {
+        uint32_t height = i < 2 ? 1 : test_random_range(&random, 1, 15);
+        uint32_t width = i < 2 ? 1 : test_random_range(&random, 1, 30);
+        enum hymn_storage storage = (enum hymn_storage)(i % 2);
+        struct test_node test;
+        build(&test, &random, test_random_range(&random, 1, 3), height, width, test_random_range(&random, 1, 70),
+              8 * test_random_range(&random, 0, 2), storage);
+        double *expected = reference(&test);
+        for (uint32_t p = 0; p < TEST_NODE_PLANS; p++) {
+            struct hymn_vk_plan plan = test_node_plan(context, p);
+            test_node_run(&test, context, &plan, 0, NULL);
+            test_node_compare(&test, 0, expected, test_op_tolerance(storage), "resize");
+        }
+        free(expected);
+        test_node_end(&test);
+    }
+}
+
+static int bench(void) {
+    struct test_random random = test_random_fixed(1);
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t size = 128 >> i % 4, channels = 32 << i % 4;
+        struct test_node test;
+        build(&test, &random, 1, size, size, channels, 0, (enum hymn_storage)(i / 4));
+        double ms = 0.0;
+        test_node_run(&test, context, NULL, 20, &ms);
+        printf("from %u x %u, %u channels, %s: %.3f ms\n", size, size, channels, i / 4 ? "f16" : "f32", ms);
+        test_node_end(&test);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    context = test_context_open();
+    if (!context) {
+        return 1;
+    }
+    int failed;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        failed = bench();
+    } else {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_shapes),
+        };
+        failed = cmocka_run_group_tests_name("op_resize", tests, NULL, NULL);
+    }
+    return test_context_close(&context) != 0 || failed;
+}
