@@ -239,6 +239,7 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
     if (status == HYMN_STATUS_OK) {
         memcpy(slot->images, images, count * sizeof *images);
         slot->recorded = count;
+        session->info.host_bytes = hymn_session_host_bytes(session);
         slot->threshold = threshold;
     }
     return status;

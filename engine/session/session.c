@@ -122,6 +122,17 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
     return status;
 }
 
+uint64_t hymn_session_host_bytes(const struct hymn_session *session) {
+    uint64_t steps = session->program.capacity, bytes = sizeof *session;
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        const struct hymn_slot *slot = &session->slots[i];
+        uint64_t image = sizeof *slot->outputs + sizeof *slot->images + sizeof *slot->places;
+        steps += slot->before_program.capacity + slot->after_program.capacity;
+        bytes += session->info.batch * image + slot->upload.allocated + slot->readback.allocated;
+    }
+    return bytes + steps * sizeof *session->program.steps;
+}
+
 static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot *slot) {
     uint32_t batch = session->info.batch;
     slot->outputs = hymn_alloc(batch, sizeof *slot->outputs);
@@ -206,6 +217,7 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
         hymn_session_destroy(&session);
         return status;
     }
+    session->info.host_bytes = hymn_session_host_bytes(session);
     hymn_log_write(log, HYMN_LOG_INFO, "%ux%u, batch %u, %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
                    session->info.height, session->info.width, session->info.batch,
                    session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32", session->info.dispatches,

@@ -68,6 +68,8 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
                                  const struct hymn_io_image *images, uint32_t count, float threshold);
 // Makes the pipelines of every kind of input and output the model can have, so that no run has to.
 enum hymn_status hymn_io_warm(struct hymn_session *session);
+// What hymn_session_info::host_bytes reports.
+uint64_t hymn_session_host_bytes(const struct hymn_session *session);
 void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot);
 
 #endif

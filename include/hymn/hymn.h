@@ -226,7 +226,7 @@ struct hymn_session_info {
     uint64_t macs;                    // multiply-adds of one run, convolutions and GEMMs
     uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
     uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
-    uint64_t host_bytes;              // host memory held by the session
+    uint64_t host_bytes;              // host memory held by the session, buffers for images and results included
 };
 
 // INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the
