@@ -6,7 +6,7 @@
 // One lane = one cell (8 channels) of STRIP pixels side by side: an input is loaded once for up to three outputs, weights
 // once for all. Accumulates in f32, taps in row-major order.
 //   binding 0: x   1: weights, per cell: bias as 8 floats, then 9 taps of 8 (f32, or f16 when HALF_WEIGHTS)   2: out
-//   constants 0: workgroup size   1: STRIP   2: HALF_WEIGHTS   3: activation (enum hymn_activation)
+//   constants 0, 1: common/grid.glsl   2: STRIP   3: HALF_WEIGHTS   4: activation (enum hymn_activation)
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -15,10 +15,9 @@
 #include "common/load.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint STRIP = 4;
-layout(constant_id = 2) const bool HALF_WEIGHTS = false;
-layout(constant_id = 3) const uint ACTIVATION = 0;
+layout(constant_id = 2) const uint STRIP = 4;
+layout(constant_id = 3) const bool HALF_WEIGHTS = false;
+layout(constant_id = 4) const uint ACTIVATION = 0;
 
 layout(set = 0, binding = 0) readonly buffer Source { uvec4 source[]; };
 layout(set = 0, binding = 1) readonly buffer Weights { uvec4 weights[]; };

@@ -5,7 +5,7 @@
 //   e: [batch, 2H, 2W, e_stride cells], a slice from e_first on; out: [batch, 2H, 2W, cells]
 // One lane = one cell of a block of 2x2 outputs. Channels beyond the true ones stay zero because e's are.
 //   binding 0: g   1: e   2: out
-//   constants 0: workgroup size
+//   constants 0, 1: common/grid.glsl
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -13,8 +13,6 @@
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
-
-layout(local_size_x_id = 0) in;
 
 layout(set = 0, binding = 0) readonly buffer Gate { uvec4 gate[]; };
 layout(set = 0, binding = 1) readonly buffer Source { uvec4 source[]; };

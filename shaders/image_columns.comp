@@ -8,7 +8,7 @@
 // One lane = one output column of one row. It reads four pixels at a time, whole words shifted into place since rows
 // begin at any byte. Sums in f32.
 //   binding 0: pixels   1: columns
-//   constants 0: workgroup size   1: CHANNELS (1, 3, 4)   2: KEPT
+//   constants 0, 1: common/grid.glsl   2: CHANNELS (1, 3, 4)   3: KEPT
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -16,9 +16,8 @@
 #include "common/ratio.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint CHANNELS = 3;
-layout(constant_id = 2) const uint KEPT = 4;
+layout(constant_id = 2) const uint CHANNELS = 3;
+layout(constant_id = 3) const uint KEPT = 4;
 
 layout(set = 0, binding = 0) readonly buffer Pixels { uint pixels[]; };
 layout(set = 0, binding = 1) writeonly buffer Columns1 { float columns1[]; };

@@ -10,17 +10,17 @@
 // One lane = four pixels side by side in ROWS rows, all of which lie between the same two source rows (workgroup y; where
 // more rows do, workgroup z counts on): what is read and interpolated horizontally serves all of them.
 //   binding 0: activated   1: out
-//   constants 0: workgroup size   1: MODE
+//   constants 0, 1: common/grid.glsl   2: MODE
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#include "common/grid.glsl"
 #include "common/ratio.glsl"
 #include "params.h"
 
 #define ROWS 8
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint MODE = 0;
+layout(constant_id = 2) const uint MODE = 0;
 
 layout(set = 0, binding = 0) readonly buffer Activated { float activated[]; };
 layout(set = 0, binding = 1) writeonly buffer ResultFloats { float result_floats[]; };

@@ -5,7 +5,7 @@
 //   columns: [image rows, tile_width, KEPT] f32   input: [batch, padded_height, padded_width, 1 cell]
 // One lane = one pixel of the network's input. A grey value (KEPT 1) goes to all IN_CHANNELS. Sums in f32.
 //   binding 0: columns   1: input
-//   constants 0: workgroup size   1: KEPT (1, 4)   2: IN_CHANNELS (1, 3)
+//   constants 0, 1: common/grid.glsl   2: KEPT (1, 4)   3: IN_CHANNELS (1, 3)
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -14,9 +14,8 @@
 #include "common/ratio.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint KEPT = 4;
-layout(constant_id = 2) const uint IN_CHANNELS = 3;
+layout(constant_id = 2) const uint KEPT = 4;
+layout(constant_id = 3) const uint IN_CHANNELS = 3;
 
 layout(set = 0, binding = 0) readonly buffer Columns1 { float columns1[]; };
 layout(set = 0, binding = 0) readonly buffer Columns4 { vec4 columns4[]; };

@@ -4,18 +4,26 @@
 //   x: [batch, 2H, 2W, source_stride cells], a slice of `cells` cells from source_first on; out: [batch, H, W, cells]
 // One lane = one cell of one output pixel. The source has even sides, so its rows need no image index.
 //   binding 0: x   1: out
-//   constants 0: workgroup size
+//   constants 0, 1: common/grid.glsl
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "common/grid.glsl"
-#include "common/load.glsl"
 #include "params.h"
-
-layout(local_size_x_id = 0) in;
 
 layout(set = 0, binding = 0) readonly buffer Source { uvec4 source[]; };
 layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };
 layout(push_constant) uniform Params { hymn_resample_params p; };
+
+// Floats as signed integers of the same order, and back: comparing integers needs no conversion of halves and no rule for
+// NaN, which llvmpipe's compiler would spell out lane by lane.
+ivec4 ordered(ivec4 bits) {
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF);
+}
+
+ivec4 largest(uvec4 a, uvec4 b, uvec4 c, uvec4 d) {
+    return ordered(max(max(ordered(ivec4(a)), ordered(ivec4(b))), max(ordered(ivec4(c)), ordered(ivec4(d)))));
+}
 
 void main() {
     uint x = hymn_divide(gl_GlobalInvocationID.x, p.cells_reciprocal);
@@ -24,13 +32,17 @@ void main() {
     if (x >= p.width || row >= p.rows) {
         return;
     }
+    const uint parts = HALF ? 1 : 2; // of a cell, 16 bytes each
     uint above = (4 * row * p.width + 2 * x) * p.source_stride + p.source_first + cell;
     uint below = above + 2 * p.width * p.source_stride;
-    hymn_cell a, b, c, d;
-    HYMN_LOAD_CELL(a, source, above, HALF)
-    HYMN_LOAD_CELL(b, source, above + p.source_stride, HALF)
-    HYMN_LOAD_CELL(c, source, below, HALF)
-    HYMN_LOAD_CELL(d, source, below + p.source_stride, HALF)
-    hymn_cell most = hymn_cell(max(max(a.lo, b.lo), max(c.lo, d.lo)), max(max(a.hi, b.hi), max(c.hi, d.hi)));
-    HYMN_STORE_CELL(result, (row * p.width + x) * p.cells + cell, HALF, most)
+    [[unroll]] for (uint i = 0; i < parts; i++) {
+        uvec4 a = source[above * parts + i], b = source[(above + p.source_stride) * parts + i];
+        uvec4 c = source[below * parts + i], d = source[(below + p.source_stride) * parts + i];
+        uvec4 most = uvec4(largest(a, b, c, d));
+        if (HALF) { // the high halves so far, the low ones' bits deciding between equals
+            uvec4 low = uvec4(largest(a << 16, b << 16, c << 16, d << 16));
+            most = (most & 0xFFFF0000u) | (low >> 16);
+        }
+        result[((row * p.width + x) * p.cells + cell) * parts + i] = most;
+    }
 }

@@ -5,15 +5,14 @@
 //   planes: [4, batch, H, W, cells]   out: [batch, H, W, cells]   stats: [batch, H, W, 2] f32
 // SHARE lanes = one pixel; moments in f32 by common/moments.glsl.
 //   binding 0: planes   1: out   2: stats
-//   constants 0: workgroup size   1: SHARE
+//   constants 0, 1: common/grid.glsl   2: SHARE
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint SHARE = 1;
+layout(constant_id = 2) const uint SHARE = 1;
 
 layout(set = 0, binding = 0) readonly buffer Planes { uvec4 planes[]; };
 layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };

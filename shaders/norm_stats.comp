@@ -6,16 +6,15 @@
 //   stats: [batch, H, W, 2] f32
 // SHARE lanes = one output pixel; moments in f32 by common/moments.glsl.
 //   binding 0: x   1: stats
-//   constants 0: workgroup size   1: SHARE   2: KERNEL
+//   constants 0, 1: common/grid.glsl   2: SHARE   3: KERNEL
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint SHARE = 1;
-layout(constant_id = 2) const uint KERNEL = 1;
+layout(constant_id = 2) const uint SHARE = 1;
+layout(constant_id = 3) const uint KERNEL = 1;
 
 layout(set = 0, binding = 0) readonly buffer Source { uvec4 source[]; };
 layout(set = 0, binding = 1) writeonly buffer Stats { vec2 stats[]; };

@@ -4,15 +4,13 @@
 //   x: [batch, H, W, source_stride cells], a slice of `cells` cells from source_first on; out: [batch, 2H, 2W, cells]
 // One lane = one cell of a block of 2x2 outputs: see common/double.glsl.
 //   binding 0: x   1: out
-//   constants 0: workgroup size
+//   constants 0, 1: common/grid.glsl
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
-
-layout(local_size_x_id = 0) in;
 
 layout(set = 0, binding = 0) readonly buffer Source { uvec4 source[]; };
 layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };

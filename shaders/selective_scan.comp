@@ -17,9 +17,8 @@
 // lane loads another part of a row, and shuffles from constant lanes spread it.
 //   binding 0: u   1: proj   2: weights, per direction rows of `width` floats: bias, Ds, A (N), W_dt transposed (R)
 //   3: y   4: states [4, batch, chunks, N, width] f32   5: sums of delta [4, batch, chunks, width] f32
-//   constants 0: workgroup size   1: N   2: R   3: HOLD, W_dt in registers (R small) instead of read at every step
-//   4: MODE   5: POLYNOMIAL, exp2 by polynomial (software devices)   6: LANES that share a row's load (SHUFFLE), at most
-//   those of a subgroup
+//   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers (R small) instead of read at every step
+//   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup
 // Workgroups: x: channels; y: batch * 4 directions; z: chunks.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -29,14 +28,14 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 #include "common/exp.glsl"
+#include "common/grid.glsl"
+#include "common/load.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint STATES = 16;
-layout(constant_id = 2) const uint RANK = 4;
-layout(constant_id = 3) const bool HOLD = true;
-layout(constant_id = 4) const uint MODE = 0;
-layout(constant_id = 5) const bool POLYNOMIAL = false;
+layout(constant_id = 2) const uint STATES = 16;
+layout(constant_id = 3) const uint RANK = 4;
+layout(constant_id = 4) const bool HOLD = true;
+layout(constant_id = 5) const uint MODE = 0;
 layout(constant_id = 6) const uint LANES = 8;
 
 const uint ROW_FIRST = HOLD ? 0 : RANK / 4; // what is kept of a row, in units of 4 floats
@@ -60,7 +59,7 @@ vec2 bias, skip, a[STATES], h[STATES], dt_weights[HELD_RANK];
 float row[4 * (ROW_END - ROW_FIRST)];
 
 vec2 exp2_of(vec2 x) {
-    return POLYNOMIAL ? hymn_exp2_polynomial(x) : exp2(x);
+    return SOFTWARE ? hymn_exp2_polynomial(x) : exp2(x);
 }
 
 vec2 softplus(vec2 v) {
@@ -131,7 +130,7 @@ vec2 load_source(uint at) {
 
 void store_result(uint at, vec2 y) {
     if (HALF) {
-        result_halves[at] = packHalf2x16(clamp(y, vec2(-65504.0), vec2(65504.0)));
+        result_halves[at] = HYMN_PACK_HALVES(clamp(y, vec2(-65504.0), vec2(65504.0)));
     } else {
         result_floats[at] = y;
     }

@@ -7,15 +7,15 @@
 //   sums: [4, batch, chunks, width] f32: S
 // One lane = one state of one channel of one direction and image, all chunks in order.
 //   binding 0: weights (as in selective_scan.comp: A times log2(e))   1: states   2: sums
-//   constants 0: workgroup size   1: N   2: R
+//   constants 0, 1: common/grid.glsl   2: N   3: R
 // Workgroups: x: N * width; y: batch * 4 directions.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#include "common/grid.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint STATES = 16;
-layout(constant_id = 2) const uint RANK = 4;
+layout(constant_id = 2) const uint STATES = 16;
+layout(constant_id = 3) const uint RANK = 4;
 
 layout(set = 0, binding = 0) readonly buffer Weights { float weights[]; };
 layout(set = 0, binding = 1) buffer States { float states[]; };

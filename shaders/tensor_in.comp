@@ -4,7 +4,7 @@
 //   tensor: [CHANNELS, height, width] f32   input: [batch, padded_height, padded_width, 1 cell], of image `index`
 // One lane = one pixel of the network's input.
 //   binding 0: tensor   1: input
-//   constants 0: workgroup size   1: CHANNELS (1 to 8)
+//   constants 0, 1: common/grid.glsl   2: CHANNELS (1 to 8)
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -12,8 +12,7 @@
 #include "common/load.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint CHANNELS = 3;
+layout(constant_id = 2) const uint CHANNELS = 3;
 
 layout(set = 0, binding = 0) readonly buffer Tensor { float tensor[]; };
 layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };

@@ -6,7 +6,7 @@
 //   MODE 0: logits   1: 1 / (1 + exp(-v))   2: softmax over the classes, the largest subtracted first
 // One lane = one pixel; its classes are read up to three times.
 //   binding 0: output   1: planes
-//   constants 0: workgroup size   1: MODE
+//   constants 0, 1: common/grid.glsl   2: MODE
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
@@ -14,8 +14,7 @@
 #include "common/grid.glsl"
 #include "params.h"
 
-layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint MODE = 0;
+layout(constant_id = 2) const uint MODE = 0;
 
 layout(set = 0, binding = 0) readonly buffer Logits { vec4 logits[]; };
 layout(set = 0, binding = 1) writeonly buffer Planes { float planes[]; };

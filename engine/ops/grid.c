@@ -21,6 +21,7 @@ enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_p
                          step->name, (unsigned long long)lanes, (unsigned long long)rows);
     }
     hymn_step_constant(step, local);
+    hymn_step_constant(step, plan->cpu);
     step->groups[0] = (uint32_t)((lanes + local - 1) / local);
     step->groups[1] = (uint32_t)(rows < MAX_GROUPS ? rows : MAX_GROUPS);
     step->groups[2] = (uint32_t)((rows + step->groups[1] - 1) / step->groups[1]);

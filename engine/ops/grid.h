@@ -9,8 +9,8 @@
 // hymn_divide of grid.glsl is exact below this.
 #define HYMN_GRID_MAX_LANES (1u << 21)
 
-// Makes the workgroup size the step's first constant and sets its workgroups: `lanes` in x, `rows` folded into y and z.
-// UNSUPPORTED (names the step) for HYMN_GRID_MAX_LANES lanes or rows and more.
+// Sets the step's first two constants (shaders/common/grid.glsl) and its workgroups: `lanes` in x, `rows` folded into y
+// and z. UNSUPPORTED (names the step) for HYMN_GRID_MAX_LANES lanes or rows and more.
 enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                uint64_t lanes, uint64_t rows);
 void hymn_step_constant(struct hymn_vk_step *step, uint32_t value);

@@ -151,11 +151,11 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
     const uint32_t constants[] = {scan->local,
+                                  lower->plan->cpu,
                                   scan->states,
                                   scan->rank,
                                   scan->rank <= MAX_HELD_RANK,
                                   mode,
-                                  lower->plan->cpu,
                                   min_u32(lower->plan->subgroup_size, scan->local)};
     for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
         hymn_step_constant(step, constants[i]);

@@ -16,16 +16,33 @@ hymn_cell hymn_cell_zero() {
     return hymn_cell(vec4(0.0), vec4(0.0));
 }
 
+// Comparing, clamping or taking the larger of values straight from here makes llvmpipe's compiler compare halves one by
+// one (LLVM narrows the comparison): let arithmetic come first.
 hymn_cell hymn_cell_unpack(uvec4 words) {
     return hymn_cell(vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y)),
                      vec4(unpackHalf2x16(words.z), unpackHalf2x16(words.w)));
 }
 
+// packHalf2x16 of values within +-65504 by an addition that rounds (after Maratyszcza's FP16 library): software devices
+// that lack the conversion compile the built-in function into a hundred instructions. The word's two halves at once.
+uint hymn_pack_halves(vec2 values) {
+    vec2 size = abs(values);
+    uvec2 exponent = max(floatBitsToUint(size) & 0x7F800000u, uvec2(0x38800000u)); // at least that of 2^-14
+    uvec2 bits = floatBitsToUint(uintBitsToFloat(exponent + 0x07800000u) + 4.0 * size);
+    uvec2 halves = (((bits >> 13) & 0x7C00u) + (bits & 0xFFFu)) | ((floatBitsToUint(values) >> 16) & 0x8000u);
+    return halves.x | (halves.y << 16);
+}
+
+// Define as hymn_pack_halves (or a choice by specialization constant) before including this file.
+#ifndef HYMN_PACK_HALVES
+#define HYMN_PACK_HALVES packHalf2x16
+#endif
+
 // Saturates at the largest binary16 instead of overflowing to infinity.
 uvec4 hymn_cell_pack(hymn_cell cell) {
     vec4 lo = clamp(cell.lo, vec4(-65504.0), vec4(65504.0));
     vec4 hi = clamp(cell.hi, vec4(-65504.0), vec4(65504.0));
-    return uvec4(packHalf2x16(lo.xy), packHalf2x16(lo.zw), packHalf2x16(hi.xy), packHalf2x16(hi.zw));
+    return uvec4(HYMN_PACK_HALVES(lo.xy), HYMN_PACK_HALVES(lo.zw), HYMN_PACK_HALVES(hi.xy), HYMN_PACK_HALVES(hi.zw));
 }
 
 // cell = the cell-th cell of the buffer member `words`.
