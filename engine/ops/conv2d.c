@@ -52,6 +52,17 @@ static void fill_residual(const struct hymn_lower *lower, const struct hymn_node
     dispatch->storage |= is_half(lower, node->residual.value) ? HYMN_CONV2D_HALF_RESIDUAL : 0;
 }
 
+// The storage bits of what the node does not read. They are set as the first source's is, because pipelines differ in
+// them: so a network needs few.
+static uint32_t unread_storage(const struct hymn_node *node, const struct dispatch *dispatch) {
+    uint32_t bits = node->residual.value == HYMN_NONE ? HYMN_CONV2D_HALF_RESIDUAL : 0;
+    bits |= node->prologue != HYMN_PROLOGUE_NORM_GATE ? HYMN_CONV2D_HALF_GATE : 0;
+    for (uint32_t slot = 0; slot < 3; slot++) {
+        bits |= dispatch->slots[slot] == HYMN_NONE ? (uint32_t)HYMN_CONV2D_HALF_SOURCE << slot : 0;
+    }
+    return bits;
+}
+
 static void fill(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch) {
     const struct hymn_value *output = value_of(lower, node->output);
     struct hymn_conv2d_params *params = &dispatch->params;
@@ -74,6 +85,9 @@ static void fill(const struct hymn_lower *lower, const struct hymn_node *node, s
         params->gate_stride = value_of(lower, node->gate.value)->stride / CELL;
         params->gate_first = node->gate.first / CELL;
         dispatch->storage |= is_half(lower, node->gate.value) ? HYMN_CONV2D_HALF_GATE : 0;
+    }
+    if (is_half(lower, node->terms[0].source.value)) {
+        dispatch->storage |= unread_storage(node, dispatch);
     }
     dispatch->storage |= output->storage == HYMN_STORAGE_F16 ? HYMN_CONV2D_HALF_OUTPUT : 0;
     dispatch->storage |= half_weights(lower, node) ? HYMN_CONV2D_HALF_WEIGHTS : 0;
