@@ -111,9 +111,16 @@ void wide_terms(int row, int x0, bool live, int lane) {
                 FETCH(i, source1, 1, at, valid)
             }
         }
-        ACCUMULATE(0)
-        ACCUMULATE(1)
-        ACCUMULATE(2)
+        for (int tap = 0;;) { // not unrolled, as drivers take time for code: the strip moves by a pixel instead
+            ACCUMULATE(0)
+            [[unroll]] for (int i = 0; i < STRIP + 1; i++) {
+                strip[i] = strip[i + 1];
+            }
+            tap++;
+            if (tap == 3) {
+                break;
+            }
+        }
         cell++;
         if (cell == cells) {
             cell = 0;
