@@ -3,7 +3,7 @@
 // Second half of an image's way into the network: what image_columns.comp made is resized vertically by the same filter,
 // scaled to 0..1, normalised to (v - mean) / std, and its edges are repeated into the network's padding.
 //   columns: [image rows, tile_width, KEPT] f32   input: [batch, padded_height, padded_width, 1 cell]
-// One lane = one pixel of the network's input. A grey value (KEPT 1) goes to all IN_CHANNELS. Sums in f32.
+// One lane = one pixel of the network's input. A grey value (KEPT 1) goes to all IN_CHANNELS. Sums as there.
 //   binding 0: columns   1: input
 //   constants 0, 1: common/grid.glsl   2: KEPT (1, 4)   3: IN_CHANNELS (1, 3)
 #version 450
@@ -29,23 +29,23 @@ void main() {
     }
     hymn_triangle t = hymn_triangle_at(min(y, p.out_height - 1), p.height, p.out_height);
     uint column = min(x, p.out_width - 1) - p.tile_first;
-    vec3 sum = vec3(0.0);
-    float weights = 0.0;
+    vec4 total = vec4(0.0), sum = vec4(0.0); // weighted values, weights
     int tap = t.first;
     do {
         [[unroll]] for (int i = 0; i < 2; i++) {
             uint at = min(uint(tap + i), p.height - 1) * p.tile_width + column;
             float weight = hymn_triangle_weight(t, tap + i);
-            weights += weight;
-            if (KEPT == 4) {
-                sum = fma(vec3(weight), columns4[at].rgb, sum);
-            } else {
-                sum = fma(vec3(weight), vec3(columns1[at]), sum);
-            }
+            vec3 value = KEPT == 4 ? columns4[at].rgb : vec3(columns1[at]);
+            sum = fma(vec4(weight), vec4(value, 1.0), sum);
         }
         tap += 2;
+        if ((tap - t.first) % 64 == 0) {
+            total += sum;
+            sum = vec4(0.0);
+        }
     } while (tap < t.end);
-    vec3 value = (sum / (weights * 255.0) - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
+    total += sum;
+    vec3 value = (total.xyz / (total.w * 255.0) - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
     hymn_cell cell = hymn_cell(vec4(value.x, IN_CHANNELS == 3 ? value.yz : vec2(0.0), 0.0), vec4(0.0));
     HYMN_STORE_CELL(result, p.input_first + y * p.padded_width + x, HALF, cell)
 }
