@@ -6,7 +6,7 @@
 
 // Pixels of a lane of shaders/depthwise.comp. Loads cost a software device most, so there each serves more pixels.
 #define STRIP_GPU 2u
-#define STRIP_CPU 8u
+#define STRIP_CPU 4u
 
 // Per cell: bias (8 floats), then 9 taps of 8.
 static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_t cells, bool half,
