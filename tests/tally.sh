@@ -36,11 +36,11 @@ tally_script() {
     shift
     echo "---- $tally_name"
     tally_log=$(mktemp)
-    tally_status=$( { "$@" </dev/null 2>&1; echo $? >&3; } 3>&1 >"$tally_log")
-    cat "$tally_log"
+    { "$@" </dev/null 2>&1; echo $? >"$tally_log.status"; } | tee "$tally_log"
+    tally_status=$(cat "$tally_log.status")
     tally_counts=$(tail -n 1 "$tally_log" |
         sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 0\4/p')
-    rm -f "$tally_log"
+    rm -f "$tally_log" "$tally_log.status"
     if [ -z "$tally_counts" ]; then
         echo "FAILED  $tally_name: ended with status $tally_status and without its counts"
         tally_counts="0 1 0"
