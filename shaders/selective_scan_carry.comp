@@ -5,14 +5,18 @@
 //   H[0] = 0,   H[j+1] = exp(A S[j]) H[j] + end[j]
 //   states: [4, batch, chunks, N, width] f32: end[j] on entry (the last is not read), H[j] on return
 //   sums: [4, batch, chunks, width] f32: S
-// One lane = one state of one channel of one direction and image, all chunks in order.
+// One lane = one state of one channel of one direction and image, all chunks in order, AHEAD of them loaded at a time so
+// that their latencies overlap.
 //   binding 0: weights (as in selective_scan.comp: A times log2(e))   1: states   2: sums
 //   constants 0, 1: common/grid.glsl   2: N   3: R
 // Workgroups: x: N * width; y: batch * 4 directions.
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "common/grid.glsl"
 #include "params.h"
+
+#define AHEAD 4
 
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
@@ -32,15 +36,22 @@ void main() {
     uint chunk = (direction * p.batch + image) * p.chunks;
     uint at = chunk * size + state, sum_at = chunk * p.width + state % p.width;
     float carried = 0.0;
-    for (uint j = 0; j < p.chunks; j++) {
-        float end = 0.0, sum = 0.0;
-        if (j + 1 < p.chunks) {
-            end = states[at];
-            sum = sums[sum_at];
+    uint j = 0;
+    do {
+        float end[AHEAD], sum[AHEAD];
+        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+            bool ends = j + i + 1 < p.chunks; // the last chunk's end is not known, and not needed
+            end[i] = ends ? states[at + i * size] : 0.0;
+            sum[i] = ends ? sums[sum_at + i * p.width] : 0.0;
         }
-        states[at] = carried;
-        carried = fma(exp2(a * sum), carried, end);
-        at += size;
-        sum_at += p.width;
-    }
+        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+            if (j + i < p.chunks) {
+                states[at + i * size] = carried;
+            }
+            carried = fma(exp2(a * sum[i]), carried, end[i]);
+        }
+        at += AHEAD * size;
+        sum_at += AHEAD * p.width;
+        j += AHEAD;
+    } while (j < p.chunks);
 }
