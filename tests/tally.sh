@@ -39,7 +39,7 @@ tally_script() {
     { "$@" </dev/null 2>&1; echo $? >"$tally_log.status"; } | tee "$tally_log"
     tally_status=$(cat "$tally_log.status")
     tally_counts=$(tail -n 1 "$tally_log" |
-        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 0\4/p')
+        sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
     rm -f "$tally_log" "$tally_log.status"
     if [ -z "$tally_counts" ]; then
         echo "FAILED  $tally_name: ended with status $tally_status and without its counts"
@@ -49,9 +49,9 @@ tally_script() {
     set -- $tally_counts
     if [ "$tally_status" != 0 ] && [ "$2" = 0 ]; then
         echo "FAILED  $tally_name: status $tally_status"
-        set -- "$1" 1 "$3"
+        set -- "$1" 1 "${3:-0}"
     fi
-    tally_add "$1" "$2" "${3#0}"
+    tally_add "$1" "$2" "${3:-0}"
 }
 
 # tally_ctest NAME FOLDER [COMMAND...]: runs COMMAND (default: ctest), which runs the tests of a build folder, and counts
@@ -69,7 +69,7 @@ tally_ctest() {
     set -- ${tally_counts:-0 0 0}
     if [ "$tally_status" != 0 ] && [ "$2" = 0 ]; then
         echo "FAILED  $tally_name: status $tally_status"
-        set -- "$1" 1 "$3"
+        set -- "$1" 1 "${3:-0}"
     fi
     echo "$tally_name: $1 passed, $2 failed, $3 skipped"
     tally_add "$1" "$2" "$3"
