@@ -150,12 +150,12 @@ package_install() {
         command -v sudo >/dev/null || { echo "packages: neither root nor sudo" >&2; return 1; }
     fi
     case $package_by in
-    apt) $package_root apt-get update -qq </dev/null &&
-        $package_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" </dev/null ;;
-    dnf) $package_root dnf install -y -q "$@" </dev/null ;;
-    pacman) $package_root pacman -Sy --needed --noconfirm "$@" </dev/null ;;
-    brew) brew install -q "$@" </dev/null ;;
-    esac >&2
+    apt) $package_root apt-get update -qq &&
+        $package_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ;;
+    dnf) $package_root dnf install -y -q "$@" ;;
+    pacman) $package_root pacman -Sy --needed --noconfirm "$@" ;;
+    brew) brew install -q "$@" ;;
+    esac </dev/null
 }
 
 packages() {
@@ -174,7 +174,8 @@ packages() {
     done
     echo "Installing with $package_by:$package_list" >&2
     # shellcheck disable=SC2086 # a list of words
-    package_install "$package_by" $package_list || echo "packages: $package_by failed" >&2
+    package_output=$(package_install "$package_by" $package_list 2>&1) ||
+        { printf '%s\n' "$package_output" | tail -n 20; echo "packages: $package_by failed"; } >&2
     package_left=
     for package_need in $package_missing; do
         package_there "$package_need" || package_left="$package_left $package_need"
