@@ -3,23 +3,25 @@
 // Convolution and GEMM through shared memory, for GPUs and for the smallest device class:
 //   out[pixel][o] = act(sum over terms, taps, k of in(term)[pixel + tap][k] * w[o][term][tap][k] + bias[o] + residual)
 //   in, out: [rows, width] pixels of cells (eight channels), f32 or f16; zero outside. A step is one cell of k of one tap;
-//   w: [tile][step][k 8][across * 8 channels], the steps padded with zeros to a multiple of CHUNK.
-// One workgroup = a tile of PIXELS * local / across pixels by `across` cells of channels; a lane sums PIXELS pixels of
-// one cell in registers. CHUNK steps at a time are copied to shared memory while the next ones are on their way.
-// Defines: PIXELS: of a lane, 4 or 8.
+//   w: [tile][step][k 8][across * 8 channels], the steps padded with zeros to a multiple of a chunk.
+// One workgroup = a tile of PIXELS * team / across pixels by `across` cells of channels; a lane sums PIXELS pixels of one
+// cell in registers. A chunk of steps at a time is copied to shared memory while the next ones are on their way. Where
+// there are too few tiles to fill the device, local / team teams of lanes share a tile, each summing its part of every
+// chunk.
 // Specialization: 0 local size; 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate, 5 output, 6 weights;
 //   2 prologue (enum hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 across; 7 residual: 0 none, 1 same size,
-//   2 half size and resized; 8 activation (enum hymn_activation).
+//   2 half size and resized; 8 activation (enum hymn_activation); 9 team: lanes that cover the tile, divides local;
+//   10 chunk: steps; 8 * chunk is a multiple of the teams.
 // Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
 //   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
-// Sums in f32, in the order of the steps.
+// Sums in f32, in the order of the steps within a team, then of the teams.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "common/load.glsl"
 #include "params.h"
 
-#define CHUNK 2
+#define PIXELS 4
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint local = 128;
@@ -31,6 +33,8 @@ layout(constant_id = 5) const uint kernel2 = 0;
 layout(constant_id = 6) const uint across = 8;
 layout(constant_id = 7) const uint residual_mode = 0;
 layout(constant_id = 8) const uint activation = 0;
+layout(constant_id = 9) const uint team = 128;
+layout(constant_id = 10) const uint chunk_steps = 2;
 layout(push_constant) uniform Push {
     hymn_conv2d_params p;
 };
@@ -57,14 +61,16 @@ layout(set = 0, binding = 5) readonly restrict buffer Residual {
 };
 #define IS_HALF(bit) ((storage >> bit & 1u) != 0u)
 
-const uint tile_pixels = PIXELS * (local / across);
-const uint input_cells = tile_pixels * CHUNK; // of a chunk, one a pixel and step
-const uint weight_cells = across * 8 * CHUNK; // of a chunk, one per k and cell of channels
+const uint teams = local / team;
+const uint tile_pixels = PIXELS * (team / across);
+const uint input_cells = tile_pixels * chunk_steps; // of a chunk, one a pixel and step
+const uint weight_cells = across * 8 * chunk_steps; // of a chunk, one per k and cell of channels
 const uint input_loads = (input_cells + local - 1) / local;
 const uint weight_loads = (weight_cells + local - 1) / local;
 
-shared float inputs[CHUNK * 8 * tile_pixels];       // [step][k][pixel]
-shared vec4 channels[CHUNK * 8 * across * 2];       // [step][k][channel]
+shared float inputs[chunk_steps * 8 * tile_pixels];       // [step][k][pixel]
+shared vec4 channels[chunk_steps * 8 * across * 2];       // [step][k][channel]
+shared vec4 partial[teams > 1 ? PIXELS * 2 * team : 1]; // one team's sums
 int source_row[input_loads], source_x[input_loads]; // of the pixels that this lane copies; row -1: outside
 hymn_cell input_next[input_loads], weight_next[weight_loads];
 
@@ -198,12 +204,50 @@ vec4 activate(vec4 v) {
     return activation == 2u ? v / (1.0 + exp(-v)) : activation == 1u ? max(v, vec4(0.0)) : v;
 }
 
+// Adds the other teams' sums to the first's, one after the other.
+void join_teams(uint member, uint rank, inout hymn_cell sums[PIXELS]) {
+    for (uint other = 1; other < teams; other++) {
+        barrier();
+        if (rank == other) {
+            [[unroll]] for (uint i = 0; i < PIXELS; i++) {
+                partial[2 * i * team + member] = sums[i].lo;
+                partial[(2 * i + 1) * team + member] = sums[i].hi;
+            }
+        }
+        barrier();
+        if (rank == 0) {
+            [[unroll]] for (uint i = 0; i < PIXELS; i++) {
+                sums[i].lo += partial[2 * i * team + member];
+                sums[i].hi += partial[(2 * i + 1) * team + member];
+            }
+        }
+    }
+}
+
+void finish(uint pixel, uint cell, hymn_cell value) {
+    if (residual_mode != 0u) {
+        hymn_cell r;
+        if (residual_mode == 1u) {
+            r = load_residual(pixel * p.residual_stride + p.residual_first + cell);
+        } else {
+            r = resized_residual(pixel, cell);
+        }
+        value.lo += r.lo;
+        value.hi += r.hi;
+    }
+    value.lo = activate(value.lo);
+    value.hi = activate(value.hi);
+    uint to = pixel * p.out_stride + cell;
+    HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+}
+
 void main() {
     uint tile = gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x;
     uint first_pixel = tile * tile_pixels;
-    uint lane_cell = gl_LocalInvocationID.x % across, lane_pixel = gl_LocalInvocationID.x / across * PIXELS;
+    uint member = gl_LocalInvocationID.x % team, rank = gl_LocalInvocationID.x / team;
+    uint lane_cell = member % across, lane_pixel = member / across * PIXELS;
     uint steps = kernel0 * kernel0 * p.cells0 + kernel1 * kernel1 * p.cells1 + kernel2 * kernel2 * p.cells2;
-    uint chunks = (steps + CHUNK - 1) / CHUNK;
+    uint chunks = (steps + chunk_steps - 1) / chunk_steps;
     uint weight_at = gl_WorkGroupID.y * chunks * weight_cells;
 
     locate_inputs(first_pixel);
@@ -217,9 +261,10 @@ void main() {
         share_chunk();
         barrier();
         if (chunk + 1 < chunks) {
-            load_chunk((chunk + 1) * CHUNK, weight_at + (chunk + 1) * weight_cells);
+            load_chunk((chunk + 1) * chunk_steps, weight_at + (chunk + 1) * weight_cells);
         }
-        [[unroll]] for (uint k = 0; k < CHUNK * 8; k++) {
+        [[unroll]] for (uint part = 0; part < chunk_steps * 8 / teams; part++) {
+            uint k = rank * (chunk_steps * 8 / teams) + part;
             vec4 lo = channels[(k * across + lane_cell) * 2], hi = channels[(k * across + lane_cell) * 2 + 1];
             [[unroll]] for (uint i = 0; i < PIXELS; i++) {
                 float x = inputs[k * tile_pixels + lane_pixel + i];
@@ -228,28 +273,15 @@ void main() {
             }
         }
     }
+    join_teams(member, rank, sums);
 
     uint cell = gl_WorkGroupID.y * across + lane_cell;
     uint bias_at = p.bias_at + 2 * cell;
     vec4 bias_lo = uintBitsToFloat(weights[bias_at]), bias_hi = uintBitsToFloat(weights[bias_at + 1]);
     [[unroll]] for (uint i = 0; i < PIXELS; i++) {
         uint pixel = first_pixel + lane_pixel + i;
-        if (pixel < p.rows * p.width && cell < p.out_stride) {
-            hymn_cell value = hymn_cell(sums[i].lo + bias_lo, sums[i].hi + bias_hi);
-            if (residual_mode != 0u) {
-                hymn_cell r;
-                if (residual_mode == 1u) {
-                    r = load_residual(pixel * p.residual_stride + p.residual_first + cell);
-                } else {
-                    r = resized_residual(pixel, cell);
-                }
-                value.lo += r.lo;
-                value.hi += r.hi;
-            }
-            value.lo = activate(value.lo);
-            value.hi = activate(value.hi);
-            uint to = pixel * p.out_stride + cell;
-            HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+        if (rank == 0 && pixel < p.rows * p.width && cell < p.out_stride) {
+            finish(pixel, cell, hymn_cell(sums[i].lo + bias_lo, sums[i].hi + bias_hi));
         }
     }
 }

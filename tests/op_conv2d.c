@@ -293,6 +293,7 @@ static void check(const struct conv_case *shape, bool base, struct test_random *
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
         hymn_vk_plan_make(&context->device->snapshot, true, &plan);
+        plan.target_lanes = 64u << test_random_range(random, 0, 1) * 11; // a small device and a large one
     }
     plan.weights_f32 = shape->sources[1] == HYMN_STORAGE_F32; // both kinds of weights, on any device
     size_t count = test_op_size(&b.graph, b.output.value);

@@ -2,11 +2,12 @@
 #include "ops/conv2d.h"
 
 #include <float.h>
+#include <string.h>
 
 #define CELL 8u
 #define LANES_STRIP 8u  // pixels of a lane of conv2d_lanes.comp
 #define LANES_CELLS 2u  // and cells of output channels
-#define TILED_CHUNK 2u  // steps that conv2d_tiled.comp shares at a time
+#define TILED_PIXELS 4u // pixels of a lane of conv2d_tiled.comp
 #define GROUPS_Y 65535u // of a dispatch, on the smallest device class
 #define DESKTOP_LANES 256u
 
@@ -114,6 +115,11 @@ static void bind(const struct hymn_lower *lower, const struct hymn_node *node, c
     hymn_lower_bind(step, residual ? hymn_lower_value(lower, node->residual.value) : dispatch->weights, false);
 }
 
+static void set_constants(struct hymn_vk_step *step, const uint32_t *constants, uint32_t count) {
+    memcpy(step->constants, constants, count * sizeof *constants);
+    step->constant_count = count;
+}
+
 static void finish(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
                    uint32_t channel_tiles, struct hymn_vk_step *step) {
     uint32_t tiles = dispatch->params.tiles, most = lower->plan->max_groups_x;
@@ -196,9 +202,7 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     uint32_t one_term = params->wide_terms + (params->wide_terms ? 0 : params->point_terms) == 1;
     const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
                                   node->activation == HYMN_ACTIVATION_SILU};
-    for (step->constant_count = 0; step->constant_count < 5; step->constant_count++) {
-        step->constants[step->constant_count] = constants[step->constant_count];
-    }
+    set_constants(step, constants, 5);
     finish(lower, node, dispatch, layout->tiles, step);
     return HYMN_STATUS_OK;
 }
@@ -211,30 +215,49 @@ static bool lanes_fit(const struct hymn_vk_plan *plan) {
 // conv2d_tiled.comp
 
 struct tile {
-    uint32_t pixels; // of a lane
-    uint32_t local, across;
+    uint32_t team, teams; // lanes that cover the tile, and how many such teams share it
+    uint32_t across;      // cells of output channels
+    uint32_t chunk;       // steps that are shared at a time
 };
 
-// The largest tile that shared memory holds and that still gives the device enough workgroups.
+static uint32_t tile_pixels(const struct tile *tile) {
+    return TILED_PIXELS * (tile->team / tile->across);
+}
+
+static uint32_t shared_bytes(const struct tile *tile) {
+    uint32_t floats = tile->chunk * CELL * (tile_pixels(tile) + tile->across * CELL);
+    floats += tile->teams > 1 ? TILED_PIXELS * CELL * tile->team : 4;
+    return floats * (uint32_t)sizeof(float);
+}
+
+// Many tiles: large ones. Few: small ones, each shared by several teams, so that all of the device has work.
 static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels, uint32_t out_cells) {
-    struct tile tile = {.pixels = 4, .local = 128, .across = 1};
+    struct tile tile = {.team = 64, .teams = 1, .across = 1, .chunk = 2};
+    uint64_t lanes = pixels * out_cells / TILED_PIXELS, target = plan->target_lanes;
+    uint32_t most = plan->max_invocations < DESKTOP_LANES ? plan->max_invocations : DESKTOP_LANES;
     while (tile.across < 8 && tile.across < out_cells) {
         tile.across *= 2;
     }
-    uint64_t lanes = pixels * out_cells / 8;
-    if (plan->max_invocations >= DESKTOP_LANES && lanes >= plan->target_lanes) {
-        tile.pixels = 8;
-        tile.local = DESKTOP_LANES;
-    } else if (lanes < plan->target_lanes / 4) {
-        tile.local = 64;
+    if (lanes >= target) {
+        tile.team = 128;
+    } else if (16 * lanes <= target) {
+        tile.team = 32;
     }
-    for (;;) {
-        uint32_t shared = TILED_CHUNK * CELL * 4 * (tile.pixels * (tile.local / tile.across) + tile.across * CELL);
-        if (shared <= plan->max_shared_bytes || tile.local == tile.across) {
-            return tile;
+    while (tile.teams < 8 && lanes * tile.teams < target && 2 * tile.team * tile.teams <= most) {
+        tile.teams *= 2;
+    }
+    while (shared_bytes(&tile) > plan->max_shared_bytes && tile.team > tile.across) {
+        tile.team /= 2;
+    }
+    // The fewer products between two barriers, the more of the loads' latency shows.
+    while (tile.chunk < 2 * tile.teams) {
+        tile.chunk *= 2;
+        if (shared_bytes(&tile) > plan->max_shared_bytes) {
+            tile.chunk /= 2;
+            break;
         }
-        tile.local /= 2;
     }
+    return tile;
 }
 
 static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
@@ -248,24 +271,22 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
     fill(lower, node, dispatch);
     uint64_t pixels = (uint64_t)params->rows * params->width;
     struct tile tile = choose_tile(lower->plan, pixels, params->out_stride);
-    uint32_t tile_pixels = tile.pixels * (tile.local / tile.across);
-    params->tiles = (uint32_t)((pixels + tile_pixels - 1) / tile_pixels);
+    params->tiles = (uint32_t)((pixels + tile_pixels(&tile) - 1) / tile_pixels(&tile));
     layout->tile_cells = tile.across;
     layout->tiles = (params->out_stride + tile.across - 1) / tile.across;
-    layout->step_multiple = TILED_CHUNK;
+    layout->step_multiple = tile.chunk;
     enum hymn_status status = hymn_conv2d_pack(lower, layout, params, &dispatch->weights);
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "conv2d_tiled", tile.pixels == 8 ? ".8" : ".4");
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "conv2d_tiled", NULL);
     if (!step) {
         return lower->status;
     }
-    const uint32_t constants[] = {tile.local, dispatch->storage, node->prologue,   kernels[0],      kernels[1],
-                                  kernels[2], tile.across,       params->residual, node->activation};
-    for (step->constant_count = 0; step->constant_count < 9; step->constant_count++) {
-        step->constants[step->constant_count] = constants[step->constant_count];
-    }
+    const uint32_t constants[] = {
+        tile.team * tile.teams, dispatch->storage, node->prologue, kernels[0], kernels[1], kernels[2], tile.across,
+        params->residual,       node->activation,  tile.team,      tile.chunk};
+    set_constants(step, constants, 11);
     finish(lower, node, dispatch, layout->tiles, step);
     return HYMN_STATUS_OK;
 }
