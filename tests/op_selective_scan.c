@@ -150,7 +150,7 @@ static struct scan_case random_case(struct test_random *random) {
 static void test_shapes(void **state) {
     (void)state;
     struct test_random random = test_random_start("op_selective_scan shapes");
-    for (uint32_t i = 0; i < 8; i++) {
+    for (uint32_t i = 0; i < 5; i++) {
         struct scan_case c = random_case(&random);
         check(&c, &random);
     }
@@ -163,7 +163,7 @@ static void test_shapes(void **state) {
 static void test_chunks(void **state) {
     (void)state;
     struct test_random random = test_random_start("op_selective_scan chunks");
-    for (uint32_t i = 0; i < 8; i++) {
+    for (uint32_t i = 0; i < 5; i++) {
         struct scan_case c = random_case(&random);
         uint32_t length = c.height * c.width;
         c.chunk_length = i == 0 ? 1 : i == 1 ? length : test_random_range(&random, 1, length);
@@ -171,12 +171,12 @@ static void test_chunks(void **state) {
     }
 }
 
-// Every number of states and a rank beyond what is kept in registers.
+// Many states, and ranks beyond what is kept in registers.
 static void test_sizes(void **state) {
     (void)state;
-    static const uint32_t states[] = {2, 15, 16, 17, 32, 33, 63, 64}, ranks[] = {33, 70, 1, 24, 13, 4, 32, 257};
+    static const uint32_t states[] = {2, 15, 16, 33, 64}, ranks[] = {33, 70, 257, 24, 4};
     struct test_random random = test_random_start("op_selective_scan sizes");
-    for (uint32_t i = 0; i < 8; i++) {
+    for (uint32_t i = 0; i < 5; i++) {
         struct scan_case c = random_case(&random);
         c.states = states[i];
         c.rank = ranks[i];
