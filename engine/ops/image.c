@@ -38,20 +38,20 @@ static uint32_t tile_columns(const struct hymn_image_steps *steps, enum hymn_pix
     return columns < steps->width ? (columns > 0 ? (uint32_t)columns : 1) : steps->width;
 }
 
-static struct hymn_vk_step *add_step(const struct hymn_image_steps *steps, const char *name, const char *shader) {
+// Appends a step; INTERNAL (no such shader) or OUT_OF_MEMORY, both logged.
+static enum hymn_status add_step(const struct hymn_image_steps *steps, const char *name, const char *shader,
+                                 struct hymn_vk_step **out_step) {
     const struct hymn_shader *found = hymn_shader_find(shader);
     if (!found) {
-        hymn_fail(steps->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", name, shader);
-        return NULL;
+        return hymn_fail(steps->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", name, shader);
     }
-    struct hymn_vk_step *step = hymn_vk_program_add(steps->program);
-    if (!step) {
-        hymn_fail(steps->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", name);
-        return NULL;
+    *out_step = hymn_vk_program_add(steps->program);
+    if (!*out_step) {
+        return hymn_fail(steps->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", name);
     }
-    step->name = name;
-    step->shader = found;
-    return step;
+    (*out_step)->name = name;
+    (*out_step)->shader = found;
+    return HYMN_STATUS_OK;
 }
 
 static void bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written) {
@@ -93,9 +93,10 @@ struct image {
 // One band of image rows -> scratch.
 static enum hymn_status add_columns(const struct hymn_image_steps *steps, const struct image *image,
                                     struct hymn_image_columns_params *params) {
-    struct hymn_vk_step *step = add_step(steps, "image.columns", "image_columns");
-    if (!step) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    struct hymn_vk_step *step;
+    enum hymn_status status = add_step(steps, "image.columns", "image_columns", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
     uint64_t first = params->row_first * row_bytes, start = first / 256 * 256;
@@ -106,7 +107,7 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
     bind(step, band, false);
     bind(step, image->scratch, true);
     hymn_vk_step_push(step, params, sizeof *params);
-    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, params->rows);
+    status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, params->rows);
     hymn_step_constant(step, pixel_channels(image->format));
     hymn_step_constant(step, kept_channels(steps, image->format));
     return status;
@@ -115,10 +116,11 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
 static enum hymn_status add_rows(const struct hymn_image_steps *steps, const struct image *image, uint32_t tile_first,
                                  uint32_t tile_width) {
     const struct hymn_value *input = steps->input;
-    struct hymn_vk_step *step =
-        add_step(steps, "image.rows", input->storage == HYMN_STORAGE_F16 ? "image_rows.f16" : "image_rows.f32");
-    if (!step) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    struct hymn_vk_step *step;
+    enum hymn_status status =
+        add_step(steps, "image.rows", input->storage == HYMN_STORAGE_F16 ? "image_rows.f16" : "image_rows.f32", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     const float *mean = steps->mean, *std = steps->std;
     bool colour = steps->in_channels == 3;
@@ -143,7 +145,7 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
     bind(step, image->scratch, false);
     bind(step, whole(input), true);
     hymn_vk_step_push(step, &params, sizeof params);
-    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first, input->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first, input->height);
     hymn_step_constant(step, kept_channels(steps, image->format));
     hymn_step_constant(step, steps->in_channels);
     return status;
@@ -207,17 +209,18 @@ uint64_t hymn_image_tensor_bytes(const struct hymn_image_steps *steps) {
 
 enum hymn_status hymn_image_tensor_input(const struct hymn_image_steps *steps, struct hymn_vk_binding tensor) {
     const struct hymn_value *input = steps->input;
-    struct hymn_vk_step *step =
-        add_step(steps, "tensor.in", input->storage == HYMN_STORAGE_F16 ? "tensor_in.f16" : "tensor_in.f32");
-    if (!step) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    struct hymn_vk_step *step;
+    enum hymn_status status =
+        add_step(steps, "tensor.in", input->storage == HYMN_STORAGE_F16 ? "tensor_in.f16" : "tensor_in.f32", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     tensor.bytes = hymn_image_tensor_bytes(steps);
     bind(step, tensor, false);
     bind(step, whole(input), true);
     struct hymn_tensor_params params = tensor_params(steps, input, steps->in_channels);
     hymn_vk_step_push(step, &params, sizeof params);
-    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, input->width, input->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, input->width, input->height);
     hymn_step_constant(step, steps->in_channels);
     return status;
 }
@@ -228,16 +231,17 @@ uint64_t hymn_image_logits_bytes(const struct hymn_image_steps *steps) {
 
 static enum hymn_status add_tensor_out(const struct hymn_image_steps *steps, struct hymn_vk_binding out, uint32_t mode,
                                        const char *name) {
-    struct hymn_vk_step *step = add_step(steps, name, "tensor_out");
-    if (!step) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    struct hymn_vk_step *step;
+    enum hymn_status status = add_step(steps, name, "tensor_out", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     out.bytes = hymn_image_logits_bytes(steps);
     bind(step, whole(steps->output), false);
     bind(step, out, true);
     struct hymn_tensor_params params = tensor_params(steps, steps->output, steps->num_classes);
     hymn_vk_step_push(step, &params, sizeof params);
-    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, steps->width, steps->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, steps->width, steps->height);
     hymn_step_constant(step, mode);
     return status;
 }
@@ -274,10 +278,11 @@ static uint32_t source_row(const struct hymn_image_output_params *params, uint32
 static enum hymn_status add_output(const struct hymn_image_steps *steps, struct hymn_image_output_params params,
                                    struct hymn_vk_binding activated, struct hymn_vk_binding out, uint64_t elements,
                                    uint64_t count, uint32_t mode) {
-    struct hymn_vk_step *step =
-        add_step(steps, mode == OUTPUT_FLOATS ? "image.probabilities" : "image.mask", "image_output");
-    if (!step) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    struct hymn_vk_step *step;
+    enum hymn_status status =
+        add_step(steps, mode == OUTPUT_FLOATS ? "image.probabilities" : "image.mask", "image_output", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     uint64_t start = elements / 64 * 64;
     params.out_offset = (uint32_t)(elements - start);
@@ -288,8 +293,8 @@ static enum hymn_status add_output(const struct hymn_image_steps *steps, struct 
     bind(step, activated, false);
     bind(step, out, true);
     hymn_vk_step_push(step, &params, sizeof params);
-    enum hymn_status status = hymn_grid_set(step, steps->plan, steps->log, (params.out_width + 3) / 4,
-                                            source_row(&params, params.row_end - 1) - params.source_first + 1);
+    status = hymn_grid_set(step, steps->plan, steps->log, (params.out_width + 3) / 4,
+                           source_row(&params, params.row_end - 1) - params.source_first + 1);
     hymn_step_constant(step, mode);
     // At the edges half as many rows again lie below the first middle or beyond the last.
     uint64_t most = (3 * (uint64_t)params.out_height + 2 * params.height - 1) / (2 * (uint64_t)params.height) + 1;
