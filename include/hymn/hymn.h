@@ -99,17 +99,17 @@ enum hymn_device_type {
 };
 
 struct hymn_device_info {
-    uint32_t index;      // position in this list; what a device selector "0", "1", ... names
-    char name[256];      // the driver's name for the device
-    char driver[512];    // driver name and version, for people
+    uint32_t index;   // position in this list; what a device selector "0", "1", ... names
+    char name[256];   // the driver's name for the device
+    char driver[512]; // driver name and version, for people
     char api_version[16];
-    uint8_t uuid[16];    // VkPhysicalDeviceIDProperties::deviceUUID
+    uint8_t uuid[16]; // VkPhysicalDeviceIDProperties::deviceUUID
     uint32_t vendor_id, device_id;
     enum hymn_device_type type;
     uint64_t memory_bytes; // size of the largest device-local heap
     uint32_t subgroup_size;
     bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
-    bool usable;           // false: `reason` says what it lacks
+    bool usable;                          // false: `reason` says what it lacks
     char reason[256];
 };
 
@@ -167,10 +167,10 @@ struct hymn_model;
 
 struct hymn_model_params {
     struct hymn_log log;
-    const char *path;  // a .safetensors file, memory-mapped until the model is destroyed; or NULL and:
-    const void *data;  // the same file's bytes in memory, which must stay valid and unchanged as long as the model
-    size_t size;       // bytes at data
-    const char *name;  // what messages call it; NULL: path, or "(memory)"
+    const char *path; // a .safetensors file, memory-mapped until the model is destroyed; or NULL and:
+    const void *data; // the same file's bytes in memory, which must stay valid and unchanged as long as the model
+    size_t size;      // bytes at data
+    const char *name; // what messages call it; NULL: path, or "(memory)"
 };
 
 struct hymn_model_info {
@@ -208,25 +208,25 @@ enum hymn_precision {
 struct hymn_session;
 
 struct hymn_session_params {
-    struct hymn_log log;      // callback NULL: the context's
-    uint32_t height, width;   // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
-                              // size_multiple is edge-padded below and to the right, and cropped again
-    uint32_t batch;           // images per run; 0: 1
+    struct hymn_log log;    // callback NULL: the context's
+    uint32_t height, width; // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
+                            // size_multiple is edge-padded below and to the right, and cropped again
+    uint32_t batch;         // images per run; 0: 1
     enum hymn_precision precision;
-    uint32_t runs_in_flight;  // 0: 2; at most 8
-    bool timings;             // record per-operator GPU timestamps (hymn_session_timing)
-    bool base_variants;       // use only the variants that every device can run: the reference for the others
+    uint32_t runs_in_flight; // 0: 2; at most 8
+    bool timings;            // record per-operator GPU timestamps (hymn_session_timing)
+    bool base_variants;      // use only the variants that every device can run: the reference for the others
 };
 
 struct hymn_session_info {
     uint32_t height, width, batch;
-    enum hymn_precision precision;    // FP16 or FP32
+    enum hymn_precision precision; // FP16 or FP32
     uint32_t runs_in_flight;
-    uint32_t operators, dispatches;   // graph nodes after fusion; compute dispatches of one run (network only)
-    uint64_t macs;                    // multiply-adds of one run, convolutions and GEMMs
+    uint32_t operators, dispatches; // graph nodes after fusion; compute dispatches of one run (network only)
+    uint64_t macs;                  // multiply-adds of one run, convolutions and GEMMs
     uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
     uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
-    uint64_t host_bytes;              // host memory held by the session, buffers for images and results included
+    uint64_t host_bytes; // host memory held by the session, buffers for images and results included
 };
 
 // INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the
@@ -270,7 +270,7 @@ struct hymn_run_params {
     // [batch]. The structures are copied by submit; the memory they point to is written by wait.
     const struct hymn_output *outputs;
     float threshold; // 0: the model's; of the mask when num_classes = 1
-    uint32_t count;  // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
+    uint32_t count; // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
 };
 
 // Run and wait. INVALID_ARGUMENT, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger buffers),
@@ -289,11 +289,11 @@ HYMN_API enum hymn_status hymn_session_wait(struct hymn_session *session, uint64
 // ------------------------------------------------------------------------------------------------ timings and plans
 
 struct hymn_timing {
-    const char *name;     // "encoder.2.blocks.0.ss2d.scan"; owned by the session
-    const char *shader;   // "conv_direct"; owned by the library
-    double gpu_ms;        // of the last waited run; sequential, so a sum is meaningful
-    uint64_t bytes;       // least traffic: each input read once, each output written once
-    uint64_t flops;       // 2 x multiply-adds, or an operation count the shader documents
+    const char *name;   // "encoder.2.blocks.0.ss2d.scan"; owned by the session
+    const char *shader; // "conv_direct"; owned by the library
+    double gpu_ms;      // of the last waited run; sequential, so a sum is meaningful
+    uint64_t bytes;     // least traffic: each input read once, each output written once
+    uint64_t flops;     // 2 x multiply-adds, or an operation count the shader documents
 };
 
 // Per-dispatch GPU times of the last waited run, in order of execution. *out_count entries at *out_timings, owned by
@@ -306,10 +306,10 @@ HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
 // A line-by-line view of a model's graph at a size, made without a device: what `hymn inspect` prints.
 struct hymn_layer {
-    const char *name;       // the operator's name
-    const char *kind;       // "conv2d", "selective_scan", ...
+    const char *name;                 // the operator's name
+    const char *kind;                 // "conv2d", "selective_scan", ...
     uint32_t height, width, channels; // of its output, per image
-    uint64_t macs;          // per run
+    uint64_t macs;                    // per run
     uint64_t parameters;
     uint64_t offset, bytes; // of its output in the activation arena
 };
