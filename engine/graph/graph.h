@@ -11,10 +11,7 @@
 
 #define HYMN_NONE UINT32_MAX
 
-enum hymn_storage {
-    HYMN_STORAGE_F32 = 0,
-    HYMN_STORAGE_F16 = 1
-};
+enum hymn_storage { HYMN_STORAGE_F32 = 0, HYMN_STORAGE_F16 = 1 };
 
 // An activation tensor: [planes, batch, height, width, stride] of `storage`; channels beyond `channels` (of a value or
 // of a part of it: see hymn_source) are zero. stride is a multiple of 8.
@@ -47,18 +44,14 @@ enum hymn_kind {
     // Gone after the passes.
     HYMN_KIND_BATCH_NORM = HYMN_KIND_TABLE_SIZE,
     HYMN_KIND_ACTIVATION,
-    HYMN_KIND_ADD,         // terms[0] + terms[1]
-    HYMN_KIND_CONCAT,      // terms[0], terms[1] on channels
-    HYMN_KIND_LAYER_NORM,  // terms[0]; kernel 2: over 2x2 cells, as the patch merging that follows reads them
-    HYMN_KIND_NORM_GATE,   // LN(sum of the 4 planes of terms[0]) * SiLU(terms[1])
-    HYMN_KIND_DEAD         // removed by a pass
+    HYMN_KIND_ADD,        // terms[0] + terms[1]
+    HYMN_KIND_CONCAT,     // terms[0], terms[1] on channels
+    HYMN_KIND_LAYER_NORM, // terms[0]; kernel 2: over 2x2 cells, as the patch merging that follows reads them
+    HYMN_KIND_NORM_GATE,  // LN(sum of the 4 planes of terms[0]) * SiLU(terms[1])
+    HYMN_KIND_DEAD        // removed by a pass
 };
 
-enum hymn_activation {
-    HYMN_ACTIVATION_NONE = 0,
-    HYMN_ACTIVATION_RELU = 1,
-    HYMN_ACTIVATION_SILU = 2
-};
+enum hymn_activation { HYMN_ACTIVATION_NONE = 0, HYMN_ACTIVATION_RELU = 1, HYMN_ACTIVATION_SILU = 2 };
 
 enum hymn_prologue {
     HYMN_PROLOGUE_NONE = 0,
@@ -69,7 +62,7 @@ enum hymn_prologue {
 // One input of a node; of a convolution, one summand.
 struct hymn_term {
     struct hymn_source source;
-    uint32_t kernel;      // 1; 3 ("same", zero padding); 2: stride 2, taps in the order (row, col) (0,0) (1,0) (0,1) (1,1)
+    uint32_t kernel; // 1; 3 ("same", zero padding); 2: stride 2, taps in the order (row, col) (0,0) (1,0) (0,1) (1,1)
     const float *weights; // CONV2D: [out_channels][taps][source.channels], taps row-major for kernel 3
 };
 
@@ -78,7 +71,7 @@ struct hymn_node {
     const char *name;
     struct hymn_term terms[3];
     uint32_t term_count;
-    uint32_t output; // value
+    uint32_t output;     // value
     uint32_t scratch[3]; // values that live during this node only; HYMN_NONE
 
     // CONV2D: out = activation(sum over terms + bias + residual). DEPTHWISE: weights [9][C] in terms[0].
@@ -87,14 +80,14 @@ struct hymn_node {
     // but the last is padded to a multiple of 8 in the output; part_count = 1 and parts[0] = out_channels otherwise.
     // Weights have sum(parts) rows = out_channels; row r of part p goes to channel hymn_node_part_first(p) + r.
     uint32_t parts[4], part_count;
-    const float *bias;   // [out_channels] or NULL
+    const float *bias; // [out_channels] or NULL
     enum hymn_activation activation;
-    struct hymn_source residual; // value HYMN_NONE: none
-    bool residual_resize;        // residual has half the output's size and is resized bilinearly
-    enum hymn_prologue prologue; // of terms[0], the only term
-    uint32_t stats;              // value [height, width, 2 channels] f32: prologue's, or MERGE's second output
-    struct hymn_source gate;     // z of NORM_GATE
-    const float *gamma, *beta;   // [channels]: NORM_GATE's; of the norms before the passes
+    struct hymn_source residual;  // value HYMN_NONE: none
+    bool residual_resize;         // residual has half the output's size and is resized bilinearly
+    enum hymn_prologue prologue;  // of terms[0], the only term
+    uint32_t stats;               // value [height, width, 2 channels] f32: prologue's, or MERGE's second output
+    struct hymn_source gate;      // z of NORM_GATE
+    const float *gamma, *beta;    // [channels]: NORM_GATE's; of the norms before the passes
     const float *mean, *variance; // BATCH_NORM's
 
     // SELECTIVE_SCAN: D = terms[0].source.channels

@@ -199,7 +199,9 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     if (!step) {
         return lower->status;
     }
-    uint32_t one_term = params->wide_terms + (params->wide_terms ? 0 : params->point_terms) == 1;
+    // With kernel 3, layers of one and of two sources share a pipeline, which takes a tenth of a second to make: the
+    // loads of the source that is not there cost some 3 % of the time.
+    uint32_t one_term = params->wide_terms == 0 && params->point_terms == 1;
     const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
                                   node->activation == HYMN_ACTIVATION_SILU};
     set_constants(step, constants, 5);
