@@ -398,8 +398,7 @@ static void jpeg_orientation(void **state) {
         for (uint32_t i = 0; i < 6; i++) {
             const uint32_t x = i % turned[orientation].width, y = i / turned[orientation].width;
             const uint8_t found = image.pixels[3 * ((y * BLOCK + 3) * image.width + x * BLOCK + 3)];
-            assert_in_range(found, 20 + 40 * (turned[orientation].shown[i] - 'a') - 3,
-                            20 + 40 * (turned[orientation].shown[i] - 'a') + 3);
+            assert_true(abs(found - (20 + 40 * (turned[orientation].shown[i] - 'a'))) <= 3);
         }
         image_free(&image);
     }
@@ -419,7 +418,7 @@ static void exif_is_hostile(void **state) {
         for (uint32_t flips = test_random_range(&random, 0, 4); size > 0 && flips > 0; flips--) {
             copy[test_random_range(&random, 0, (uint32_t)size - 1)] = (uint8_t)test_random_u64(&random);
         }
-        assert_in_range(exif_orientation(copy, size), 1, 8);
+        assert_true(exif_orientation(copy, size) >= 1 && exif_orientation(copy, size) <= 8);
         free(copy);
     }
 }
