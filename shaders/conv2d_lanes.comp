@@ -316,8 +316,8 @@ void main() {
     int lane = int(gl_SubgroupInvocationID) & (LANES - 1);
     int tile = int(gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x);
     int strip_index = tile * int(gl_WorkGroupSize.x) + int(gl_LocalInvocationID.x);
-    int row = strip_index / int(p.strips);
-    int x0 = (strip_index - row * int(p.strips)) * STRIP;
+    int row = strip_index / int(p.tiles_across);
+    int x0 = (strip_index - row * int(p.tiles_across)) * STRIP;
     bool live = row < int(p.rows);
     int channel_cell = int(gl_WorkGroupID.y) * (CHANNELS / 8);
 

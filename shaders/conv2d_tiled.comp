@@ -12,8 +12,7 @@
 //   2 prologue (enum hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 across; 7 residual: 0 none, 1 same size,
 //   2 half size and resized; 8 activation (enum hymn_activation); 9 team: lanes that cover the tile, divides local;
 //   10 chunk: steps; 8 * chunk is a multiple of the teams.
-// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
-//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+// Bindings: common/conv2d.glsl.
 // Sums in f32, in the order of the steps within a team, then of the teams.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -26,40 +25,17 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 0) const uint local = 128;
 layout(constant_id = 1) const uint storage = 0;
-layout(constant_id = 2) const uint prologue = 0;
+layout(constant_id = 2) const uint PROLOGUE = 0;
 layout(constant_id = 3) const uint kernel0 = 1;
 layout(constant_id = 4) const uint kernel1 = 0;
 layout(constant_id = 5) const uint kernel2 = 0;
 layout(constant_id = 6) const uint across = 8;
-layout(constant_id = 7) const uint residual_mode = 0;
-layout(constant_id = 8) const uint activation = 0;
+layout(constant_id = 7) const uint RESIDUAL = 0;
+layout(constant_id = 8) const uint ACTIVATION = 0;
 layout(constant_id = 9) const uint team = 128;
 layout(constant_id = 10) const uint chunk_steps = 2;
-layout(push_constant) uniform Push {
-    hymn_conv2d_params p;
-};
-layout(set = 0, binding = 0) readonly restrict buffer Weights {
-    uvec4 weights[];
-};
-layout(set = 0, binding = 1) writeonly restrict buffer Output {
-    uvec4 result[];
-};
-layout(set = 0, binding = 2) readonly restrict buffer Source0 {
-    uvec4 source0[];
-};
-layout(set = 0, binding = 3) readonly restrict buffer Source1 {
-    uvec4 source1[];
-};
-layout(set = 0, binding = 3) readonly restrict buffer Stats {
-    vec2 stats[];
-};
-layout(set = 0, binding = 4) readonly restrict buffer Source2 {
-    uvec4 source2[];
-};
-layout(set = 0, binding = 5) readonly restrict buffer Residual {
-    uvec4 residual[];
-};
 #define IS_HALF(bit) ((storage >> bit & 1u) != 0u)
+#include "common/conv2d.glsl"
 
 const uint teams = local / team;
 const uint tile_pixels = PIXELS * (team / across);
@@ -98,21 +74,12 @@ int tap_pixel(uint kernel, int tap, int row, int x) {
     return inside ? (row + dy) * width + x + dx : -1;
 }
 
-void apply_prologue(inout hymn_cell cell, int output_pixel, uint k) {
-    vec2 norm = stats[output_pixel];
-    cell.lo = (cell.lo - norm.x) * norm.y;
-    cell.hi = (cell.hi - norm.x) * norm.y;
-    if (prologue == 2u) {
-        uint at = p.gamma_at + 2 * k;
-        uint beta_at = at + 2 * p.cells0;
-        hymn_cell z;
-        uint from = uint(output_pixel) * p.gate_stride + p.gate_first + k;
-        HYMN_LOAD_CELL(z, source2, from, IS_HALF(4))
-        cell.lo = cell.lo * uintBitsToFloat(weights[at]) + uintBitsToFloat(weights[beta_at]);
-        cell.hi = cell.hi * uintBitsToFloat(weights[at + 1]) + uintBitsToFloat(weights[beta_at + 1]);
-        cell.lo *= z.lo / (1.0 + exp(-z.lo));
-        cell.hi *= z.hi / (1.0 + exp(-z.hi));
+hymn_cell apply_prologue(hymn_cell cell, uint pixel, uint k) {
+    hymn_cell z = hymn_cell_zero();
+    if (PROLOGUE == 2u) {
+        HYMN_LOAD_CELL(z, source2, pixel * p.gate_stride + p.gate_first + k, IS_HALF(4))
     }
+    return hymn_prologue(cell, stats[pixel], z, k);
 }
 
 #define TAKE(n, words, bit)                                                                                            \
@@ -122,8 +89,8 @@ void apply_prologue(inout hymn_cell cell, int output_pixel, uint k) {
         if (pixel >= 0) {                                                                                              \
             uint from = uint(pixel) * p.stride##n + p.first##n + k;                                                    \
             HYMN_LOAD_CELL(cell, words, from, IS_HALF(bit))                                                            \
-            if (prologue != 0u && n == 0) {                                                                            \
-                apply_prologue(cell, source_row[i] * int(p.width) + source_x[i], k);                                                                        \
+            if (PROLOGUE != 0u && n == 0) {                                                                            \
+                cell = apply_prologue(cell, uint(source_row[i] * int(p.width) + source_x[i]), k);                      \
             }                                                                                                          \
         }                                                                                                              \
     }
@@ -175,35 +142,6 @@ void share_chunk() {
     }
 }
 
-hymn_cell load_residual(uint at) {
-    hymn_cell cell;
-    HYMN_LOAD_CELL(cell, residual, at, IS_HALF(3))
-    return cell;
-}
-
-// The residual of half the size at an output pixel: weights 1/4 and 3/4 of the nearest rows and columns, edges clamped.
-hymn_cell resized_residual(uint pixel, uint cell) {
-    int height = int(p.height), width = int(p.width), half_height = height / 2, half_width = width / 2;
-    int row = int(pixel) / width, x = int(pixel) - row * width, image = row / height, y = row - image * height;
-    int y0 = (y - 1) >> 1, x0 = (x - 1) >> 1;
-    float down = (y & 1) == 0 ? 0.75 : 0.25, right = (x & 1) == 0 ? 0.75 : 0.25;
-    int upper = (image * half_height + max(y0, 0)) * half_width;
-    int lower = (image * half_height + min(y0 + 1, half_height - 1)) * half_width;
-    int x1 = min(x0 + 1, half_width - 1);
-    x0 = max(x0, 0);
-    uint at = p.residual_first + cell;
-    hymn_cell a = load_residual(uint(upper + x0) * p.residual_stride + at);
-    hymn_cell b = load_residual(uint(upper + x1) * p.residual_stride + at);
-    hymn_cell c = load_residual(uint(lower + x0) * p.residual_stride + at);
-    hymn_cell d = load_residual(uint(lower + x1) * p.residual_stride + at);
-    return hymn_cell(mix(mix(a.lo, b.lo, right), mix(c.lo, d.lo, right), down),
-                     mix(mix(a.hi, b.hi, right), mix(c.hi, d.hi, right), down));
-}
-
-vec4 activate(vec4 v) {
-    return activation == 2u ? v / (1.0 + exp(-v)) : activation == 1u ? max(v, vec4(0.0)) : v;
-}
-
 // Adds the other teams' sums to the first's, one after the other.
 void join_teams(uint member, uint rank, inout hymn_cell sums[PIXELS]) {
     for (uint other = 1; other < teams; other++) {
@@ -222,23 +160,6 @@ void join_teams(uint member, uint rank, inout hymn_cell sums[PIXELS]) {
             }
         }
     }
-}
-
-void finish(uint pixel, uint cell, hymn_cell value) {
-    if (residual_mode != 0u) {
-        hymn_cell r;
-        if (residual_mode == 1u) {
-            r = load_residual(pixel * p.residual_stride + p.residual_first + cell);
-        } else {
-            r = resized_residual(pixel, cell);
-        }
-        value.lo += r.lo;
-        value.hi += r.hi;
-    }
-    value.lo = activate(value.lo);
-    value.hi = activate(value.hi);
-    uint to = pixel * p.out_stride + cell;
-    HYMN_STORE_CELL(result, to, IS_HALF(5), value)
 }
 
 void main() {
@@ -276,12 +197,10 @@ void main() {
     join_teams(member, rank, sums);
 
     uint cell = gl_WorkGroupID.y * across + lane_cell;
-    uint bias_at = p.bias_at + 2 * cell;
-    vec4 bias_lo = uintBitsToFloat(weights[bias_at]), bias_hi = uintBitsToFloat(weights[bias_at + 1]);
     [[unroll]] for (uint i = 0; i < PIXELS; i++) {
         uint pixel = first_pixel + lane_pixel + i;
         if (rank == 0 && pixel < p.rows * p.width && cell < p.out_stride) {
-            finish(pixel, cell, hymn_cell(sums[i].lo + bias_lo, sums[i].hi + bias_hi));
+            hymn_conv2d_finish(pixel, cell, sums[i]);
         }
     }
 }

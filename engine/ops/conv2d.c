@@ -26,14 +26,6 @@ static bool half_weights(const struct hymn_lower *lower, const struct hymn_node 
 // ---------------------------------------------------------------------------------------------------------- one
 // dispatch
 
-// What both kernels need to know, with the sources in the order of their bindings: slots[i] is a term, or HYMN_NONE.
-struct dispatch {
-    uint32_t slots[3];
-    uint32_t storage;
-    struct hymn_conv2d_params params;
-    struct hymn_vk_binding weights;
-};
-
 static void set_source(struct hymn_conv2d_params *params, uint32_t slot, uint32_t cells, uint32_t stride,
                        uint32_t first) {
     hymn_uint *to[3] = {&params->cells0, &params->cells1, &params->cells2};
@@ -42,7 +34,8 @@ static void set_source(struct hymn_conv2d_params *params, uint32_t slot, uint32_
     to[slot][2] = first;
 }
 
-static void fill_residual(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch) {
+static void fill_residual(const struct hymn_lower *lower, const struct hymn_node *node,
+                          struct hymn_conv2d_dispatch *dispatch) {
     if (node->residual.value == HYMN_NONE) {
         return;
     }
@@ -55,7 +48,7 @@ static void fill_residual(const struct hymn_lower *lower, const struct hymn_node
 
 // The storage bits of what the node does not read. They are set as the first source's is, because pipelines differ in
 // them: so a network needs few.
-static uint32_t unread_storage(const struct hymn_node *node, const struct dispatch *dispatch) {
+static uint32_t unread_storage(const struct hymn_node *node, const struct hymn_conv2d_dispatch *dispatch) {
     uint32_t bits = node->residual.value == HYMN_NONE ? HYMN_CONV2D_HALF_RESIDUAL : 0;
     bits |= node->prologue != HYMN_PROLOGUE_NORM_GATE ? HYMN_CONV2D_HALF_GATE : 0;
     for (uint32_t slot = 0; slot < 3; slot++) {
@@ -64,7 +57,8 @@ static uint32_t unread_storage(const struct hymn_node *node, const struct dispat
     return bits;
 }
 
-static void fill(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch) {
+void hymn_conv2d_fill(const struct hymn_lower *lower, const struct hymn_node *node,
+                      struct hymn_conv2d_dispatch *dispatch) {
     const struct hymn_value *output = value_of(lower, node->output);
     struct hymn_conv2d_params *params = &dispatch->params;
     params->width = output->width;
@@ -96,8 +90,8 @@ static void fill(const struct hymn_lower *lower, const struct hymn_node *node, s
 }
 
 // Binds everything; what the kernel does not read is bound to the weights, as each binding needs a buffer.
-static void bind(const struct hymn_lower *lower, const struct hymn_node *node, const struct dispatch *dispatch,
-                 struct hymn_vk_step *step) {
+static void bind(const struct hymn_lower *lower, const struct hymn_node *node,
+                 const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step) {
     hymn_lower_bind(step, dispatch->weights, false);
     hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
     for (uint32_t slot = 0; slot < 3; slot++) {
@@ -120,12 +114,19 @@ static void set_constants(struct hymn_vk_step *step, const uint32_t *constants, 
     step->constant_count = count;
 }
 
-static void finish(const struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
-                   uint32_t channel_tiles, struct hymn_vk_step *step) {
-    uint32_t tiles = dispatch->params.tiles, most = lower->plan->max_groups_x;
-    step->groups[0] = tiles < most ? tiles : most;
-    step->groups[1] = channel_tiles;
-    step->groups[2] = (tiles + step->groups[0] - 1) / step->groups[0];
+void hymn_conv2d_join_rows(const struct hymn_node *node, struct hymn_conv2d_params *params) {
+    bool joined = params->residual != 2;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        joined = joined && node->terms[i].kernel == 1;
+    }
+    if (joined) {
+        params->width *= params->rows;
+        params->rows = params->height = 1;
+    }
+}
+
+void hymn_conv2d_finish(const struct hymn_lower *lower, const struct hymn_node *node,
+                        const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step) {
     hymn_vk_step_push(step, &dispatch->params, sizeof dispatch->params);
     bind(lower, node, dispatch, step);
     step->flops = 2 * hymn_node_macs(lower->graph, node);
@@ -135,12 +136,21 @@ static void finish(const struct hymn_lower *lower, const struct hymn_node *node,
     }
 }
 
+static void set_groups(const struct hymn_lower *lower, uint32_t tiles, uint32_t channel_tiles,
+                       struct hymn_vk_step *step) {
+    uint32_t most = lower->plan->max_groups_x;
+    step->groups[0] = tiles < most ? tiles : most;
+    step->groups[1] = channel_tiles;
+    step->groups[2] = (tiles + step->groups[0] - 1) / step->groups[0];
+}
+
 // ----------------------------------------------------------------------------------------------------
 // conv2d_lanes.comp
 
 // Whether the kernel can do the node: up to two terms of kernel 3, then up to two of kernel 1 in the slots left; or
 // only terms of kernel 1; or one of kernel 2. Fills the slots.
-static bool lanes_slots(const struct hymn_node *node, struct dispatch *dispatch, struct hymn_conv2d_layout *layout) {
+static bool lanes_slots(const struct hymn_node *node, struct hymn_conv2d_dispatch *dispatch,
+                        struct hymn_conv2d_layout *layout) {
     uint32_t wide = 0, points = 0, twos = 0;
     for (uint32_t i = 0; i < node->term_count; i++) {
         wide += node->terms[i].kernel == 3;
@@ -168,23 +178,15 @@ static bool lanes_slots(const struct hymn_node *node, struct dispatch *dispatch,
     return true;
 }
 
-// Without a vertical neighbour the rows need no end: one row leaves no strip partly empty.
-static void join_rows(struct hymn_conv2d_params *params) {
-    if (params->wide_terms == 0 && params->scale == 1 && params->residual != 2) {
-        params->width *= params->rows;
-        params->rows = params->height = 1;
-    }
-}
-
-static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
-                                    struct hymn_conv2d_layout *layout) {
+static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_node *node,
+                                    struct hymn_conv2d_dispatch *dispatch, struct hymn_conv2d_layout *layout) {
     const struct hymn_vk_plan *plan = lower->plan;
     struct hymn_conv2d_params *params = &dispatch->params;
-    fill(lower, node, dispatch);
-    join_rows(params);
+    hymn_conv2d_fill(lower, node, dispatch);
+    hymn_conv2d_join_rows(node, params);
     uint32_t local = plan->subgroup_size < 32 ? plan->subgroup_size : 32;
-    params->strips = (params->width + LANES_STRIP - 1) / LANES_STRIP;
-    params->tiles = (uint32_t)(((uint64_t)params->strips * params->rows + local - 1) / local);
+    params->tiles_across = (params->width + LANES_STRIP - 1) / LANES_STRIP;
+    params->tiles = (uint32_t)(((uint64_t)params->tiles_across * params->rows + local - 1) / local);
     layout->lanes = layout->rows_of_taps = true;
     layout->tile_cells = LANES_CELLS;
     layout->tiles = (params->out_stride + LANES_CELLS - 1) / LANES_CELLS;
@@ -205,7 +207,8 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
                                   node->activation == HYMN_ACTIVATION_SILU};
     set_constants(step, constants, 5);
-    finish(lower, node, dispatch, layout->tiles, step);
+    set_groups(lower, params->tiles, layout->tiles, step);
+    hymn_conv2d_finish(lower, node, dispatch, step);
     return HYMN_STATUS_OK;
 }
 
@@ -262,15 +265,15 @@ static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels,
     return tile;
 }
 
-static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_node *node, struct dispatch *dispatch,
-                                    struct hymn_conv2d_layout *layout) {
+static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_node *node,
+                                    struct hymn_conv2d_dispatch *dispatch, struct hymn_conv2d_layout *layout) {
     struct hymn_conv2d_params *params = &dispatch->params;
     uint32_t kernels[3] = {0};
     for (uint32_t i = 0; i < node->term_count; i++) {
         dispatch->slots[i] = layout->order[i] = i;
         kernels[i] = node->terms[i].kernel;
     }
-    fill(lower, node, dispatch);
+    hymn_conv2d_fill(lower, node, dispatch);
     uint64_t pixels = (uint64_t)params->rows * params->width;
     struct tile tile = choose_tile(lower->plan, pixels, params->out_stride);
     params->tiles = (uint32_t)((pixels + tile_pixels(&tile) - 1) / tile_pixels(&tile));
@@ -289,7 +292,8 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
         tile.team * tile.teams, dispatch->storage, node->prologue, kernels[0], kernels[1], kernels[2], tile.across,
         params->residual,       node->activation,  tile.team,      tile.chunk};
     set_constants(step, constants, 11);
-    finish(lower, node, dispatch, layout->tiles, step);
+    set_groups(lower, params->tiles, layout->tiles, step);
+    hymn_conv2d_finish(lower, node, dispatch, step);
     return HYMN_STATUS_OK;
 }
 
@@ -311,12 +315,21 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
               : hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no kernel for this convolution", node->name);
 }
 
+enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
+                                     const struct hymn_log *log) {
+    return hymn_conv2d_matrix_fits(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log)
+                                                      : HYMN_STATUS_OK;
+}
+
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node) {
     enum hymn_status status = check(lower, node);
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
+    if (hymn_conv2d_matrix_fits(lower->graph, node, lower->plan)) {
+        return hymn_conv2d_lower_matrix(lower, node);
+    }
+    struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};
     if (lanes_fit(lower->plan) && lanes_slots(node, &dispatch, &layout)) {
         return lower_lanes(lower, node, &dispatch, &layout);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Internal to the convolution: what its two kernels (shaders/conv2d_lanes.comp, conv2d_tiled.comp) share at lowering.
+// Internal to the convolution: what its kernels (shaders/conv2d_lanes.comp, conv2d_tiled.comp, conv2d_matrix.comp)
+// share at lowering.
 #ifndef HYMN_OPS_CONV2D_H
 #define HYMN_OPS_CONV2D_H
 
@@ -15,6 +16,23 @@ enum {
     HYMN_CONV2D_HALF_OUTPUT = 1 << 5,
     HYMN_CONV2D_HALF_WEIGHTS = 1 << 6
 };
+
+// One dispatch, with the sources in the order of their bindings: slots[i] is a term, or HYMN_NONE.
+struct hymn_conv2d_dispatch {
+    uint32_t slots[3];
+    uint32_t storage;
+    struct hymn_conv2d_params params;
+    struct hymn_vk_binding weights;
+};
+
+// Fills storage and what every kernel needs of params: sizes, sources, residual, gate.
+void hymn_conv2d_fill(const struct hymn_lower *lower, const struct hymn_node *node,
+                      struct hymn_conv2d_dispatch *dispatch);
+// Without a vertical neighbour the rows need no end: one row leaves no tile partly empty.
+void hymn_conv2d_join_rows(const struct hymn_node *node, struct hymn_conv2d_params *params);
+// Bindings, push constants and costs of a step whose groups and constants are set.
+void hymn_conv2d_finish(const struct hymn_lower *lower, const struct hymn_node *node,
+                        const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step);
 
 // Output channels that one workgroup computes, as cells (eight channels), and the steps of k before them: a step is one
 // cell of one tap of one term.
@@ -37,5 +55,19 @@ uint32_t hymn_conv2d_padded_steps(const struct hymn_conv2d_layout *layout);
 // in params. OUT_OF_MEMORY.
 enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
                                   struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding);
+
+// The same for conv2d_matrix.comp: [tile of channels][stage][tap][channel][8 * depth k] f16; fills tile_weights too.
+// channels: of a tile, a multiple of 8; depth: cells of a stage.
+enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
+                                         uint32_t depth, struct hymn_conv2d_params *params,
+                                         struct hymn_vk_binding *out_binding);
+
+// conv2d_matrix.c. Scratch of the node, before memory is planned.
+enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
+                                            const struct hymn_vk_plan *plan, const struct hymn_log *log);
+// Whether the matrix kernel can do the node on this device.
+bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
+                             const struct hymn_vk_plan *plan);
+enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node);
 
 #endif

@@ -91,27 +91,20 @@ static void pack_tiles(const struct hymn_conv2d_layout *layout, uint8_t *to, uin
     }
 }
 
-enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
-                                  struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding) {
-    const struct hymn_node *node = layout->node;
-    uint32_t width = layout->tile_cells * CELL;
-    uint64_t step_bytes = (uint64_t)width * CELL * (layout->half ? 2 : 4);
-    uint64_t matrix_bytes = step_bytes * hymn_conv2d_padded_steps(layout) * layout->tiles;
-    uint64_t bias_bytes = (uint64_t)layout->tiles * width * sizeof(float);
+// Room for the matrix, then bias, gamma and beta, which are filled in here. NULL: out of memory.
+static uint8_t *pack_around(struct hymn_lower *lower, const struct hymn_node *node, uint64_t matrix_bytes,
+                            uint32_t out_channels, struct hymn_conv2d_params *params,
+                            struct hymn_vk_binding *out_binding) {
+    uint64_t bias_bytes = (uint64_t)out_channels * sizeof(float);
     bool gated = node->prologue == HYMN_PROLOGUE_NORM_GATE;
     uint32_t inputs = node->terms[0].source.channels, padded_inputs = hymn_round_up(inputs, CELL);
     uint64_t gate_bytes = gated ? 2 * (uint64_t)padded_inputs * sizeof(float) : 0;
     uint8_t *to = hymn_lower_weights(lower, matrix_bytes + bias_bytes + gate_bytes, out_binding);
-    float *values = hymn_alloc((size_t)width * CELL, sizeof *values);
-    if (!to || !values) {
-        hymn_free(values);
-        return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+    if (!to) {
+        return NULL;
     }
-    pack_tiles(layout, to, step_bytes, values);
-    hymn_free(values);
-
     float *bias = (float *)(void *)(to + matrix_bytes);
-    for (uint32_t channel = 0; node->bias && channel < layout->tiles * width; channel++) {
+    for (uint32_t channel = 0; node->bias && channel < out_channels; channel++) {
         uint32_t row = channel_row(node, channel);
         bias[channel] = row == HYMN_NONE ? 0.0f : node->bias[row];
     }
@@ -121,6 +114,75 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
         float *gamma = (float *)(void *)(to + matrix_bytes + bias_bytes);
         memcpy(gamma, node->gamma, inputs * sizeof *gamma);
         memcpy(gamma + padded_inputs, node->beta, inputs * sizeof *gamma);
+    }
+    return to;
+}
+
+enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
+                                  struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding) {
+    uint32_t width = layout->tile_cells * CELL;
+    uint64_t step_bytes = (uint64_t)width * CELL * (layout->half ? 2 : 4);
+    uint64_t matrix_bytes = step_bytes * hymn_conv2d_padded_steps(layout) * layout->tiles;
+    uint8_t *to = pack_around(lower, layout->node, matrix_bytes, layout->tiles * width, params, out_binding);
+    float *values = hymn_alloc((size_t)width * CELL, sizeof *values);
+    if (!to || !values) {
+        hymn_free(values);
+        return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", layout->node->name);
+    }
+    pack_tiles(layout, to, step_bytes, values);
+    hymn_free(values);
+    return HYMN_STATUS_OK;
+}
+
+// One tap of one stage of one tile: [channel][8 * depth k].
+static void pack_stage(const struct hymn_node *node, const struct hymn_term *term, uint32_t tap, uint32_t first_cell,
+                       uint32_t first_channel, uint32_t channels, uint32_t depth, uint16_t *to) {
+    uint32_t cells = term_cells(term);
+    for (uint32_t channel = 0; channel < channels; channel++) {
+        uint32_t row = channel_row(node, first_channel + channel);
+        for (uint32_t i = 0; row != HYMN_NONE && i < depth && first_cell + i < cells; i++) {
+            float eight[8];
+            gather(term, row, tap, first_cell + i, eight);
+            hymn_pack_weights(to + ((size_t)channel * depth + i) * CELL, eight, CELL, true);
+        }
+    }
+}
+
+// Stages of a term of kernel 2 go tap by tap; otherwise a stage has all of its taps.
+static uint16_t *pack_term(const struct hymn_node *node, const struct hymn_term *term, uint32_t first_channel,
+                           uint32_t channels, uint32_t depth, uint16_t *to) {
+    uint32_t taps = term->kernel * term->kernel, cells = term_cells(term);
+    uint32_t chunks = (cells + depth - 1) / depth, outer = term->kernel == 2 ? taps : 1, inner = taps / outer;
+    for (uint32_t i = 0; i < outer; i++) {
+        for (uint32_t chunk = 0; chunk < chunks; chunk++) {
+            for (uint32_t j = 0; j < inner; j++, to += (size_t)channels * depth * CELL) {
+                pack_stage(node, term, i + j, chunk * depth, first_channel, channels, depth, to);
+            }
+        }
+    }
+    return to;
+}
+
+enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
+                                         uint32_t depth, struct hymn_conv2d_params *params,
+                                         struct hymn_vk_binding *out_binding) {
+    uint32_t tiles = (params->out_stride * CELL + channels - 1) / channels;
+    uint64_t tile_bytes = 0;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        const struct hymn_term *term = &node->terms[i];
+        uint64_t chunks = (term_cells(term) + depth - 1) / depth;
+        tile_bytes += term->kernel * term->kernel * chunks * channels * depth * 16;
+    }
+    params->tile_weights = (uint32_t)(tile_bytes / 16);
+    uint8_t *to = pack_around(lower, node, tile_bytes * tiles, tiles * channels, params, out_binding);
+    if (!to) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    uint16_t *halves = (uint16_t *)(void *)to;
+    for (uint32_t tile = 0; tile < tiles; tile++) {
+        for (uint32_t i = 0; i < node->term_count; i++) {
+            halves = pack_term(node, &node->terms[i], tile * channels, channels, depth, halves);
+        }
     }
     return HYMN_STATUS_OK;
 }

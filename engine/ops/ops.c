@@ -9,7 +9,7 @@
 #define WEIGHT_ALIGNMENT 256u
 
 const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
-    [HYMN_KIND_CONV2D] = {"conv2d", NULL, hymn_conv2d_lower},
+    [HYMN_KIND_CONV2D] = {"conv2d", hymn_conv2d_prepare, hymn_conv2d_lower},
     [HYMN_KIND_MAX_POOL] = {"max_pool", NULL, hymn_max_pool_lower},
     [HYMN_KIND_RESIZE] = {"resize", NULL, hymn_resize_lower},
     [HYMN_KIND_DEPTHWISE] = {"depthwise", NULL, hymn_depthwise_lower},

@@ -62,6 +62,8 @@ struct hymn_vk_binding hymn_lower_value(const struct hymn_lower *lower, uint32_t
 void hymn_lower_bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written);
 
 // One file each.
+enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
+                                     const struct hymn_log *log);
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_max_pool_lower(struct hymn_lower *lower, const struct hymn_node *node);

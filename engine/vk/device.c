@@ -76,7 +76,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     return status;
 }
 
-#define MAX_EXTENSIONS 4
+#define MAX_EXTENSIONS 5
 
 // The optional extensions that are worth enabling, among those the device has.
 static enum hymn_status choose_extensions(struct hymn_vk_device *device, const char *out_names[MAX_EXTENSIONS],
@@ -100,6 +100,9 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, const c
         } else if (strcmp(name, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME) == 0) {
             out_names[(*out_count)++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
             device->memory_budget = true;
+        } else if ((device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX) &&
+                   strcmp(name, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0) {
+            out_names[(*out_count)++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
         } else if (older && device->snapshot.float16 && strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0) {
             out_names[(*out_count)++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
         }
@@ -120,7 +123,23 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
     VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
                                                     .pNext = device->snapshot.float16 ? &float16 : NULL,
                                                     .storageBuffer16BitAccess = device->snapshot.storage_16bit};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
+    // What the matrix kernels need: see plan.c.
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
+        .pNext = &storage,
+        .subgroupSizeControl = VK_TRUE,
+        .computeFullSubgroups = VK_TRUE};
+    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES,
+        .pNext = &subgroup_size,
+        .vulkanMemoryModel = VK_TRUE};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+        .pNext = &memory_model,
+        .cooperativeMatrix = VK_TRUE};
+    bool matrices = device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX;
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = matrices ? (void *)&matrix : (void *)&storage};
     float priority = 1.0f;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,

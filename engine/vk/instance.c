@@ -242,6 +242,7 @@ static bool load_instance_functions(const struct global_functions *global, struc
 #define REQUIRE(name) complete = complete && table->name;
     HYMN_VK_INSTANCE_FUNCTIONS(LOAD)
     HYMN_VK_INSTANCE_FUNCTIONS(REQUIRE)
+    HYMN_VK_OPTIONAL_FUNCTIONS(LOAD)
     if (instance->validation) {
         HYMN_VK_DEBUG_FUNCTIONS(LOAD)
         HYMN_VK_DEBUG_FUNCTIONS(REQUIRE)

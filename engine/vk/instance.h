@@ -22,6 +22,9 @@
     X(vkGetPhysicalDeviceQueueFamilyProperties) \
     X(vkCreateDevice)                         \
     X(vkGetDeviceProcAddr)
+// Of extensions of a device: NULL where no device has them.
+#define HYMN_VK_OPTIONAL_FUNCTIONS(X)         \
+    X(vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)
 // Of VK_EXT_debug_utils: NULL without validation.
 #define HYMN_VK_DEBUG_FUNCTIONS(X)            \
     X(vkCreateDebugUtilsMessengerEXT)         \
@@ -34,6 +37,7 @@
 struct hymn_vk_instance_table {
 #define HYMN_VK_MEMBER(name) PFN_##name name;
     HYMN_VK_INSTANCE_FUNCTIONS(HYMN_VK_MEMBER)
+    HYMN_VK_OPTIONAL_FUNCTIONS(HYMN_VK_MEMBER)
     HYMN_VK_DEBUG_FUNCTIONS(HYMN_VK_MEMBER)
 #undef HYMN_VK_MEMBER
 };

@@ -219,9 +219,16 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     }
     VkSpecializationInfo constants = {entry->constant_count, map, entry->constant_count * sizeof(uint32_t),
                                       entry->constants};
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfo subgroup_size = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
+        .requiredSubgroupSize = device->plan.subgroup_size,
+    };
+    bool sized = entry->shader->needs & HYMN_NEEDS_COOPERATIVE_MATRIX; // these count their subgroups
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = sized ? &subgroup_size : NULL,
+                  .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main",

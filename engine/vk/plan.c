@@ -87,6 +87,31 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     return met;
 }
 
+static bool matrix_side(uint32_t side) {
+    return side == 8 || side == 16 || side == 32;
+}
+
+// The shape nearest to 16 x 16 x 16 among those that the kernels can be made for; zeros: none.
+static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
+    struct hymn_vk_matrix best = {0};
+    uint32_t best_distance = UINT32_MAX;
+    for (uint32_t i = 0; i < s->matrix_count; i++) {
+        const struct hymn_vk_matrix *matrix = &s->matrices[i];
+        uint32_t volume = matrix->m * matrix->n * matrix->k, distance = volume > 4096 ? volume - 4096 : 4096 - volume;
+        if (matrix_side(matrix->m) && matrix_side(matrix->n) && matrix_side(matrix->k) && distance < best_distance) {
+            best = *matrix;
+            best_distance = distance;
+        }
+    }
+    return best;
+}
+
+// The matrix kernels count their subgroups: the size must be known, and so fixed or one that can be asked for.
+static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
+    bool asked = s->subgroup_min <= s->subgroup_size && s->subgroup_size <= s->subgroup_max;
+    return is_power_of_two(s->subgroup_size) && s->subgroup_size >= 4 && asked;
+}
+
 // Invocations that keep a device of this type busy. Software devices gain nothing from more than their few threads.
 static uint32_t target_lanes(enum hymn_device_type type) {
     switch (type) {
@@ -113,6 +138,10 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, bool base_varian
     // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
     plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
     plan->needs_met = plan->usable && !base_variants ? needs_met(s) : 0;
+    plan->matrix = choose_matrix(s);
+    if (plan->matrix.m && s->float16 && s->memory_model && subgroup_size_known(s) && plan->usable && !base_variants) {
+        plan->needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+    }
     plan->max_invocations = BASE_INVOCATIONS;
     plan->max_shared_bytes = BASE_SHARED_BYTES;
     plan->max_groups_x = BASE_GROUPS;

@@ -9,6 +9,13 @@
 
 #include "vk/shader.h"
 
+// A shape of cooperative matrices: M x K times K x N.
+struct hymn_vk_matrix {
+    uint32_t m, n, k;
+};
+
+enum { HYMN_VK_MAX_MATRICES = 32 };
+
 // What was queried. All sizes in bytes.
 struct hymn_vk_snapshot {
     char name[256];
@@ -25,10 +32,14 @@ struct hymn_vk_snapshot {
     uint64_t non_coherent_atom;
     uint64_t max_allocation_bytes; // VkPhysicalDeviceMaintenance3Properties
     uint32_t subgroup_size;
-    bool subgroup_arithmetic; // in compute shaders
-    bool subgroup_shuffle;    // likewise
-    bool storage_16bit;       // storageBuffer16BitAccess
-    bool float16;             // shaderFloat16
+    bool subgroup_arithmetic;            // in compute shaders
+    bool subgroup_shuffle;               // likewise
+    bool storage_16bit;                  // storageBuffer16BitAccess
+    bool float16;                        // shaderFloat16
+    bool memory_model;                   // vulkanMemoryModel
+    uint32_t subgroup_min, subgroup_max; // sizes that a compute pipeline may ask for; both 0: it cannot ask
+    struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
+    uint32_t matrix_count;
     bool compute_queue;
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
@@ -47,9 +58,10 @@ struct hymn_vk_plan {
     uint32_t max_shared_bytes;
     uint32_t max_groups_x; // min over what may be dispatched in x
     uint32_t subgroup_size;
-    uint64_t max_binding_bytes; // a tensor beyond this cannot be bound
-    uint64_t alignment;         // of bindings: at least 256
-    uint32_t target_lanes;      // enough parallel invocations to fill the device: how finely scans are chunked
+    struct hymn_vk_matrix matrix; // the shape that matrix kernels use, where needs_met has COOPERATIVE_MATRIX
+    uint64_t max_binding_bytes;   // a tensor beyond this cannot be bound
+    uint64_t alignment;           // of bindings: at least 256
+    uint32_t target_lanes;        // enough parallel invocations to fill the device: how finely scans are chunked
     bool timestamps;
 };
 

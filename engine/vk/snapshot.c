@@ -82,13 +82,13 @@ static void read_limits(const VkPhysicalDeviceProperties *properties, struct hym
 
 // The extensions that tell more about a device of Vulkan 1.1.
 struct extensions {
-    bool driver_properties, float16;
+    bool driver_properties, float16, cooperative_matrix;
 };
 
 static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                         uint32_t api_version, struct extensions *out_found) {
     bool newer = api_version >= VK_API_VERSION_1_2;
-    *out_found = (struct extensions){newer, newer};
+    *out_found = (struct extensions){newer, newer, false};
     uint32_t count = 0;
     VkResult result = instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
     VkExtensionProperties *list = hymn_alloc(count, sizeof *list);
@@ -100,6 +100,40 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
         for (uint32_t i = 0; i < count; i++) {
             out_found->driver_properties |= strcmp(list[i].extensionName, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
             out_found->float16 |= strcmp(list[i].extensionName, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
+            out_found->cooperative_matrix |=
+                strcmp(list[i].extensionName, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0;
+        }
+    }
+    hymn_free(list);
+    return HYMN_STATUS_OK;
+}
+
+// The shapes of f16 x f16 + f32 -> f32 that a subgroup multiplies.
+static enum hymn_status read_matrices(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
+                                      struct hymn_vk_snapshot *s) {
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get =
+        instance->table.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR;
+    uint32_t count = 0;
+    if (!get || get(physical, &count, NULL) < VK_SUCCESS || count == 0) {
+        return HYMN_STATUS_OK;
+    }
+    VkCooperativeMatrixPropertiesKHR *list = hymn_alloc(count, sizeof *list);
+    if (!list) {
+        return hymn_fail(&instance->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        list[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    }
+    if (get(physical, &count, list) < VK_SUCCESS) {
+        count = 0;
+    }
+    for (uint32_t i = 0; i < count && s->matrix_count < HYMN_VK_MAX_MATRICES; i++) {
+        bool fits = list[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && list[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+                    list[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+                    list[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && list[i].scope == VK_SCOPE_SUBGROUP_KHR &&
+                    !list[i].saturatingAccumulation;
+        if (fits) {
+            s->matrices[s->matrix_count++] = (struct hymn_vk_matrix){list[i].MSize, list[i].NSize, list[i].KSize};
         }
     }
     hymn_free(list);
@@ -112,10 +146,23 @@ static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDev
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES};
     VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
                                                     .pNext = extensions.float16 ? &float16 : NULL};
+    VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES, .pNext = &storage};
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, .pNext = &memory_model};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
+    if (s->api_version >= VK_API_VERSION_1_3) {
+        features.pNext = &subgroup_size;
+    } else if (s->api_version >= VK_API_VERSION_1_2) {
+        features.pNext = &memory_model;
+    }
     instance->table.vkGetPhysicalDeviceFeatures2(physical, &features);
     s->storage_16bit = storage.storageBuffer16BitAccess;
     s->float16 = float16.shaderFloat16;
+    s->memory_model = memory_model.vulkanMemoryModel;
+    if (!subgroup_size.subgroupSizeControl || !subgroup_size.computeFullSubgroups) {
+        s->subgroup_min = s->subgroup_max = 0;
+    }
 }
 
 static void format_driver(const VkPhysicalDeviceProperties *properties, const VkPhysicalDeviceDriverProperties *driver,
@@ -139,13 +186,22 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     VkPhysicalDeviceMaintenance3Properties maintenance = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
         .pNext = extensions.driver_properties ? &driver : NULL};
+    VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, .pNext = &maintenance};
     VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
                                                    .pNext = &maintenance};
+    if (s->api_version >= VK_API_VERSION_1_3) {
+        subgroup.pNext = &sizes;
+    }
     VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
     s->subgroup_size = subgroup.subgroupSize;
+    if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
+        s->subgroup_min = sizes.minSubgroupSize;
+        s->subgroup_max = sizes.maxSubgroupSize;
+    }
     VkSubgroupFeatureFlags operations =
         subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT ? subgroup.supportedOperations : 0;
     s->subgroup_arithmetic = operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
@@ -175,6 +231,10 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
         }
         read_properties(instance, physical, extensions, s, info);
         read_features(instance, physical, extensions, s);
+        status = extensions.cooperative_matrix ? read_matrices(instance, physical, s) : HYMN_STATUS_OK;
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
     }
     info->index = index;
     memcpy(info->name, s->name, sizeof info->name);

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT
+//
+// The convolution on matrix units: which tiles the kernel is made for, and its dispatch.
+#include "ops/conv2d_matrix.h"
+
+#include <string.h>
+
+#include "ops/conv2d.h"
+
+#define CELL 8u
+// Lanes of a workgroup of a tile that keeps a device busy together with target_lanes / LANES_PER_GROUP others.
+#define LANES_PER_GROUP 512u
+
+static const struct hymn_conv2d_tile *forced_tile;
+
+void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile) {
+    forced_tile = tile;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
+static uint32_t divide_up(uint32_t a, uint32_t b) {
+    return (a + b - 1) / b;
+}
+
+// ------------------------------------------------------------------------------------------------------------- the
+// node
+
+struct problem {
+    uint32_t width, height, rows; // of the output
+    uint32_t channels;            // with padding
+    bool wide, joined;            // some kernel is 3; no kernel needs rows
+    uint32_t kernels[3], cells[3];
+};
+
+static struct problem describe(const struct hymn_graph *graph, const struct hymn_node *node) {
+    const struct hymn_value *output = &graph->values[node->output];
+    struct hymn_conv2d_params params = {.width = output->width,
+                                        .height = output->height,
+                                        .rows = graph->batch * output->height,
+                                        .residual = node->residual_resize ? 2 : 0};
+    hymn_conv2d_join_rows(node, &params);
+    struct problem problem = {.width = params.width,
+                              .height = params.height,
+                              .rows = params.rows,
+                              .channels = output->stride,
+                              .joined = params.rows == 1};
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        problem.kernels[i] = node->terms[i].kernel;
+        problem.cells[i] = divide_up(node->terms[i].source.channels, CELL);
+        problem.wide = problem.wide || node->terms[i].kernel == 3;
+    }
+    return problem;
+}
+
+static uint32_t stages(const struct problem *problem, uint32_t depth) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        count += divide_up(problem->cells[i], depth) * (problem->kernels[i] == 2 ? 4 : 1);
+    }
+    return count;
+}
+
+// ------------------------------------------------------------------------------------------------------------- the
+// tile
+
+static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
+                             const struct hymn_vk_matrix *matrix) {
+    uint32_t pixels = tile->width * tile->height;
+    uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
+    uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
+    uint32_t end = tile->rows * matrix->m * tile->channels / CELL * 2;
+    return 16 * (loop > end ? loop : end) + 16;
+}
+
+bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
+                              const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
+    struct problem problem = describe(graph, node);
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
+    return lanes <= plan->max_invocations && shared_bytes(&problem, tile, matrix) <= plan->max_shared_bytes &&
+           tile->width % matrix->m == 0 && pixels % (matrix->m * tile->rows) == 0 &&
+           tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
+           tile->depth * CELL % matrix->k == 0 && tile->splits <= stages(&problem, tile->depth) &&
+           (problem.wide || tile->taps == 1);
+}
+
+static void set_splits(const struct problem *problem, uint32_t groups, uint32_t target, struct hymn_conv2d_tile *tile) {
+    uint32_t most = stages(problem, tile->depth) / 2;
+    tile->splits = 1;
+    while (groups * tile->splits < target && tile->splits < 8 && 2 * tile->splits <= most) {
+        tile->splits *= 2;
+    }
+}
+
+static uint32_t groups_of(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
+    return divide_up(problem->width, tile->width) * divide_up(problem->height, tile->height) *
+           (problem->rows / problem->height) * divide_up(problem->channels, tile->channels);
+}
+
+// Channels of a tile that leave the least of the last tile empty; of equals the largest.
+static uint32_t choose_channels(const struct problem *problem, uint32_t n) {
+    uint32_t best = 0, best_cost = UINT32_MAX;
+    for (uint32_t channels = 128; channels >= 16 && channels >= n; channels /= 2) {
+        uint32_t cost = hymn_round_up(problem->channels, channels);
+        if (cost < best_cost) {
+            best = channels;
+            best_cost = cost;
+        }
+    }
+    return best;
+}
+
+static void set_pixels(const struct problem *problem, uint32_t pixels, uint32_t m, struct hymn_conv2d_tile *tile) {
+    tile->width = problem->joined ? pixels : m > 16 ? m : 16;
+    tile->height = pixels / tile->width;
+}
+
+// Subgroups of four rows or two by two, so that each has about as many pixels as channels.
+static void set_subgroups(const struct hymn_vk_matrix *matrix, uint32_t pixels, struct hymn_conv2d_tile *tile) {
+    tile->columns = tile->channels >= 64 && tile->channels >= 2 * matrix->n ? 2 : 1;
+    tile->rows = tile->channels >= 128 ? 4 : 4 / tile->columns;
+    while (pixels / tile->rows < matrix->m) {
+        tile->rows /= 2;
+    }
+}
+
+// Until it fits into a workgroup of the device: fewer taps a step, then fewer channels, then fewer pixels.
+static void shrink(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
+                   struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    set_subgroups(matrix, pixels, tile);
+    while (shared_bytes(problem, tile, matrix) > plan->max_shared_bytes ||
+           tile->rows * tile->columns * plan->subgroup_size > plan->max_invocations) {
+        if (tile->taps > 1) {
+            tile->taps = tile->taps == 9 ? 3 : 1;
+        } else if (tile->channels > 16 && tile->channels > matrix->n) {
+            tile->channels /= 2;
+        } else if (pixels / 2 >= tile->width || (problem->joined && pixels / 2 >= matrix->m)) {
+            pixels /= 2;
+            set_pixels(problem, pixels, matrix->m, tile);
+        } else {
+            return; // hymn_conv2d_matrix_valid says no
+        }
+        set_subgroups(matrix, pixels, tile);
+    }
+}
+
+struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
+                                                  const struct hymn_vk_plan *plan) {
+    struct problem problem = describe(graph, node);
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t target = plan->target_lanes / LANES_PER_GROUP, pixels = 128;
+    uint32_t depth = matrix->k > 2 * CELL ? matrix->k / CELL : 4;
+    struct hymn_conv2d_tile tile = {.taps = problem.wide ? 3 : 1, .depth = depth, .buffers = 1, .splits = 1};
+    tile.channels = choose_channels(&problem, matrix->n);
+    set_pixels(&problem, pixels, matrix->m, &tile);
+    // Too few workgroups: smaller tiles while those stay square, then several workgroups for each.
+    while (groups_of(&problem, &tile) < target && (pixels > 64 || tile.channels > 32)) {
+        if (pixels > 64) {
+            pixels /= 2;
+        } else {
+            tile.channels /= 2;
+        }
+        set_pixels(&problem, pixels, matrix->m, &tile);
+    }
+    shrink(&problem, plan, pixels, &tile);
+    tile.buffers = !problem.wide && 2 * shared_bytes(&problem, &tile, matrix) <= plan->max_shared_bytes ? 2 : 1;
+    set_splits(&problem, groups_of(&problem, &tile), target, &tile);
+    return tile;
+}
+
+static struct hymn_conv2d_tile tile_of(const struct hymn_graph *graph, const struct hymn_node *node,
+                                       const struct hymn_vk_plan *plan) {
+    return forced_tile ? *forced_tile : hymn_conv2d_matrix_choose(graph, node, plan);
+}
+
+// ------------------------------------------------------------------------------------------------------------ lowering
+
+bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
+                             const struct hymn_vk_plan *plan) {
+    bool half = plan->needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX && !plan->weights_f32 &&
+                hymn_shader_find("conv2d_matrix") != NULL;
+    for (uint32_t i = 0; half && i < node->term_count; i++) {
+        half = graph->values[node->terms[i].source.value].storage == HYMN_STORAGE_F16;
+    }
+    if (half && node->prologue == HYMN_PROLOGUE_NORM_GATE) {
+        half = graph->values[node->gate.value].storage == HYMN_STORAGE_F16;
+    }
+    struct hymn_conv2d_tile tile;
+    return half && (tile = tile_of(graph, node, plan), hymn_conv2d_matrix_valid(graph, node, plan, &tile));
+}
+
+// Sums of the workgroups that share a tile: [tile][split][pixel][channel].
+enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
+                                            const struct hymn_vk_plan *plan, const struct hymn_log *log) {
+    struct hymn_conv2d_tile tile = tile_of(graph, node, plan);
+    if (tile.splits == 1) {
+        return HYMN_STATUS_OK;
+    }
+    struct problem problem = describe(graph, node);
+    // The value is of one image whatever the batch.
+    uint32_t tiles = divide_up(groups_of(&problem, &tile), graph->batch);
+    node->scratch[0] = hymn_graph_add_value(graph, node->name, tiles * tile.splits, tile.width * tile.height,
+                                            tile.channels, HYMN_STORAGE_F32);
+    return node->scratch[0] == HYMN_NONE ? hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name)
+                                         : HYMN_STATUS_OK;
+}
+
+static enum hymn_status bind_splits(struct hymn_lower *lower, const struct hymn_node *node, uint32_t groups,
+                                    struct hymn_vk_step *step) {
+    struct hymn_vk_binding counters;
+    if (!hymn_lower_weights(lower, groups * sizeof(uint32_t), &counters)) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);
+    hymn_lower_bind(step, counters, true);
+    return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node) {
+    const struct hymn_vk_plan *plan = lower->plan;
+    struct hymn_conv2d_tile tile = tile_of(lower->graph, node, plan);
+    struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
+    struct hymn_conv2d_params *params = &dispatch.params;
+    uint32_t kernels[3] = {0};
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        dispatch.slots[i] = i;
+        kernels[i] = node->terms[i].kernel;
+    }
+    hymn_conv2d_fill(lower, node, &dispatch);
+    hymn_conv2d_join_rows(node, params);
+    params->tiles_across = divide_up(params->width, tile.width);
+    params->tiles_down = divide_up(params->height, tile.height);
+    params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
+    enum hymn_status status =
+        hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, tile.splits > 1 ? "conv2d_matrix_split" : "conv2d_matrix", NULL);
+    if (!step) {
+        return lower->status;
+    }
+    const uint32_t constants[] = {tile.rows * tile.columns * plan->subgroup_size,
+                                  dispatch.storage,
+                                  node->prologue,
+                                  kernels[0],
+                                  kernels[1],
+                                  kernels[2],
+                                  params->residual,
+                                  node->activation,
+                                  plan->matrix.m,
+                                  plan->matrix.n,
+                                  plan->matrix.k,
+                                  tile.width,
+                                  tile.height,
+                                  tile.channels,
+                                  tile.rows,
+                                  tile.columns,
+                                  tile.taps,
+                                  tile.depth,
+                                  tile.buffers,
+                                  tile.splits};
+    memcpy(step->constants, constants, sizeof constants);
+    step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);
+    step->groups[0] = min_u32(params->tiles, plan->max_groups_x);
+    step->groups[1] = divide_up(params->out_stride * CELL, tile.channels);
+    step->groups[2] = tile.splits > 1 ? tile.splits : divide_up(params->tiles, step->groups[0]);
+    hymn_conv2d_finish(lower, node, &dispatch, step);
+    return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// Tiles of shaders/conv2d_matrix.comp, for the tests and for tuning.
+#ifndef HYMN_OPS_CONV2D_MATRIX_H
+#define HYMN_OPS_CONV2D_MATRIX_H
+
+#include "graph/graph.h"
+#include "vk/plan.h"
+
+// What the kernel is specialized for: see the shader.
+struct hymn_conv2d_tile {
+    uint32_t width, height; // pixels of a workgroup
+    uint32_t channels;      // output channels of a workgroup
+    uint32_t rows, columns; // its subgroups
+    uint32_t taps, depth;   // of a step; cells of a stage
+    uint32_t buffers, splits;
+};
+
+// A good tile by rule, without measuring.
+struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
+                                                  const struct hymn_vk_plan *plan);
+// Whether the kernel can be made with it for this node on this device.
+bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
+                              const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile);
+// Tests: every node gets this tile (kept by reference) where it is valid, and other kernels where not; NULL: its own.
+// Thread-safety: none.
+void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
+
+#endif

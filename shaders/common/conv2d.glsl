@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// What the convolutions for GPUs (conv2d_tiled.comp, conv2d_matrix.comp) share: the bindings, the prologue on what is
+// read and the epilogue on what is written. Include after load.glsl and params.h, with these constants or macros: PROLOGUE (enum
+// hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum hymn_activation), IS_HALF(bit)
+// (storage: bits 0..2 sources, 3 residual, 4 gate, 5 output, 6 weights).
+// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
+//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+#ifndef HYMN_CONV2D_GLSL
+#define HYMN_CONV2D_GLSL
+
+layout(push_constant) uniform Push {
+    hymn_conv2d_params p;
+};
+layout(set = 0, binding = 0) readonly restrict buffer Weights {
+    uvec4 weights[];
+};
+layout(set = 0, binding = 1) writeonly restrict buffer Output {
+    uvec4 result[];
+};
+layout(set = 0, binding = 2) readonly restrict buffer Source0 {
+    uvec4 source0[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Source1 {
+    uvec4 source1[];
+};
+layout(set = 0, binding = 3) readonly restrict buffer Stats {
+    vec2 stats[];
+};
+layout(set = 0, binding = 4) readonly restrict buffer Source2 {
+    uvec4 source2[];
+};
+layout(set = 0, binding = 5) readonly restrict buffer Residual {
+    uvec4 residual[];
+};
+
+// x -> (x - mean) * rstd, and with NORM_GATE * gamma + beta, times SiLU(z). norm: mean and rstd; k: the cell of x.
+hymn_cell hymn_prologue(hymn_cell x, vec2 norm, hymn_cell z, uint k) {
+    x.lo = (x.lo - norm.x) * norm.y;
+    x.hi = (x.hi - norm.x) * norm.y;
+    if (PROLOGUE == 2u) {
+        uint at = p.gamma_at + 2 * k;
+        uint beta_at = at + 2 * p.cells0;
+        x.lo = x.lo * uintBitsToFloat(weights[at]) + uintBitsToFloat(weights[beta_at]);
+        x.hi = x.hi * uintBitsToFloat(weights[at + 1]) + uintBitsToFloat(weights[beta_at + 1]);
+        x.lo *= z.lo / (1.0 + exp(-z.lo));
+        x.hi *= z.hi / (1.0 + exp(-z.hi));
+    }
+    return x;
+}
+
+hymn_cell hymn_load_residual(uint at) {
+    hymn_cell cell;
+    HYMN_LOAD_CELL(cell, residual, at, IS_HALF(3))
+    return cell;
+}
+
+// The residual of half the size at an output pixel: weights 1/4 and 3/4 of the nearest rows and columns, edges clamped.
+hymn_cell hymn_resized_residual(uint pixel, uint cell) {
+    int height = int(p.height), width = int(p.width), half_height = height / 2, half_width = width / 2;
+    int row = int(pixel) / width, x = int(pixel) - row * width, image = row / height, y = row - image * height;
+    int y0 = (y - 1) >> 1, x0 = (x - 1) >> 1;
+    float down = (y & 1) == 0 ? 0.75 : 0.25, right = (x & 1) == 0 ? 0.75 : 0.25;
+    int upper = (image * half_height + max(y0, 0)) * half_width;
+    int lower = (image * half_height + min(y0 + 1, half_height - 1)) * half_width;
+    int x1 = min(x0 + 1, half_width - 1);
+    x0 = max(x0, 0);
+    uint at = p.residual_first + cell;
+    hymn_cell a = hymn_load_residual(uint(upper + x0) * p.residual_stride + at);
+    hymn_cell b = hymn_load_residual(uint(upper + x1) * p.residual_stride + at);
+    hymn_cell c = hymn_load_residual(uint(lower + x0) * p.residual_stride + at);
+    hymn_cell d = hymn_load_residual(uint(lower + x1) * p.residual_stride + at);
+    return hymn_cell(mix(mix(a.lo, b.lo, right), mix(c.lo, d.lo, right), down),
+                     mix(mix(a.hi, b.hi, right), mix(c.hi, d.hi, right), down));
+}
+
+vec4 hymn_conv2d_activate(vec4 v) {
+    return ACTIVATION == 2u ? v / (1.0 + exp(-v)) : ACTIVATION == 1u ? max(v, vec4(0.0)) : v;
+}
+
+// Adds bias and residual to the sums of a cell of channels of a pixel, activates and stores them.
+void hymn_conv2d_finish(uint pixel, uint cell, hymn_cell value) {
+    uint bias_at = p.bias_at + 2 * cell;
+    value.lo += uintBitsToFloat(weights[bias_at]);
+    value.hi += uintBitsToFloat(weights[bias_at + 1]);
+    if (RESIDUAL != 0u) {
+        hymn_cell r;
+        if (RESIDUAL == 1u) {
+            r = hymn_load_residual(pixel * p.residual_stride + p.residual_first + cell);
+        } else {
+            r = hymn_resized_residual(pixel, cell);
+        }
+        value.lo += r.lo;
+        value.hi += r.hi;
+    }
+    value.lo = hymn_conv2d_activate(value.lo);
+    value.hi = hymn_conv2d_activate(value.hi);
+    uint to = pixel * p.out_stride + cell;
+    HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+}
+
+#endif

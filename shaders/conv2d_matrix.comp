@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+//
+// Convolution and GEMM on matrix units (VK_KHR_cooperative_matrix), an implicit GEMM of pixels by output channels:
+//   out[pixel][o] = act(sum over terms, taps, k of in(term)[pixel + tap][k] * w[o][term][tap][k] + bias[o] + residual)
+//   in: [rows, width] pixels of cells (eight channels), f16; zero outside; out: f16 or f32
+//   w: [tile of CHANNELS][stage][tap][CHANNELS][8 * DEPTH k] f16, zero where a stage reaches beyond its term's cells.
+// One workgroup = TILE_WIDTH x TILE_HEIGHT pixels of one image by CHANNELS output channels, its subgroups in ROWS x
+// COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is 3,
+// are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a stage:
+// their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
+// to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
+// memory, and the one that finishes last adds them up in the order of the stages.
+// Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 4 gate, 5 output; 2 prologue (enum
+//   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
+//   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
+//   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19 SPLITS
+//   (SPLIT).
+// Bindings: common/conv2d.glsl; with SPLIT 6 sums [tile][split][pixel][CHANNELS] f32; 7 counters [tile], zero before and after.
+// Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_shader_subgroup_basic : require
+#include "common/load.glsl"
+#include "params.h"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 0) const uint LOCAL = 256;
+layout(constant_id = 1) const uint STORAGE = 0;
+layout(constant_id = 2) const uint PROLOGUE = 0;
+layout(constant_id = 3) const uint KERNEL0 = 1;
+layout(constant_id = 4) const uint KERNEL1 = 0;
+layout(constant_id = 5) const uint KERNEL2 = 0;
+layout(constant_id = 6) const uint RESIDUAL = 0;
+layout(constant_id = 7) const uint ACTIVATION = 0;
+layout(constant_id = 8) const uint M = 16;
+layout(constant_id = 9) const uint N = 16;
+layout(constant_id = 10) const uint K = 16;
+layout(constant_id = 11) const uint TILE_WIDTH = 16;
+layout(constant_id = 12) const uint TILE_HEIGHT = 8;
+layout(constant_id = 13) const uint CHANNELS = 64;
+layout(constant_id = 14) const uint ROWS = 4;
+layout(constant_id = 15) const uint COLUMNS = 2;
+layout(constant_id = 16) const uint TAPS = 3;
+layout(constant_id = 17) const uint DEPTH = 4;
+layout(constant_id = 18) const uint BUFFERS = 1;
+#ifdef SPLIT
+layout(constant_id = 19) const uint SPLITS = 2;
+#else
+const uint SPLITS = 1;
+#endif
+#define IS_HALF(bit) ((STORAGE >> bit & 1u) != 0u)
+#include "common/conv2d.glsl"
+
+#ifdef SPLIT
+layout(set = 0, binding = 6) coherent restrict buffer Partial {
+    vec4 partial[];
+};
+layout(set = 0, binding = 7) coherent restrict buffer Counters {
+    uint counters[];
+};
+#endif
+
+const uint PIXELS = TILE_WIDTH * TILE_HEIGHT;
+const uint HALO_WIDTH = TILE_WIDTH + 2;
+const bool WIDE = KERNEL0 == 3 || KERNEL1 == 3 || KERNEL2 == 3;  // some term has a margin
+const bool POINT = KERNEL0 < 3 || KERNEL1 == 1 || KERNEL1 == 2 || KERNEL2 == 1 || KERNEL2 == 2; // some has none
+const uint STAGE_PIXELS = WIDE ? HALO_WIDTH * (TILE_HEIGHT + 2) : PIXELS;
+// Shared memory is in units of 16 bytes. One more than a row needs spreads the rows over the banks.
+const uint ROW = DEPTH + 1;
+const uint STEP_WEIGHTS = TAPS * CHANNELS;
+const uint WEIGHTS_AT = BUFFERS * STAGE_PIXELS * ROW;
+const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
+const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
+const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
+const uint END_SHARED = ROWS * COLUMNS * M * BLOCK_CELLS * 2; // M pixels of each subgroup, in f32
+const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
+const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
+const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
+
+shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
+shared bool last;
+
+int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
+vec2 norm[POINT_LOADS];
+uvec4 pixel_next[PIXEL_LOADS], gate_next[POINT_LOADS], weight_next[WEIGHT_LOADS];
+coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
+
+// Where the work of a workgroup stands.
+struct place {
+    uint term, stage, cell; // stage: of all; cell: the stage's first in its term
+    uint tap;               // the step's first, or of kernel 2 the stage's
+    uint weights;           // the step's first, in units of 16 bytes
+};
+
+// The first pixel of the workgroup's tile and the image row it is in.
+ivec3 tile_origin() {
+    uint tile = gl_WorkGroupID.x + (SPLITS == 1 ? gl_WorkGroupID.z * gl_NumWorkGroups.x : 0);
+    uint down = tile / p.tiles_across, image = down / p.tiles_down;
+    return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
+}
+
+// Of a pixel of an image's output; -1 outside.
+int pixel_at(ivec3 at) {
+    bool inside = at.x >= 0 && at.y >= 0 && at.x < int(p.width) && at.y < int(p.height) && at.z * p.height < p.rows;
+    return inside ? (at.z * int(p.height) + at.y) * int(p.width) + at.x : -1;
+}
+
+void locate(ivec3 origin) {
+    if (WIDE) {
+        [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
+            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(HALO_WIDTH);
+            ivec3 at = origin + ivec3(pixel - y * int(HALO_WIDTH) - 1, y - 1, 0);
+            wide_pixel[i] = uint(pixel) < STAGE_PIXELS ? pixel_at(at) : -1;
+        }
+    }
+    if (POINT) {
+        [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
+            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(TILE_WIDTH);
+            ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
+            point_pixel[i] = uint(pixel) < PIXELS ? pixel_at(at) : -1;
+            if (PROLOGUE != 0) {
+                norm[i] = point_pixel[i] >= 0 ? stats[point_pixel[i]] : vec2(0.0);
+            }
+        }
+    }
+}
+
+uint kernel_of(uint term) {
+    return term == 0 ? KERNEL0 : term == 1 ? KERNEL1 : KERNEL2;
+}
+
+uint stages_of(uint term) {
+    uint cells = term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2, kernel = kernel_of(term);
+    return kernel == 0 ? 0 : (cells + DEPTH - 1) / DEPTH * (kernel == 2 ? 4 : 1);
+}
+
+// The first step of a stage.
+place stage_place(uint stage) {
+    place at = place(0, stage, 0, 0, 0);
+    [[unroll]] for (uint term = 0; term < 3; term++) {
+        uint stages = stages_of(term), taps = kernel_of(term) == 3 ? 9 : 1;
+        if (at.term == term && stage >= stages && term < 2) {
+            at.term = term + 1;
+            stage -= stages;
+            at.weights += stages * taps;
+        } else if (at.term == term) {
+            at.weights += stage * taps;
+        }
+    }
+    at.cell = stage;
+    if (kernel_of(at.term) == 2) {
+        uint chunks = stages_of(at.term) / 4;
+        at.tap = stage / chunks;
+        at.cell -= at.tap * chunks;
+    }
+    at.cell *= DEPTH;
+    at.weights *= CHANNELS * DEPTH;
+    return at;
+}
+
+void advance(inout place at) {
+    bool wide = kernel_of(at.term) == 3;
+    if (wide && at.tap + TAPS < 9) {
+        at.tap += TAPS;
+        at.weights += STEP_WEIGHTS * DEPTH;
+    } else {
+        at = stage_place(at.stage + 1);
+    }
+}
+
+#define LOAD_PIXELS(n, words)                                                                                          \
+    [[unroll]] for (uint i = 0; i < (KERNEL##n == 3 ? PIXEL_LOADS : POINT_LOADS); i++) {                               \
+        uint cell = at.cell + (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;                                            \
+        int pixel = KERNEL##n == 3 ? wide_pixel[i] : point_pixel[i];                                                   \
+        uvec4 value = uvec4(0);                                                                                        \
+        if (pixel >= 0 && cell < p.cells##n) {                                                                         \
+            if (KERNEL##n == 2) {                                                                                      \
+                uint row = uint(pixel) / p.width, x = uint(pixel) - row * p.width; /* rows first */                    \
+                pixel = int((2 * row + (at.tap & 1)) * 2 * p.width + 2 * x + (at.tap >> 1));                           \
+            }                                                                                                          \
+            value = words[uint(pixel) * p.stride##n + p.first##n + cell];                                              \
+        }                                                                                                              \
+        pixel_next[i] = value;                                                                                         \
+    }
+
+void load_pixels(place at) {
+    if (at.term == 0) {
+        LOAD_PIXELS(0, source0)
+        if (PROLOGUE == 2) {
+            [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
+                uint cell = at.cell + (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;
+                gate_next[i] = uvec4(0);
+                if (point_pixel[i] >= 0 && cell < p.cells0) {
+                    gate_next[i] = source2[uint(point_pixel[i]) * p.gate_stride + p.gate_first + cell];
+                }
+            }
+        }
+    } else if (KERNEL1 != 0 && at.term == 1) {
+        LOAD_PIXELS(1, source1)
+    } else if (KERNEL2 != 0) {
+        LOAD_PIXELS(2, source2)
+    }
+}
+
+void load_weights(place at) {
+    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights;
+    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
+        uint from = gl_LocalInvocationID.x + i * LOCAL;
+        if (from < taps * CHANNELS * DEPTH) {
+            weight_next[i] = weights[base + from];
+        }
+    }
+}
+
+void share_pixels(place at, uint buffer_at) {
+    bool wide = kernel_of(at.term) == 3;
+    [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
+        uint from = gl_LocalInvocationID.x + i * LOCAL, cell = from % DEPTH;
+        uvec4 value = pixel_next[i];
+        if (PROLOGUE != 0 && i < POINT_LOADS && point_pixel[i] >= 0 && at.cell + cell < p.cells0) {
+            hymn_cell z = hymn_cell_unpack(PROLOGUE == 2 ? gate_next[i] : uvec4(0));
+            value = hymn_cell_pack(hymn_prologue(hymn_cell_unpack(value), norm[i], z, at.cell + cell));
+        }
+        if (from < (wide ? STAGE_PIXELS : PIXELS) * DEPTH) {
+            memory[buffer_at + from / DEPTH * ROW + cell] = value;
+        }
+    }
+}
+
+void share_weights(place at, uint buffer_at) {
+    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
+        uint from = gl_LocalInvocationID.x + i * LOCAL;
+        if (from < taps * CHANNELS * DEPTH) {
+            memory[buffer_at + from / DEPTH * ROW + from % DEPTH] = weight_next[i];
+        }
+    }
+}
+
+// One tap of the step that is in shared memory: its first pixel and its weights there.
+void multiply(uint pixels_at, uint weights_at, uint pixels_across) {
+    uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
+    [[unroll]] for (uint k = 0; k < DEPTH * 8 / K; k++) {
+        coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b[BLOCK_COLUMNS];
+        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+            coopMatLoad(b[j], memory, weights_at + (block_column + j) * N * ROW + k * (K / 8), ROW,
+                        gl_CooperativeMatrixLayoutColumnMajor);
+        }
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+            uint first = (block_row + i) * M; // M pixels side by side
+            uint pixel = first / TILE_WIDTH * pixels_across + first % TILE_WIDTH;
+            coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a;
+            coopMatLoad(a, memory, pixels_at + pixel * ROW + k * (K / 8), ROW, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+                sums[i * BLOCK_COLUMNS + j] = coopMatMulAdd(a, b[j], sums[i * BLOCK_COLUMNS + j]);
+            }
+        }
+    }
+}
+
+void multiply_step(place at, uint pixels_at, uint weights_at) {
+    if (WIDE && kernel_of(at.term) == 3) {
+        [[unroll]] for (uint t = 0; t < TAPS; t++) {
+            uint tap = at.tap + t, y = tap / 3, x = tap - 3 * y;
+            multiply(pixels_at + (y * HALO_WIDTH + x) * ROW, weights_at + t * CHANNELS * ROW, HALO_WIDTH);
+        }
+    } else if (POINT) {
+        multiply(pixels_at, weights_at, TILE_WIDTH);
+    }
+}
+
+void sum_up(uint first_stage, uint end_stage) {
+    place at = stage_place(first_stage);
+    uint pixels_at = 0, weights_at = WEIGHTS_AT;
+    load_pixels(at);
+    load_weights(at);
+    share_pixels(at, pixels_at);
+    share_weights(at, weights_at);
+    while (true) {
+        barrier();
+        place next = at;
+        advance(next);
+        bool more = next.stage < end_stage, stage = more && next.stage != at.stage;
+        if (more) {
+            load_weights(next);
+        }
+        if (stage) {
+            load_pixels(next);
+        }
+        multiply_step(at, pixels_at, weights_at);
+        if (!more) {
+            break;
+        }
+        if (stage) {
+            if (BUFFERS == 1) {
+                barrier();
+            } else {
+                pixels_at = STAGE_PIXELS * ROW - pixels_at;
+            }
+            share_pixels(next, pixels_at);
+        }
+        weights_at = 2 * WEIGHTS_AT + STEP_WEIGHTS * ROW - weights_at;
+        share_weights(next, weights_at);
+        at = next;
+    }
+}
+
+hymn_cell shared_sums(uint at) {
+    return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
+}
+
+// pixel, cell: of the tile.
+void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
+    int place = pixel_at(origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0));
+    cell += gl_WorkGroupID.y * (CHANNELS / 8);
+    if (place >= 0 && cell < p.out_stride) {
+        hymn_conv2d_finish(uint(place), cell, value);
+    }
+}
+
+// Each subgroup spreads M pixels of its sums over its lanes by way of shared memory: cells of channels leave together.
+void write_sums(ivec3 origin, uint partial_at) {
+    uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
+    uint memory_at = gl_SubgroupID * M * BLOCK_CELLS * 2;
+    barrier();
+    [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+            coopMatStore(sums[i * BLOCK_COLUMNS + j], memory, memory_at + j * (N / 4), BLOCK_CELLS * 2,
+                         gl_CooperativeMatrixLayoutRowMajor);
+        }
+        subgroupBarrier();
+        for (uint e = gl_SubgroupInvocationID; e < M * BLOCK_CELLS; e += gl_SubgroupSize) {
+            uint pixel = (block_row + i) * M + e / BLOCK_CELLS, cell = block_column * (N / 8) + e % BLOCK_CELLS;
+            hymn_cell value = shared_sums(memory_at + 2 * e);
+#ifdef SPLIT
+            uint to = partial_at + (pixel * (CHANNELS / 8) + cell) * 2;
+            partial[to] = value.lo;
+            partial[to + 1] = value.hi;
+#else
+            finish(origin, pixel, cell, value);
+#endif
+        }
+        subgroupBarrier();
+    }
+}
+
+#ifdef SPLIT
+// The last workgroup of a tile to come here adds up what all of them have left.
+void join_splits(ivec3 origin, uint tile) {
+    memoryBarrierBuffer();
+    barrier();
+    if (gl_LocalInvocationID.x == 0) {
+        last = atomicAdd(counters[tile], 1) == SPLITS - 1;
+        if (last) {
+            counters[tile] = 0;
+        }
+        memoryBarrierBuffer();
+    }
+    barrier();
+    if (!last) {
+        return;
+    }
+    const uint part = PIXELS * CHANNELS / 4;
+    for (uint e = gl_LocalInvocationID.x; e < PIXELS * (CHANNELS / 8); e += LOCAL) {
+        hymn_cell value = hymn_cell_zero();
+        for (uint split = 0; split < SPLITS; split++) {
+            uint from = (tile * SPLITS + split) * part + 2 * e;
+            value.lo += partial[from];
+            value.hi += partial[from + 1];
+        }
+        finish(origin, e / (CHANNELS / 8), e % (CHANNELS / 8), value);
+    }
+}
+#endif
+
+void main() {
+    ivec3 origin = tile_origin();
+    locate(origin);
+    [[unroll]] for (uint i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
+        sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
+    }
+    uint stages = stages_of(0) + stages_of(1) + stages_of(2);
+    uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
+    uint tile = gl_WorkGroupID.x * gl_NumWorkGroups.y + gl_WorkGroupID.y;
+    sum_up(stages * split / SPLITS, stages * (split + 1) / SPLITS);
+    write_sums(origin, (tile * SPLITS + split) * (PIXELS * CHANNELS / 4));
+#ifdef SPLIT
+    join_splits(origin, tile);
+#endif
+}

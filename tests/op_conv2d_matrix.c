@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: MIT
+//
+// The convolution on matrix units against plain C in double precision, on devices that have them: every tile layout,
+// terms, prologue, epilogue and several workgroups a tile. --bench times tiles of the layers of HyM-UNet-base instead.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ops/conv2d.h"
+#include "ops/conv2d_matrix.h"
+#include "support/test_context.h"
+#include "support/test_conv.h"
+
+static struct hymn_context *context;
+
+static struct hymn_vk_plan matrix_plan(void) {
+    struct hymn_vk_plan plan = context->device->plan;
+    plan.weights_f32 = false; // software devices would keep them
+    return plan;
+}
+
+// Runs the case with the tile, which must be valid, and compares.
+static void check(const struct test_conv_case *shape, const struct hymn_conv2d_tile *tile, struct test_random *random) {
+    struct test_conv b;
+    test_conv_build(&b, shape, random);
+    struct hymn_vk_plan plan = matrix_plan();
+    float *expected = test_conv_reference(&b);
+    hymn_conv2d_matrix_force(tile);
+    assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
+    size_t count = test_op_size(&b.graph, b.output.value);
+    // Twice: the second run finds the counters as the first one left them.
+    double nmse = test_conv_run(&b, context, &plan, 1, NULL) ? test_op_nmse(expected, b.output.data, count) : INFINITY;
+    hymn_conv2d_matrix_force(NULL);
+    if (!(nmse <= test_op_tolerance(HYMN_STORAGE_F16))) {
+        test_conv_print(shape, "matrix");
+        print_error("  NMSE %g\n", nmse);
+        fail();
+    }
+    free(expected);
+    test_conv_destroy(&b);
+}
+
+static struct test_conv_case make_case(struct test_random *random, const uint32_t kernels[3]) {
+    struct test_conv_case c = {.height = test_random_range(random, 1, 12),
+                               .width = test_random_range(random, 1, 37),
+                               .batch = test_random_range(random, 1, 3),
+                               .part_count = 1,
+                               .activation = HYMN_ACTIVATION_RELU,
+                               .bias = true,
+                               .output = HYMN_STORAGE_F16,
+                               .extra = HYMN_STORAGE_F16};
+    for (uint32_t i = 0; i < 3 && kernels[i]; i++) {
+        c.term_count++;
+        c.kernels[i] = kernels[i];
+        c.channels[i] = test_random_range(random, 1, 72);
+        c.first[i] = 8 * test_random_range(random, 0, 2);
+        c.sources[i] = HYMN_STORAGE_F16;
+    }
+    c.parts[0] = test_random_range(random, 1, 70);
+    return c;
+}
+
+// A tile of 2 x 2 subgroups, each of one or more matrices.
+static struct hymn_conv2d_tile make_tile(bool wide, uint32_t splits) {
+    struct hymn_vk_matrix matrix = matrix_plan().matrix;
+    uint32_t depth = matrix.k / 8;
+    return (struct hymn_conv2d_tile){.width = matrix.m,
+                                     .height = 2,
+                                     .channels = 2 * matrix.n,
+                                     .rows = 2,
+                                     .columns = 2,
+                                     .taps = wide ? 3 : 1,
+                                     .depth = depth < 2 ? 2 : depth,
+                                     .buffers = 1,
+                                     .splits = splits};
+}
+
+static bool lacks_matrices(void) {
+    return !(context->device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX);
+}
+
+static void skip_without_matrices(void) {
+    if (lacks_matrices()) {
+        print_message("no cooperative matrices of a shape that fits\n");
+        skip();
+    }
+}
+
+static void test_terms(void **state) {
+    (void)state;
+    skip_without_matrices();
+    static const uint32_t kernels[][3] = {{3}, {1}, {2}, {3, 3}, {3, 1}, {3, 1, 1}, {1, 1, 1}, {2, 3, 1}};
+    struct test_random random = test_random_start("op_conv2d_matrix terms");
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        bool wide = kernels[i][0] == 3 || kernels[i][1] == 3;
+        struct hymn_conv2d_tile tile = make_tile(wide, 1);
+        for (uint32_t round = 0; round < 4; round++) {
+            struct test_conv_case c = make_case(&random, kernels[i]);
+            check(&c, &tile, &random);
+        }
+    }
+}
+
+static void test_layouts(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix layouts");
+    struct hymn_vk_matrix m = matrix_plan().matrix;
+    uint32_t depth = m.k > 32 ? m.k / 8 : 4;
+    const struct hymn_conv2d_tile tiles[] = {
+        {m.m, 4, 2 * m.n, 4, 1, 1, depth, 1, 1},
+        {m.m, 4, 4 * m.n, 2, 2, 3, depth, 1, 1},
+        {2 * m.m, 2, 2 * m.n, 2, 1, 3, depth, 2, 1},
+        {m.m, 2, m.n, 2, 1, 9, depth, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, 1});
+        check(&c, &tiles[i], &random);
+    }
+    struct hymn_conv2d_tile flat = {4 * m.m, 1, 2 * m.n, 2, 2, 1, depth, 2, 1};
+    struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
+    check(&c, &flat, &random);
+}
+
+static void test_epilogues(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix epilogues");
+    for (uint32_t round = 0; round < 4; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, 1});
+        c.residual = 1 + round % 2;
+        c.height *= 2;
+        c.width *= 2;
+        c.output = round < 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        c.activation = round == 3 ? HYMN_ACTIVATION_SILU : HYMN_ACTIVATION_RELU;
+        struct hymn_conv2d_tile tile = make_tile(true, 1);
+        check(&c, &tile, &random);
+    }
+}
+
+static void test_prologues(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix prologues");
+    for (uint32_t round = 0; round < 6; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1 + round % 2});
+        c.prologue = round % 2 ? HYMN_PROLOGUE_NORM : round == 0 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NORM_GATE;
+        c.part_count = 1 + round % 2 * 3;
+        for (uint32_t i = 0; i < c.part_count; i++) {
+            c.parts[i] = test_random_range(&random, 1, 35);
+        }
+        struct hymn_conv2d_tile tile = make_tile(false, 1);
+        check(&c, &tile, &random);
+    }
+}
+
+static void test_splits(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix splits");
+    for (uint32_t round = 0; round < 4; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, 1});
+        c.channels[0] = test_random_range(&random, 64, 120);
+        c.residual = round % 2;
+        struct hymn_conv2d_tile tile = make_tile(true, 2 + round / 2);
+        check(&c, &tile, &random);
+    }
+}
+
+// The rule's tiles are valid on devices of every matrix shape, and fill them.
+static void test_choice(void **state) {
+    (void)state;
+    static const struct hymn_vk_matrix shapes[] = {{16, 16, 16}, {8, 8, 8},    {16, 8, 16},
+                                                   {8, 8, 16},   {16, 16, 32}, {32, 8, 16}};
+    struct test_random random = test_random_start("op_conv2d_matrix choice");
+    for (size_t i = 0; i < 600; i++) {
+        const uint32_t kernels[][3] = {{3}, {1}, {2}, {3, 3}, {3, 1}, {3, 1, 1}};
+        struct test_conv_case c = make_case(&random, kernels[i % 6]);
+        c.parts[0] = test_random_range(&random, 1, 600);
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = context->device->plan;
+        plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+        plan.weights_f32 = false;
+        plan.matrix = shapes[i / 6 % 6];
+        plan.subgroup_size = 8u << test_random_range(&random, 0, 3);
+        plan.max_invocations = 512;
+        plan.max_shared_bytes = 32768u << test_random_range(&random, 0, 1);
+        plan.target_lanes = 64u << test_random_range(&random, 0, 11);
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        if (!hymn_conv2d_matrix_valid(&b.graph, b.node, &plan, &tile)) {
+            test_conv_print(&c, "choice");
+            print_error("matrix %ux%ux%u, subgroup %u, shared %u: %ux%u %u, %ux%u, taps %u, depth %u, x%u, /%u\n",
+                        plan.matrix.m, plan.matrix.n, plan.matrix.k, plan.subgroup_size, plan.max_shared_bytes,
+                        tile.width, tile.height, tile.channels, tile.rows, tile.columns, tile.taps, tile.depth,
+                        tile.buffers, tile.splits);
+            fail();
+        }
+        test_conv_destroy(&b);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// timing
+
+struct layer {
+    const char *name;
+    uint32_t size, kernels[3], channels[3], out, residual, count; // count: in the network
+    enum hymn_prologue prologue;
+};
+
+static const struct layer layers[] = {
+    {"encoder.0 first", 256, {3}, {3}, 32, 0, 1, 0},
+    {"encoder.0", 256, {3}, {32}, 32, 1, 3, 0},
+    {"encoder.1", 128, {3}, {64}, 64, 1, 3, 0},
+    {"decoder.0 two sources", 256, {3, 3}, {32, 64}, 32, 0, 1, 0},
+    {"decoder.1 two sources", 128, {3, 3}, {64, 128}, 64, 0, 1, 0},
+    {"decoder.2 two sources", 64, {3, 3}, {128, 256}, 128, 0, 1, 0},
+    {"decoder.3 two sources", 32, {3, 3}, {256, 512}, 256, 0, 1, 0},
+    {"decoder.0 with shortcut", 256, {3, 1}, {32, 32}, 32, 2, 1, 0},
+    {"decoder.1 with shortcut", 128, {3, 1}, {64, 64}, 64, 2, 1, 0},
+    {"decoder.2 with shortcut", 64, {3, 1}, {128, 128}, 128, 2, 1, 0},
+    {"decoder.3 with shortcut", 32, {3, 1}, {256, 256}, 256, 2, 1, 0},
+    {"decoder.3 gate", 16, {1}, {512}, 512, 0, 1, 0},
+    {"encoder.2 in_proj", 64, {1}, {128}, 512, 0, 2, HYMN_PROLOGUE_NORM},
+    {"encoder.2 x_proj", 64, {1}, {256}, 160, 0, 2, 0},
+    {"encoder.2 out_proj", 64, {1}, {256}, 128, 1, 2, HYMN_PROLOGUE_NORM_GATE},
+    {"encoder.3 merging", 32, {2}, {128}, 256, 0, 1, HYMN_PROLOGUE_NORM},
+    {"encoder.3 in_proj", 32, {1}, {256}, 1024, 0, 2, HYMN_PROLOGUE_NORM},
+    {"encoder.3 x_proj", 32, {1}, {512}, 192, 0, 2, 0},
+    {"encoder.3 out_proj", 32, {1}, {512}, 256, 1, 2, HYMN_PROLOGUE_NORM_GATE},
+    {"encoder.4 in_proj", 16, {1}, {512}, 2048, 0, 2, HYMN_PROLOGUE_NORM},
+    {"encoder.4 out_proj", 16, {1}, {1024}, 512, 1, 2, HYMN_PROLOGUE_NORM_GATE},
+};
+
+static struct test_conv_case layer_case(const struct layer *l, uint32_t batch) {
+    struct test_conv_case c = {.height = l->size,
+                               .width = l->size,
+                               .batch = batch,
+                               .parts = {l->out},
+                               .part_count = 1,
+                               .activation = l->kernels[0] == 3 ? HYMN_ACTIVATION_RELU : HYMN_ACTIVATION_NONE,
+                               .prologue = l->prologue,
+                               .residual = l->residual,
+                               .bias = true,
+                               .output = HYMN_STORAGE_F16,
+                               .extra = HYMN_STORAGE_F16};
+    for (uint32_t t = 0; t < 3 && l->kernels[t]; t++) {
+        c.term_count++;
+        c.kernels[t] = l->kernels[t];
+        c.channels[t] = l->channels[t];
+        c.sources[t] = HYMN_STORAGE_F16;
+    }
+    return c;
+}
+
+// The tiles worth trying: combinations that are valid.
+static uint32_t list_tiles(const struct test_conv *b, const struct hymn_vk_plan *plan, struct hymn_conv2d_tile *tiles,
+                           uint32_t most) {
+    static const uint32_t pixels[] = {32, 64, 128, 256}, channels[] = {16, 32, 64, 128}, taps[] = {1, 3, 9},
+                          depths[] = {2, 4, 8};
+    static const uint32_t subgroups[][2] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}, {1, 2}, {2, 2}, {4, 2}, {2, 4}};
+    bool wide = b->shape.kernels[0] == 3, joined = b->shape.kernels[0] == 1 && b->shape.residual != 2;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < 4 * 4 * 3 * 3 * 8 * 2 * 4; i++) {
+        uint32_t at = i, rest;
+#define PICK(n) (rest = at % (n), at /= (n), rest)
+        uint32_t p = pixels[PICK(4)];
+        struct hymn_conv2d_tile tile = {.width = joined ? p : 16, .channels = channels[PICK(4)]};
+        tile.height = p / tile.width;
+        tile.taps = taps[PICK(3)];
+        tile.depth = depths[PICK(3)];
+        const uint32_t *split = subgroups[PICK(8)];
+        tile.rows = split[0], tile.columns = split[1];
+        tile.buffers = 1 + PICK(2);
+        tile.splits = 1u << PICK(4);
+        uint32_t groups = (b->shape.batch * b->shape.height * b->shape.width + p - 1) / p *
+                          ((b->shape.parts[0] + tile.channels - 1) / tile.channels);
+        uint32_t rows = p / tile.rows, columns = tile.channels / tile.columns;
+        bool sensible = tile.channels < 2 * b->shape.parts[0] && (tile.buffers == 2) == !wide &&
+                        rows * columns <= 4096 && rows * columns >= 512 && rows <= 64 && columns <= 64 &&
+                        (tile.splits == 1 || groups * tile.splits <= 600) &&
+                        (groups * tile.splits >= 60 || tile.splits == 8);
+        if (count < most && sensible && hymn_conv2d_matrix_valid(&b->graph, b->node, plan, &tile)) {
+            tiles[count++] = tile;
+        }
+    }
+    return count;
+}
+
+// Each run is of a graph of its own, as the splits' scratch is part of it.
+static double time_tile(const struct test_conv_case *shape, const struct hymn_vk_plan *plan,
+                        const struct hymn_conv2d_tile *tile) {
+    struct test_random random = test_random_fixed(1);
+    struct test_conv b;
+    test_conv_build(&b, shape, &random);
+    hymn_conv2d_matrix_force(tile);
+    double ms = 0.0;
+    bool ok = test_conv_run(&b, context, plan, 20, &ms);
+    hymn_conv2d_matrix_force(NULL);
+    test_conv_destroy(&b);
+    return ok ? ms : INFINITY;
+}
+
+static int bench(uint32_t batch, uint32_t most) {
+    struct test_random random = test_random_fixed(1);
+    struct hymn_vk_plan plan = matrix_plan();
+    double total = 0.0, total_best = 0.0;
+    static struct hymn_conv2d_tile tiles[2048];
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        const struct layer *l = &layers[i];
+        struct test_conv_case c = layer_case(l, batch);
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan), best = tile;
+        double ms = time_tile(&c, &plan, &tile), best_ms = ms;
+        uint32_t listed = most ? list_tiles(&b, &plan, tiles, 2048) : 0, count = listed < most ? listed : most;
+        for (uint32_t t = 0; t < count; t++) {
+            const struct hymn_conv2d_tile *other = &tiles[(uint64_t)t * listed / count];
+            double other_ms = time_tile(&c, &plan, other);
+            best = other_ms < best_ms ? *other : best;
+            best_ms = other_ms < best_ms ? other_ms : best_ms;
+        }
+        double flops = 2.0 * (double)hymn_node_macs(&b.graph, b.node);
+        const struct hymn_conv2d_tile *shown[] = {&tile, &best};
+        printf("%-24s %8.1f us %6.1f TFLOP/s", l->name, ms * 1e3, flops / ms * 1e-9);
+        printf(" best of %3u of %4u %8.1f us %6.1f TFLOP/s ", count, listed, best_ms * 1e3, flops / best_ms * 1e-9);
+        for (uint32_t k = 0; k < 2; k++) {
+            const struct hymn_conv2d_tile *t = shown[k];
+            printf(" | %ux%u %u, %ux%u, taps %u, depth %u, x%u, /%u", t->width, t->height, t->channels, t->rows,
+                   t->columns, t->taps, t->depth, t->buffers, t->splits);
+        }
+        printf("\n");
+        fflush(stdout);
+        total += ms * l->count;
+        total_best += best_ms * l->count;
+        test_conv_destroy(&b);
+    }
+    printf("base, batch %u: %.3f ms, best %.3f ms\n", batch, total, total_best);
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    context = test_context_open();
+    if (!context) {
+        return 1;
+    }
+    int failed;
+    if (argc > 1 && strncmp(argv[1], "--bench", 7) == 0) {
+        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1, argc > 3 ? (uint32_t)atoi(argv[3]) : 0);
+    } else {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_terms),     cmocka_unit_test(test_layouts), cmocka_unit_test(test_epilogues),
+            cmocka_unit_test(test_prologues), cmocka_unit_test(test_splits),  cmocka_unit_test(test_choice),
+        };
+        failed = cmocka_run_group_tests_name("op_conv2d_matrix", tests, NULL, NULL);
+    }
+    return test_context_close(&context) != 0 || failed;
+}
