@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length.
-// --bench times the scans of the networks, with chunks of HYMN_TEST_CHUNK steps if that is set.
+// --bench [BATCH] times the scans of the networks by each method (0 segments: chunks): segments x steps, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,8 @@ static struct hymn_context *context;
 struct scan_case {
     uint32_t batch, height, width, channels, first, states, rank;
     enum hymn_storage storage;
-    uint32_t chunk_length; // forced; 0: not
+    uint32_t chunk_length;    // forced; 0: not
+    uint32_t steps, segments; // likewise
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -120,12 +121,13 @@ static void check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
         struct hymn_vk_plan plan = test_node_plan(context, i);
         char what[96];
-        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u", i, c->states, c->rank,
-                 c->chunk_length);
-        hymn_selective_scan_force_chunk(c->chunk_length);
+        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, %u segments of %u", i, c->states,
+                 c->rank, c->chunk_length, c->segments, c->steps);
+        struct hymn_scan_method method = {c->chunk_length, c->steps, c->segments};
+        hymn_selective_scan_force(c->chunk_length || c->segments ? &method : NULL);
         test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
         test_node_run(&test, context, &plan, 0, NULL);
-        hymn_selective_scan_force_chunk(0);
+        hymn_selective_scan_force(NULL);
         test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
     }
     free(expected);
@@ -171,6 +173,25 @@ static void test_chunks(void **state) {
     }
 }
 
+// Parallel along the sequence: blocks larger and smaller than it, full and odd numbers of states and ranks.
+static void test_parallel(void **state) {
+    (void)state;
+    static const struct hymn_scan_method methods[] = {{0, 8, 32}, {0, 8, 16}, {0, 4, 8}, {0, 4, 4}};
+    struct test_random random = test_random_start("op_selective_scan parallel");
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        struct scan_case c = random_case(&random);
+        c.states = i == 0 ? 16 : c.states;
+        c.rank = i == 0 ? 8 : c.rank;
+        c.steps = methods[i].steps;
+        c.segments = methods[i].segments;
+        c.storage = (enum hymn_storage)(i % 2);
+        check(&c, &random);
+    }
+    struct scan_case many = {.batch = 1, .height = 23, .width = 37, .channels = 24, .states = 5, .rank = 3};
+    many.steps = many.segments = 4;
+    check(&many, &random);
+}
+
 // Many states, and ranks beyond what is kept in registers.
 static void test_sizes(void **state) {
     (void)state;
@@ -194,31 +215,43 @@ static void test_long(void **state) {
     check(&c, &random);
 }
 
-static int bench(void) {
+static double measure(const struct scan_case *c, const struct hymn_scan_method *method, struct test_random *random) {
+    struct test_node test;
+    build(&test, c, random);
+    struct hymn_vk_plan plan = test_node_plan(context, 0);
+    double ms = 0.0;
+    hymn_selective_scan_force(method);
+    test_node_run(&test, context, &plan, 40, &ms);
+    hymn_selective_scan_force(NULL);
+    test_node_end(&test);
+    return ms;
+}
+
+static int bench(uint32_t batch) {
     static const struct scan_case cases[] = {
-        {.batch = 1, .height = 64, .width = 64, .channels = 128, .states = 16, .rank = 4},
-        {.batch = 1, .height = 32, .width = 32, .channels = 256, .states = 16, .rank = 8},
-        {.batch = 1, .height = 16, .width = 16, .channels = 512, .states = 16, .rank = 16},
-        {.batch = 1, .height = 64, .width = 64, .channels = 256, .states = 16, .rank = 8},
-        {.batch = 1, .height = 32, .width = 32, .channels = 512, .states = 16, .rank = 16},
-        {.batch = 1, .height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
+        {.height = 64, .width = 64, .channels = 128, .states = 16, .rank = 4},
+        {.height = 64, .width = 64, .channels = 256, .states = 16, .rank = 8},
+        {.height = 32, .width = 32, .channels = 512, .states = 16, .rank = 16},
+        {.height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
+        {.height = 256, .width = 256, .channels = 256, .states = 16, .rank = 8},
     };
+    static const struct hymn_scan_method methods[] = {{0, 0, 0},  {0, 4, 32},  {0, 8, 32}, {0, 4, 16},
+                                                      {0, 8, 16}, {0, 16, 16}, {0, 8, 8},  {0, 16, 8}};
     struct test_random random = test_random_fixed(1);
-    const char *chunk = getenv("HYMN_TEST_CHUNK");
     for (uint32_t storage = 0; storage < 2; storage++) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             struct scan_case c = cases[i];
+            c.batch = batch;
             c.storage = (enum hymn_storage)storage;
-            struct test_node test;
-            build(&test, &c, &random);
-            struct hymn_vk_plan plan = test_node_plan(context, 0);
-            hymn_selective_scan_force_chunk(chunk ? (uint32_t)atoi(chunk) : 0);
-            double ms = 0.0;
-            test_node_run(&test, context, &plan, 20, &ms);
-            double updates = 4.0 * c.height * c.width * c.channels * c.states;
-            printf("%4u steps, %4u channels, %u states, rank %2u, %s: %8.3f ms, %6.3f G updates/s\n",
-                   c.height * c.width, c.channels, c.states, c.rank, storage ? "f16" : "f32", ms, updates / ms * 1e-6);
-            test_node_end(&test);
+            printf("%u x %5u steps, %4u channels, rank %2u, %s:", batch, c.height * c.width, c.channels, c.rank,
+                   storage ? "f16" : "f32");
+            for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
+                double ms = measure(&c, &methods[m], &random);
+                double updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
+                printf("  %ux%u %7.4f ms %6.1f G/s", methods[m].segments, methods[m].steps, ms, updates / ms * 1e-6);
+                fflush(stdout);
+            }
+            printf("\n");
         }
     }
     return 0;
@@ -231,13 +264,11 @@ int main(int argc, char **argv) {
     }
     int failed;
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
+        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes),
-            cmocka_unit_test(test_chunks),
-            cmocka_unit_test(test_sizes),
-            cmocka_unit_test(test_long),
+            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_parallel),
+            cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }

@@ -12,6 +12,10 @@
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
 #define MIN_CHUNKS 4u
 #define MIN_CHUNK_LENGTH 16u
+// Parallel along the sequence: a lane holds a step's whole row of the projection while it prepares the step.
+#define MAX_PARALLEL_RANK 64u
+#define MAX_SEGMENTS 32u
+#define MIN_BLOCK 16u
 
 enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
 
@@ -20,12 +24,13 @@ struct scan {
     uint32_t states, rank;
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     uint32_t chunks, chunk_length;
+    uint32_t steps, segments; // segments 0: not parallel along the sequence
 };
 
-static uint32_t forced_chunk_length;
+static const struct hymn_scan_method *forced;
 
-void hymn_selective_scan_force_chunk(uint32_t length) {
-    forced_chunk_length = length;
+void hymn_selective_scan_force(const struct hymn_scan_method *method) {
+    forced = method;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -51,14 +56,48 @@ static uint32_t shortest_chunk(uint32_t length) {
 
 static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_vk_plan *plan) {
     uint32_t longest = MAX_ITERATIONS / (1 + (scan->rank > MAX_HELD_RANK ? scan->rank : 0));
-    if (forced_chunk_length) {
-        return min_u32(forced_chunk_length, min_u32(longest, scan->length));
+    if (forced && forced->chunk_length) {
+        return min_u32(forced->chunk_length, min_u32(longest, scan->length));
     }
     uint64_t lanes = (uint64_t)4 * scan->batch * scan->pairs;
     uint64_t chunks = plan->target_lanes / lanes, most = scan->length / shortest_chunk(scan->length);
     chunks = chunks < most ? chunks : most;
     uint32_t length = chunks < MIN_CHUNKS ? scan->length : (uint32_t)((scan->length + chunks - 1) / chunks);
     return min_u32(length, longest);
+}
+
+// ------------------------------------------------------------------------------------------ parallel along the
+// sequence
+
+// As the shader declares them.
+static uint64_t shared_bytes(const struct scan *scan, bool half) {
+    uint64_t pairs = (scan->states + 1) / 2, block = (uint64_t)scan->steps * scan->segments;
+    return block * (2 * pairs * 8 + 4 * 8 + (half ? 4 : 8) * 4) + 2 * 4 * pairs * 16;
+}
+
+static bool parallel_fits(const struct scan *scan, bool half, const struct hymn_vk_plan *plan) {
+    uint32_t lanes = 4 * scan->segments;
+    return scan->segments <= plan->subgroup_size && lanes % plan->subgroup_size == 0 &&
+           lanes <= plan->max_invocations && shared_bytes(scan, half) <= plan->max_shared_bytes;
+}
+
+// Fills steps and segments: 0 segments where one lane a channel does better (software devices), or must do.
+static void choose_parallel(struct scan *scan, bool half, const struct hymn_vk_plan *plan) {
+    scan->steps = scan->segments = 0;
+    bool able = (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && scan->rank <= MAX_PARALLEL_RANK &&
+                scan->length / MIN_BLOCK <= MAX_ITERATIONS;
+    if (!able || (forced ? forced->segments == 0 : plan->cpu)) {
+        return;
+    }
+    scan->steps = forced ? forced->steps : 8;
+    scan->segments = forced ? forced->segments : MAX_SEGMENTS;
+    while (scan->segments > 1 &&
+           (!parallel_fits(scan, half, plan) || (!forced && scan->segments * scan->steps / 2 >= scan->length))) {
+        scan->segments /= 2;
+    }
+    if (scan->segments < 4 || !parallel_fits(scan, half, plan)) {
+        scan->steps = scan->segments = 0;
+    }
 }
 
 static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -75,6 +114,11 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     scan.local = local_size(scan.pairs, plan);
     scan.chunk_length = choose_chunk_length(&scan, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
+    choose_parallel(&scan, output->storage == HYMN_STORAGE_F16, plan);
+    if (scan.segments > 0) {
+        scan.chunks = 1;
+        scan.chunk_length = scan.length;
+    }
     return scan;
 }
 
@@ -134,6 +178,14 @@ static struct hymn_scan_params make_params(const struct hymn_graph *graph, const
     };
 }
 
+// Of a pass over all of the sequence: what it reads, and what it computes.
+static void count_work(const struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                       struct hymn_vk_step *step) {
+    const struct hymn_value *values = lower->graph->values;
+    step->bytes = values[node->output].bytes / 4 + values[node->terms[1].source.value].bytes;
+    step->flops = (uint64_t)4 * scan->batch * scan->length * scan->width * (6 * scan->states + 2 * scan->rank);
+}
+
 static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
                                  struct hymn_vk_binding weights, uint32_t mode) {
     const struct hymn_value *output = &lower->graph->values[node->output];
@@ -170,9 +222,34 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     step->groups[0] = (scan->pairs + scan->local - 1) / scan->local;
     step->groups[1] = 4 * scan->batch;
     step->groups[2] = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
-    uint64_t source_bytes = output->bytes / 4, proj_bytes = lower->graph->values[node->terms[1].source.value].bytes;
-    step->bytes = source_bytes + proj_bytes + (mode == MODE_ENDS ? 0 : output->bytes);
-    step->flops = (uint64_t)4 * scan->batch * scan->length * scan->width * (6 * scan->states + 2 * scan->rank);
+    count_work(lower, node, scan, step);
+    step->bytes += mode == MODE_ENDS ? 0 : output->bytes;
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status add_parallel(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                                     struct hymn_vk_binding weights) {
+    const struct hymn_value *output = &lower->graph->values[node->output];
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, "selective_scan_parallel", hymn_storage_suffix(output->storage));
+    if (!step) {
+        return lower->status;
+    }
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
+    hymn_lower_bind(step, weights, false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
+    struct hymn_scan_params params = make_params(lower->graph, node, scan);
+    hymn_vk_step_push(step, &params, sizeof params);
+    const uint32_t constants[] = {4 * scan->segments, lower->plan->cpu, scan->states,
+                                  scan->rank,         scan->steps,      scan->segments};
+    for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        hymn_step_constant(step, constants[i]);
+    }
+    step->groups[0] = scan->width / 8;
+    step->groups[1] = 4 * scan->batch;
+    count_work(lower, node, scan, step);
+    step->bytes += output->bytes;
     return HYMN_STATUS_OK;
 }
 
@@ -205,6 +282,9 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
     }
     if (!pack(lower, node, &scan, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    if (scan.segments > 0) {
+        return add_parallel(lower, node, &scan, weights);
     }
     if (scan.chunks == 1) {
         return add_scan(lower, node, &scan, weights, MODE_WHOLE);
