@@ -72,6 +72,7 @@ struct hymn_scan_params {
     hymn_uint source_stride, source_first; // cells
     hymn_uint proj_stride, proj_row;       // of a pixel and of a direction's part, in units of 4 floats
     hymn_uint chunks, chunk_length;        // 1 chunk: a single pass
+    float height_reciprocal;
 };
 HYMN_PARAMS_CHECK(hymn_scan_params)
 

@@ -303,7 +303,7 @@ static double time_tile(const struct test_conv_case *shape, const struct hymn_vk
     test_conv_build(&b, shape, &random);
     hymn_conv2d_matrix_force(tile);
     double ms = 0.0;
-    bool ok = test_conv_run(&b, context, plan, 20, &ms);
+    bool ok = test_conv_run(&b, context, plan, 5, &ms);
     hymn_conv2d_matrix_force(NULL);
     test_conv_destroy(&b);
     return ok ? ms : INFINITY;

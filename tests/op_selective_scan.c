@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length.
-// --bench [BATCH] times the scans of the networks by each method (0 segments: chunks): segments x steps, G updates/s.
+// --bench [BATCH] times the scans of the networks by each method (group, block, chunk; 0: its own): milliseconds, G
+// updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,8 +22,8 @@ static struct hymn_context *context;
 struct scan_case {
     uint32_t batch, height, width, channels, first, states, rank;
     enum hymn_storage storage;
-    uint32_t chunk_length;    // forced; 0: not
-    uint32_t steps, segments; // likewise
+    uint32_t chunk_length; // forced; 0: not
+    uint32_t group, block; // likewise
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -121,10 +122,10 @@ static void check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
         struct hymn_vk_plan plan = test_node_plan(context, i);
         char what[96];
-        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, %u segments of %u", i, c->states,
-                 c->rank, c->chunk_length, c->segments, c->steps);
-        struct hymn_scan_method method = {c->chunk_length, c->steps, c->segments};
-        hymn_selective_scan_force(c->chunk_length || c->segments ? &method : NULL);
+        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u", i, c->states,
+                 c->rank, c->chunk_length, c->group, c->block);
+        struct hymn_scan_method method = {c->chunk_length, c->group, c->block};
+        hymn_selective_scan_force(c->chunk_length || c->group ? &method : NULL);
         test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
         test_node_run(&test, context, &plan, 0, NULL);
         hymn_selective_scan_force(NULL);
@@ -173,23 +174,22 @@ static void test_chunks(void **state) {
     }
 }
 
-// Parallel along the sequence: blocks larger and smaller than it, full and odd numbers of states and ranks.
-static void test_parallel(void **state) {
+// Groups of lanes a channel: sequences shorter and longer than a block, whole and in chunks, full and odd numbers of
+// states and ranks.
+static void test_groups(void **state) {
     (void)state;
-    static const struct hymn_scan_method methods[] = {{0, 8, 32}, {0, 8, 16}, {0, 4, 8}, {0, 4, 4}};
-    struct test_random random = test_random_start("op_selective_scan parallel");
+    static const struct hymn_scan_method methods[] = {{0, 4, 16}, {0, 8, 16}, {0, 2, 8}, {21, 4, 8}, {0, 1, 16}};
+    struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
         c.states = i == 0 ? 16 : c.states;
         c.rank = i == 0 ? 8 : c.rank;
-        c.steps = methods[i].steps;
-        c.segments = methods[i].segments;
+        c.chunk_length = methods[i].chunk_length;
+        c.group = methods[i].group;
+        c.block = methods[i].block;
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
-    struct scan_case many = {.batch = 1, .height = 23, .width = 37, .channels = 24, .states = 5, .rank = 3};
-    many.steps = many.segments = 4;
-    check(&many, &random);
 }
 
 // Many states, and ranks beyond what is kept in registers.
@@ -221,7 +221,7 @@ static double measure(const struct scan_case *c, const struct hymn_scan_method *
     struct hymn_vk_plan plan = test_node_plan(context, 0);
     double ms = 0.0;
     hymn_selective_scan_force(method);
-    test_node_run(&test, context, &plan, 40, &ms);
+    test_node_run(&test, context, &plan, 5, &ms);
     hymn_selective_scan_force(NULL);
     test_node_end(&test);
     return ms;
@@ -235,8 +235,9 @@ static int bench(uint32_t batch) {
         {.height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
         {.height = 256, .width = 256, .channels = 256, .states = 16, .rank = 8},
     };
-    static const struct hymn_scan_method methods[] = {{0, 0, 0},  {0, 4, 32},  {0, 8, 32}, {0, 4, 16},
-                                                      {0, 8, 16}, {0, 16, 16}, {0, 8, 8},  {0, 16, 8}};
+    static const struct hymn_scan_method methods[] = {
+        {0, 0, 0},  {0, 1, 8},   {0, 2, 8},      {0, 2, 16},    {0, 4, 8},    {0, 4, 16},  {0, 8, 8},
+        {0, 8, 16}, {0, 16, 16}, {1024, 16, 16}, {256, 16, 16}, {512, 8, 16}, {512, 4, 16}};
     struct test_random random = test_random_fixed(1);
     for (uint32_t storage = 0; storage < 2; storage++) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -248,7 +249,8 @@ static int bench(uint32_t batch) {
             for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
                 double ms = measure(&c, &methods[m], &random);
                 double updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-                printf("  %ux%u %7.4f ms %6.1f G/s", methods[m].segments, methods[m].steps, ms, updates / ms * 1e-6);
+                printf("  %ux%u/%u %7.4f ms %6.1f G/s", methods[m].group, methods[m].block, methods[m].chunk_length, ms,
+                       updates / ms * 1e-6);
                 fflush(stdout);
             }
             printf("\n");
@@ -267,7 +269,7 @@ int main(int argc, char **argv) {
         failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_parallel),
+            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_groups),
             cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);

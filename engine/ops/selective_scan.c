@@ -12,10 +12,11 @@
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
 #define MIN_CHUNKS 4u
 #define MIN_CHUNK_LENGTH 16u
-// Parallel along the sequence: a lane holds a step's whole row of the projection while it prepares the step.
-#define MAX_PARALLEL_RANK 64u
-#define MAX_SEGMENTS 32u
-#define MIN_BLOCK 16u
+// Groups of lanes a channel: of a workgroup, of a group, steps of a block; what hymn_divide divides exactly.
+#define GROUP_LANES 128u
+#define MAX_GROUP 16u
+#define MIN_BLOCK 8u
+#define MAX_DIVIDED (1u << 21)
 
 enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
 
@@ -24,7 +25,7 @@ struct scan {
     uint32_t states, rank;
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     uint32_t chunks, chunk_length;
-    uint32_t steps, segments; // segments 0: not parallel along the sequence
+    uint32_t group, block; // group 0: selective_scan.comp
 };
 
 static const struct hymn_scan_method *forced;
@@ -66,37 +67,44 @@ static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_v
     return min_u32(length, longest);
 }
 
-// ------------------------------------------------------------------------------------------ parallel along the
-// sequence
+// ------------------------------------------------------------------------------------------- groups of lanes a channel
+
+static uint32_t group_lanes(const struct hymn_vk_plan *plan) {
+    return plan->subgroup_size > GROUP_LANES ? plan->subgroup_size : GROUP_LANES;
+}
 
 // As the shader declares them.
-static uint64_t shared_bytes(const struct scan *scan, bool half) {
-    uint64_t pairs = (scan->states + 1) / 2, block = (uint64_t)scan->steps * scan->segments;
-    return block * (2 * pairs * 8 + 4 * 8 + (half ? 4 : 8) * 4) + 2 * 4 * pairs * 16;
+static uint64_t shared_bytes(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t each = (scan->states + scan->group - 1) / scan->group, width = group_lanes(plan) / scan->group;
+    uint32_t pitch = hymn_round_up(scan->rank, 4) / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
+    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * width * 8 + 3 * width * 4);
 }
 
-static bool parallel_fits(const struct scan *scan, bool half, const struct hymn_vk_plan *plan) {
-    uint32_t lanes = 4 * scan->segments;
-    return scan->segments <= plan->subgroup_size && lanes % plan->subgroup_size == 0 &&
-           lanes <= plan->max_invocations && shared_bytes(scan, half) <= plan->max_shared_bytes;
+static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    return scan->group <= plan->subgroup_size && group_lanes(plan) <= plan->max_invocations &&
+           shared_bytes(scan, plan) <= plan->max_shared_bytes;
 }
 
-// Fills steps and segments: 0 segments where one lane a channel does better (software devices), or must do.
-static void choose_parallel(struct scan *scan, bool half, const struct hymn_vk_plan *plan) {
-    scan->steps = scan->segments = 0;
-    bool able = (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && scan->rank <= MAX_PARALLEL_RANK &&
-                scan->length / MIN_BLOCK <= MAX_ITERATIONS;
-    if (!able || (forced ? forced->segments == 0 : plan->cpu)) {
+// Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
+static void choose_group(struct scan *scan, const struct hymn_vk_plan *plan) {
+    scan->group = scan->block = 0;
+    bool able = (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && scan->rank <= MAX_HELD_RANK &&
+                scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
+    if (!able || (forced ? forced->group == 0 : plan->cpu)) {
         return;
     }
-    scan->steps = forced ? forced->steps : 8;
-    scan->segments = forced ? forced->segments : MAX_SEGMENTS;
-    while (scan->segments > 1 &&
-           (!parallel_fits(scan, half, plan) || (!forced && scan->segments * scan->steps / 2 >= scan->length))) {
-        scan->segments /= 2;
+    uint64_t channels = (uint64_t)4 * scan->batch * scan->width;
+    scan->group = forced ? forced->group : 2;
+    while (!forced && scan->group < MAX_GROUP && scan->group < scan->states &&
+           channels * scan->group < plan->target_lanes / 2) {
+        scan->group *= 2;
     }
-    if (scan->segments < 4 || !parallel_fits(scan, half, plan)) {
-        scan->steps = scan->segments = 0;
+    scan->block = forced ? forced->block : 16;
+    while (scan->block > scan->group && scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
+        scan->block /= 2;
+    }
+    if (!group_fits(scan, plan)) {
+        scan->group = scan->block = 0;
     }
 }
 
@@ -114,8 +122,8 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     scan.local = local_size(scan.pairs, plan);
     scan.chunk_length = choose_chunk_length(&scan, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
-    choose_parallel(&scan, output->storage == HYMN_STORAGE_F16, plan);
-    if (scan.segments > 0) {
+    choose_group(&scan, plan);
+    if (scan.group > 0 && !(forced && forced->chunk_length)) {
         scan.chunks = 1;
         scan.chunk_length = scan.length;
     }
@@ -175,6 +183,7 @@ static struct hymn_scan_params make_params(const struct hymn_graph *graph, const
         .proj_row = hymn_round_up(scan->rank + 2 * scan->states, 8) / 4,
         .chunks = scan->chunks,
         .chunk_length = scan->chunk_length,
+        .height_reciprocal = 1.0f / (float)output->height,
     };
 }
 
@@ -186,15 +195,8 @@ static void count_work(const struct hymn_lower *lower, const struct hymn_node *n
     step->flops = (uint64_t)4 * scan->batch * scan->length * scan->width * (6 * scan->states + 2 * scan->rank);
 }
 
-static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
-                                 struct hymn_vk_binding weights, uint32_t mode) {
-    const struct hymn_value *output = &lower->graph->values[node->output];
-    bool shuffle = lower->plan->cpu && (lower->plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE);
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shuffle ? "selective_scan_shuffle" : "selective_scan",
-                                                    hymn_storage_suffix(output->storage));
-    if (!step) {
-        return lower->status;
-    }
+static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *node, struct hymn_vk_step *step,
+                      struct hymn_vk_binding weights, uint32_t mode) {
     // Bindings that a mode does not touch still need a buffer.
     struct hymn_vk_binding result = hymn_lower_value(lower, node->output), states = result, sums = result;
     if (mode != MODE_WHOLE) {
@@ -207,49 +209,36 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     hymn_lower_bind(step, mode == MODE_ENDS ? states : result, true);
     hymn_lower_bind(step, states, mode != MODE_CARRIED);
     hymn_lower_bind(step, sums, mode != MODE_CARRIED);
+}
+
+static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                                 struct hymn_vk_binding weights, uint32_t mode) {
+    const struct hymn_value *output = &lower->graph->values[node->output];
+    const struct hymn_vk_plan *plan = lower->plan;
+    bool shuffle = plan->cpu && (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    const char *shader = scan->group > 0 ? "selective_scan_group"
+                         : shuffle       ? "selective_scan_shuffle"
+                                         : "selective_scan";
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, hymn_storage_suffix(output->storage));
+    if (!step) {
+        return lower->status;
+    }
+    bind_scan(lower, node, step, weights, mode);
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
-    const uint32_t constants[] = {scan->local,
-                                  lower->plan->cpu,
-                                  scan->states,
-                                  scan->rank,
-                                  scan->rank <= MAX_HELD_RANK,
-                                  mode,
-                                  min_u32(lower->plan->subgroup_size, scan->local)};
-    for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
-        hymn_step_constant(step, constants[i]);
+    uint32_t local = scan->group > 0 ? group_lanes(plan) : scan->local;
+    const uint32_t group[] = {scan->group, mode, scan->block};
+    const uint32_t alone[] = {scan->rank <= MAX_HELD_RANK, mode, min_u32(plan->subgroup_size, scan->local)};
+    const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
+    for (uint32_t i = 0; i < 4 + 3; i++) {
+        hymn_step_constant(step, i < 4 ? constants[i] : scan->group > 0 ? group[i - 4] : alone[i - 4]);
     }
-    step->groups[0] = (scan->pairs + scan->local - 1) / scan->local;
+    uint32_t lanes = scan->group > 0 ? scan->width * scan->group : scan->pairs;
+    step->groups[0] = (lanes + local - 1) / local;
     step->groups[1] = 4 * scan->batch;
     step->groups[2] = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
     count_work(lower, node, scan, step);
     step->bytes += mode == MODE_ENDS ? 0 : output->bytes;
-    return HYMN_STATUS_OK;
-}
-
-static enum hymn_status add_parallel(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
-                                     struct hymn_vk_binding weights) {
-    const struct hymn_value *output = &lower->graph->values[node->output];
-    struct hymn_vk_step *step =
-        hymn_lower_dispatch(lower, node, "selective_scan_parallel", hymn_storage_suffix(output->storage));
-    if (!step) {
-        return lower->status;
-    }
-    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
-    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
-    hymn_lower_bind(step, weights, false);
-    hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
-    struct hymn_scan_params params = make_params(lower->graph, node, scan);
-    hymn_vk_step_push(step, &params, sizeof params);
-    const uint32_t constants[] = {4 * scan->segments, lower->plan->cpu, scan->states,
-                                  scan->rank,         scan->steps,      scan->segments};
-    for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
-        hymn_step_constant(step, constants[i]);
-    }
-    step->groups[0] = scan->width / 8;
-    step->groups[1] = 4 * scan->batch;
-    count_work(lower, node, scan, step);
-    step->bytes += output->bytes;
     return HYMN_STATUS_OK;
 }
 
@@ -282,9 +271,6 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
     }
     if (!pack(lower, node, &scan, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
-    }
-    if (scan.segments > 0) {
-        return add_parallel(lower, node, &scan, weights);
     }
     if (scan.chunks == 1) {
         return add_scan(lower, node, &scan, weights, MODE_WHOLE);

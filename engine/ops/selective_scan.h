@@ -4,11 +4,11 @@
 
 #include <stdint.h>
 
-// How the sequences are scanned: `steps` of `segments` at a time (selective_scan_parallel.comp), or, with 0 segments,
-// one after the other in chunks of `chunk_length` (0: as many chunks as suit the device).
+// How the sequences are scanned: whole, or in `chunk_length` steps at a time (0: as suits the device); by `group` lanes
+// a channel in blocks of `block` steps (selective_scan_group.comp), or, with group 0, by half a lane a channel.
 struct hymn_scan_method {
     uint32_t chunk_length;
-    uint32_t steps, segments;
+    uint32_t group, block;
 };
 
 // Tests only: the method, instead of what selective_scan would choose by itself; NULL: its own choice. Not thread-safe.
