@@ -178,6 +178,14 @@ static bool lanes_slots(const struct hymn_node *node, struct hymn_conv2d_dispatc
     return true;
 }
 
+static const char *lanes_shader(uint32_t wide_terms) {
+    return wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point";
+}
+
+static const char *lanes_suffix(const struct hymn_vk_plan *plan) {
+    return plan->subgroup_size < 8 ? ".4" : ".8";
+}
+
 static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_node *node,
                                     struct hymn_conv2d_dispatch *dispatch, struct hymn_conv2d_layout *layout) {
     const struct hymn_vk_plan *plan = lower->plan;
@@ -195,9 +203,7 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step =
-        hymn_lower_dispatch(lower, node, params->wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point",
-                            plan->subgroup_size < 8 ? ".4" : ".8");
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, lanes_shader(params->wide_terms), lanes_suffix(plan));
     if (!step) {
         return lower->status;
     }
@@ -212,8 +218,9 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
-static bool lanes_fit(const struct hymn_vk_plan *plan) {
-    return plan->cpu && (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && plan->subgroup_size >= 4;
+static bool lanes_fit(const struct hymn_vk_plan *plan, uint32_t wide_terms) {
+    return plan->cpu && plan->subgroup_size >= 4 &&
+           hymn_variant_allowed(plan, lanes_shader(wide_terms), lanes_suffix(plan));
 }
 
 // ----------------------------------------------------------------------------------------------------
@@ -331,8 +338,9 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};
-    if (lanes_fit(lower->plan) && lanes_slots(node, &dispatch, &layout)) {
+    if (lanes_slots(node, &dispatch, &layout) && lanes_fit(lower->plan, dispatch.params.wide_terms)) {
         return lower_lanes(lower, node, &dispatch, &layout);
     }
+    dispatch = (struct hymn_conv2d_dispatch){.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     return lower_tiled(lower, node, &dispatch, &layout);
 }

@@ -137,9 +137,10 @@ static struct hymn_scan_params make_params(const struct hymn_graph *graph, const
 static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
                                  struct hymn_vk_binding weights, uint32_t mode) {
     const struct hymn_value *output = &lower->graph->values[node->output];
-    bool shuffle = lower->plan->cpu && (lower->plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE);
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shuffle ? "selective_scan_shuffle" : "selective_scan",
-                                                    hymn_storage_suffix(output->storage));
+    const char *suffix = hymn_storage_suffix(output->storage);
+    bool shuffle = lower->plan->cpu && hymn_variant_allowed(lower->plan, "selective_scan_shuffle", suffix);
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, shuffle ? "selective_scan_shuffle" : "selective_scan", suffix);
     if (!step) {
         return lower->status;
     }

@@ -68,7 +68,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
                                        &device->queue_family);
     }
     if (status == HYMN_STATUS_OK) {
-        hymn_vk_plan_make(&device->snapshot, false, &device->plan);
+        hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
         instance->table.vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
     }
     hymn_free(infos);
@@ -103,7 +103,8 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, const c
         } else if ((device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX) &&
                    strcmp(name, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0) {
             out_names[(*out_count)++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-        } else if (older && device->snapshot.float16 && strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0) {
+        } else if (older && (device->plan.needs_met & HYMN_NEEDS_FLOAT16) &&
+                   strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0) {
             out_names[(*out_count)++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
         }
     }
@@ -111,7 +112,9 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, const c
     return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
 }
 
-static enum hymn_status open_device(struct hymn_vk_device *device) {
+// *out_result: of vkCreateDevice.
+static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_result) {
+    *out_result = VK_SUCCESS;
     const char *extensions[MAX_EXTENSIONS];
     uint32_t extension_count = 0;
     enum hymn_status status = choose_extensions(device, extensions, &extension_count);
@@ -120,9 +123,10 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
     }
     VkPhysicalDeviceShaderFloat16Int8Features float16 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, .shaderFloat16 = VK_TRUE};
-    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
-                                                    .pNext = device->snapshot.float16 ? &float16 : NULL,
-                                                    .storageBuffer16BitAccess = device->snapshot.storage_16bit};
+    VkPhysicalDevice16BitStorageFeatures storage = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+        .pNext = device->plan.needs_met & HYMN_NEEDS_FLOAT16 ? &float16 : NULL,
+        .storageBuffer16BitAccess = (device->plan.needs_met & HYMN_NEEDS_STORAGE_16BIT) != 0};
     // What the matrix kernels need: see plan.c.
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
@@ -156,14 +160,31 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
         .ppEnabledExtensionNames = extensions,
     };
     VkResult result = device->instance->table.vkCreateDevice(device->physical, &info, NULL, &device->handle);
+    *out_result = result;
     if (result != VK_SUCCESS) {
         device->handle = VK_NULL_HANDLE;
-        return hymn_vk_result(device, result, "vkCreateDevice");
+        return HYMN_STATUS_OK;
     }
     device->owns_device = true;
     hymn_vk_device_table_load(device->instance, device->handle, &device->table);
     device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
     return HYMN_STATUS_OK;
+}
+
+// A device may be refused for a feature that it claims to have: then the next lower tier is tried.
+static enum hymn_status open_device(struct hymn_vk_device *device) {
+    VkResult result;
+    enum hymn_status status = try_open(device, &result);
+    while (status == HYMN_STATUS_OK &&
+           (result == VK_ERROR_FEATURE_NOT_PRESENT || result == VK_ERROR_EXTENSION_NOT_PRESENT) &&
+           device->plan.tier > HYMN_TIER_BASE) {
+        hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s claims what tier %s needs, and cannot be opened with it: %s",
+                       device->info.name, hymn_tier_string(device->plan.tier), hymn_vk_result_string(result));
+        device->tier = device->plan.tier - 1;
+        hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
+        status = try_open(device, &result);
+    }
+    return status == HYMN_STATUS_OK ? hymn_vk_result(device, result, "vkCreateDevice") : status;
 }
 
 // What is kept per device, on a device of our own or a lent one.
@@ -188,11 +209,16 @@ enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params,
     static const struct hymn_context_params defaults;
     params = params ? params : &defaults;
     *out_device = NULL;
+    if ((uint32_t)params->tier > HYMN_TIER_MATRIX) {
+        return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "tier %d is none of auto, base, wide, half, matrix", (int)params->tier);
+    }
     struct hymn_vk_device *device = hymn_alloc(1, sizeof *device);
     if (!device) {
         return hymn_fail(&params->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
     device->log = params->log;
+    device->tier = params->tier;
     enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
     device->owns_instance = true;
     if (status == HYMN_STATUS_OK) {

@@ -21,7 +21,8 @@ struct hymn_vk_device {
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;
     struct hymn_vk_snapshot snapshot;
-    struct hymn_vk_plan plan;                 // with the device's best variants; a session may make its own
+    enum hymn_tier tier;                      // that the context is limited to; AUTO: not
+    struct hymn_vk_plan plan;                 // for that tier; a session may make a lower one
     struct hymn_vk_pipelines *pipelines;      // pipeline.h
     uint64_t cache_checksum;                  // of what the pipeline cache was loaded from or last stored as
     char *cache_path;                         // of the pipeline cache; NULL: none

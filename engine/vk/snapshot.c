@@ -248,7 +248,8 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
     info->storage_16bit = s->storage_16bit;
     info->arithmetic_16bit = s->float16;
     struct hymn_vk_plan plan;
-    hymn_vk_plan_make(s, false, &plan);
+    hymn_vk_plan_make(s, HYMN_TIER_AUTO, &plan);
+    info->tier = plan.tier;
     info->usable = plan.usable;
     memcpy(info->reason, plan.reason, sizeof info->reason);
     return HYMN_STATUS_OK;
