@@ -250,7 +250,10 @@ static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels,
     while (tile.across < 8 && tile.across < out_cells) {
         tile.across *= 2;
     }
-    if (lanes >= target) {
+    if (tile.across == 1) {
+        tile.chunk = 1; // a lane copies eight cells of a chunk of two: too many registers for Apple's
+    }
+    if (lanes >= target && plan->subgroup_size < 128) { // subgroups of 128 have few registers a lane (Adreno)
         tile.team = 128;
     } else if (16 * lanes <= target) {
         tile.team = 32;

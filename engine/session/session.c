@@ -160,7 +160,7 @@ static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot
     return hymn_vk_command_record(session->device, &record, &slot->network);
 }
 
-static void copy_model_info(struct hymn_session *session, const struct hymn_model *model) {
+void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model) {
     const struct hymn_model_info *info = hymn_model_get_info(model);
     session->in_channels = info->in_channels;
     session->num_classes = info->num_classes;
@@ -217,7 +217,7 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
                       &session->plan);
     session->info.tier = session->plan.tier;
-    copy_model_info(session, model);
+    hymn_session_copy_model(session, model);
     status = make_session(session, model, given);
     if (status != HYMN_STATUS_OK) {
         hymn_session_destroy(&session);

@@ -28,6 +28,8 @@ struct hymn_vk_device {
     char *cache_path;                         // of the pipeline cache; NULL: none
     bool owns_instance, owns_device;          // false once a host lends its own
     bool memory_budget;                       // VK_EXT_memory_budget is enabled
+    bool inspected;                           // it was asked for a device whose pipelines keep statistics
+    bool statistics;                          // and VK_KHR_pipeline_executable_properties is enabled
     _Atomic bool lost;                        // sticky
     uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
     uint64_t memory_bytes;                    // their sum
@@ -37,6 +39,10 @@ struct hymn_vk_device {
 
 // What hymn_context_create does, but for the context around it. Same statuses.
 enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device);
+// The same for a device whose pipelines keep statistics, where it can tell any: see statistics.h. Such pipelines may be
+// slower to make, and are not for running.
+enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
+                                                 struct hymn_vk_device **out_device);
 // Waits until the device is idle, writes the pipeline cache if it grew.
 void hymn_vk_device_destroy(struct hymn_vk_device **device);
 

@@ -116,10 +116,10 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
     return best;
 }
 
-// The matrix kernels count their subgroups: the size must be one that can be asked for.
+// The matrix kernels count their subgroups: the size must be fixed, or one that can be asked for.
 static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
     bool asked = s->subgroup_min <= s->subgroup_size && s->subgroup_size <= s->subgroup_max;
-    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && asked;
+    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (asked || s->subgroup_fixed);
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiers
