@@ -244,16 +244,17 @@ static uint32_t shared_bytes(const struct tile *tile) {
 
 // Many tiles: large ones. Few: small ones, each shared by several teams, so that all of the device has work.
 static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels, uint32_t out_cells) {
-    struct tile tile = {.team = 64, .teams = 1, .across = 1, .chunk = 2};
+    struct tile tile = {.team = 64, .teams = 1, .across = 1};
     uint64_t lanes = pixels * out_cells / TILED_PIXELS, target = plan->target_lanes;
     uint32_t most = plan->max_invocations < DESKTOP_LANES ? plan->max_invocations : DESKTOP_LANES;
     while (tile.across < 8 && tile.across < out_cells) {
         tile.across *= 2;
     }
-    if (tile.across == 1) {
-        tile.chunk = 1; // a lane copies eight cells of a chunk of two: too many registers for Apple's
-    }
-    if (lanes >= target && plan->subgroup_size < 128) { // subgroups of 128 have few registers a lane (Adreno)
+    // tests/vendors watches over this: a lane copies at most four cells of pixels at a time, 4 * chunk / (across *
+    // teams), or Apple's compiler runs out of registers; where subgroups have 128 lanes (Adreno), a workgroup of so many
+    // lanes has half the registers for each.
+    tile.chunk = tile.across < 2 ? 1 : 2;
+    if (lanes >= target && plan->subgroup_size < 128) {
         tile.team = 128;
     } else if (16 * lanes <= target) {
         tile.team = 32;
@@ -265,7 +266,7 @@ static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels,
         tile.team /= 2;
     }
     // The fewer products between two barriers, the more of the loads' latency shows.
-    while (tile.chunk < 2 * tile.teams) {
+    while (tile.chunk < 2 * tile.teams && 2 * tile.chunk <= tile.across * tile.teams) {
         tile.chunk *= 2;
         if (shared_bytes(&tile) > plan->max_shared_bytes) {
             tile.chunk /= 2;
