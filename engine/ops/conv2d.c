@@ -251,8 +251,8 @@ static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels,
         tile.across *= 2;
     }
     // tests/vendors watches over this: a lane copies at most four cells of pixels at a time, 4 * chunk / (across *
-    // teams), or Apple's compiler runs out of registers; where subgroups have 128 lanes (Adreno), a workgroup of so many
-    // lanes has half the registers for each.
+    // teams), or Apple's compiler runs out of registers; where subgroups have 128 lanes (Adreno), a workgroup of so
+    // many lanes has half the registers for each.
     tile.chunk = tile.across < 2 ? 1 : 2;
     if (lanes >= target && plan->subgroup_size < 128) {
         tile.team = 128;
