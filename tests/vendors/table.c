@@ -25,7 +25,7 @@ struct row {
 
 struct rows {
     struct row list[MAX_ROWS];
-    size_t count;
+    size_t count, made; // made: with those that nothing is told of
     char driver[512];
 };
 
@@ -70,14 +70,24 @@ static int compare_rows(const void *a, const void *b) {
     return strcmp(((const struct row *)a)->key, ((const struct row *)b)->key);
 }
 
-// The pipelines that the device itself may come to use, sorted.
+static bool is_told(const struct row *row) {
+    bool told = false;
+    for (size_t c = 0; c < COLUMNS; c++) {
+        told = told || row->values[c] >= 0;
+    }
+    return told;
+}
+
+// The pipelines that the device itself may come to use and that it tells something of, sorted.
 static void rows_of_report(const json_t *device, struct rows *rows) {
     const json_t *pipelines = json_object_get(device, "pipelines");
     snprintf(rows->driver, sizeof(rows->driver), "%s", text_of(json_object_get(device, "device"), "driver"));
     for (size_t i = 0; i < json_array_size(pipelines) && rows->count < MAX_ROWS; i++) {
         const json_t *pipeline = json_array_get(pipelines, i);
         if (json_is_true(json_object_get(pipeline, "own")) && json_is_true(json_object_get(pipeline, "built"))) {
-            read_row(pipeline, &rows->list[rows->count++]);
+            read_row(pipeline, &rows->list[rows->count]);
+            rows->count += is_told(&rows->list[rows->count]);
+            rows->made++;
         }
     }
     qsort(rows->list, rows->count, sizeof(rows->list[0]), compare_rows);
@@ -247,7 +257,7 @@ static int print_row(const json_t *device, const struct rows *rows, const char *
                (long long)json_integer_value(json_array_get(shape, 1)),
                (long long)json_integer_value(json_array_get(shape, 2)));
     }
-    printf(json_array_size(matrices) > 0 ? " | %zu |" : "- | %zu |", rows->count);
+    printf(json_array_size(matrices) > 0 ? " | %zu |" : "- | %zu |", rows->made);
     print_count(rows, 0, true);
     print_count(rows, 1, false);
     printf(" %s |\n", time);
