@@ -3,7 +3,7 @@
 # hymn_shader_table(OUTPUT FILE.c NAME IDENTIFIER VARIANTS FILE): compiles every line of a variants.txt to SPIR-V and
 # embeds the results in a C file that defines `const struct hymn_shader IDENTIFIER[]`, sorted by name, and
 # `const uint32_t IDENTIFIER_count` (hymn_shaders -> hymn_shader_count). A line is
-#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,subgroup,shuffle,coopmat,shuffle]
+#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,subgroup,coopmat,shuffle,wide]
 # SOURCE relative to the file's own folder. What this glslang cannot compile is taken from the folder's prebuilt/, which
 # shaders/prebuilt/make fills, or left out, with a message.
 find_program(HYMN_GLSLANG NAMES glslangValidator glslang REQUIRED)
@@ -19,6 +19,7 @@ set(HYMN_NEEDS_float16 FLOAT16)
 set(HYMN_NEEDS_subgroup SUBGROUP_ARITHMETIC)
 set(HYMN_NEEDS_shuffle SUBGROUP_SHUFFLE)
 set(HYMN_NEEDS_coopmat COOPERATIVE_MATRIX)
+set(HYMN_NEEDS_wide WIDE)
 
 # Whether glslang can compile cmake/probes/NAME.comp, as HYMN_GLSLANG_<NAME>.
 function(hymn_probe_glslang name)
@@ -118,7 +119,6 @@ endfunction()
 
 function(hymn_shader_table)
     cmake_parse_arguments(arg "" "OUTPUT;NAME;VARIANTS" "" ${ARGN})
-    set(HYMN_SHADER_NEEDS storage16 float16 subgroup coopmat shuffle) # in the order of enum hymn_shader_needs
     hymn_probe_glslang(coopmat)
     hymn_shader_table_tool()
     get_filename_component(folder "${arg_VARIANTS}" DIRECTORY)

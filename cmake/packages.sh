@@ -150,8 +150,10 @@ package_install() {
         command -v sudo >/dev/null || { echo "packages: neither root nor sudo" >&2; return 1; }
     fi
     case $package_by in
-    apt) $package_root apt-get update -qq &&
-        $package_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" ;;
+    apt) # another process's apt is waited for, up to ten minutes
+        $package_root apt-get -o DPkg::Lock::Timeout=600 update -qq &&
+            $package_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq \
+                --no-install-recommends "$@" ;;
     dnf) $package_root dnf install -y -q "$@" ;;
     pacman) $package_root pacman -Sy --needed --noconfirm "$@" ;;
     brew) brew install -q "$@" ;;

@@ -38,6 +38,22 @@ const char *hymn_status_string(enum hymn_status status) {
     return "unknown status";
 }
 
+const char *hymn_tier_string(enum hymn_tier tier) {
+    switch (tier) {
+    case HYMN_TIER_AUTO:
+        return "auto";
+    case HYMN_TIER_BASE:
+        return "base";
+    case HYMN_TIER_WIDE:
+        return "wide";
+    case HYMN_TIER_HALF:
+        return "half";
+    case HYMN_TIER_MATRIX:
+        return "matrix";
+    }
+    return "unknown";
+}
+
 const char *hymn_version_string(void) {
     return STRING(HYMN_VERSION_MAJOR) "." STRING(HYMN_VERSION_MINOR) "." STRING(HYMN_VERSION_PATCH);
 }

@@ -143,6 +143,8 @@ usage_errors() {
         complains 2 "expected a number from 0 to 0.9" "$hymn" segment in -m "$model" -o o --overlap 1 &&
         complains 2 "N or HEIGHTxWIDTH" "$hymn" segment in -m "$model" -o o --size 32x &&
         complains 2 "auto, fp16 or fp32" "$hymn" bench -m "$model" --precision int8 &&
+        complains 2 "auto or base or wide or half or matrix" "$hymn" bench -m "$model" --tier best &&
+        complains 2 "HYMN_TIER 'best'" env HYMN_TIER=best "$hymn" bench -m "$model" &&
         complains 2 "needs a value" "$hymn" run --model &&
         complains 2 "unexpected argument 'x'" "$hymn" devices x
 }
@@ -377,7 +379,8 @@ benchmark() {
             '"images_per_second"' '"cold_start_ms"' '"warm_start_ms"' '"device_bytes"' '"host_bytes"' \
             '"max_abs_error"' '"p50"' '"p90"' '"p99"' || return 1
     expect 0 "$hymn" bench -m "$quick" --size 32x48 --batch 1,2 --runs 1 --warmup 0 --precision fp32 --input tensor \
-        --no-check --json - && [ "$(grep -c '"max_abs_error": null' out)" = 2 ] && holds out '"precision": "fp32"'
+        --tier base --no-check --json - && [ "$(grep -c '"max_abs_error": null' out)" = 2 ] &&
+        holds out '"precision": "fp32"' '"tier": "base"'
 }
 
 # -------------------------------------------------------------------------------------------------- interrupts, terminals

@@ -28,7 +28,7 @@ static void check(const struct test_conv_case *shape, bool base, struct test_ran
     float *expected = test_conv_reference(&b);
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
-        hymn_vk_plan_make(&context->device->snapshot, true, &plan);
+        hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
         plan.target_lanes = 64u << test_random_range(random, 0, 1) * 11; // a small device and a large one
     }
     plan.weights_f32 = shape->sources[1] == HYMN_STORAGE_F32; // both kinds of weights, on any device
@@ -212,7 +212,7 @@ static int bench(bool base) {
     struct test_random random = test_random_fixed(1);
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
-        hymn_vk_plan_make(&context->device->snapshot, true, &plan);
+        hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
     }
     for (int storage = 0; storage < 2; storage++) {
         double total_ms = 0.0;

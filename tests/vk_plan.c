@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "support/test_log.h"
 #include "support/test_random.h"
@@ -81,19 +82,21 @@ static struct hymn_vk_snapshot software(void) {
     return s;
 }
 
-static struct hymn_vk_plan plan_of(const struct hymn_vk_snapshot *snapshot, bool base_variants) {
+static struct hymn_vk_plan plan_of(const struct hymn_vk_snapshot *snapshot, enum hymn_tier tier) {
     struct hymn_vk_plan plan;
-    hymn_vk_plan_make(snapshot, base_variants, &plan);
+    hymn_vk_plan_make(snapshot, tier, &plan);
     return plan;
 }
 
 static void smallest_device_is_usable(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = smallest();
-    struct hymn_vk_plan plan = plan_of(&s, false);
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_true(plan.usable);
     assert_string_equal(plan.reason, "");
     assert_int_equal(plan.needs_met, 0);
+    assert_int_equal(plan.tier, HYMN_TIER_BASE);
+    assert_int_equal(plan_of(&s, HYMN_TIER_MATRIX).tier, HYMN_TIER_BASE);
     assert_int_equal(plan.max_invocations, 128);
     assert_int_equal(plan.max_shared_bytes, 16384);
     assert_int_equal(plan.max_groups_x, 65535);
@@ -107,11 +110,12 @@ static void smallest_device_is_usable(void **state) {
 static void phone_reads_host_memory_directly(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = phone();
-    struct hymn_vk_plan plan = plan_of(&s, false);
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_true(plan.usable && plan.skip_staging && plan.timestamps);
     assert_false(plan.cpu || plan.weights_f32);
-    assert_int_equal(plan.needs_met, HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16 | HYMN_NEEDS_SUBGROUP_ARITHMETIC |
-                                         HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    assert_int_equal(plan.needs_met, HYMN_NEEDS_WIDE | HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16 |
+                                         HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    assert_int_equal(plan.tier, HYMN_TIER_HALF);
     assert_int_equal(plan.max_invocations, 512);
     assert_int_equal(plan.subgroup_size, 16);
     assert_int_equal(plan.alignment, 256);
@@ -120,33 +124,34 @@ static void phone_reads_host_memory_directly(void **state) {
 static void desktop_keeps_its_limits_and_stages(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = desktop();
-    struct hymn_vk_plan plan = plan_of(&s, false), small;
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), small;
     assert_true(plan.usable && plan.timestamps);
     assert_false(plan.skip_staging || plan.cpu);
     assert_int_equal(plan.max_invocations, 1024); // no variant asks for more
     assert_int_equal(plan.max_groups_x, INT32_MAX);
     assert_int_equal(plan.max_binding_bytes, UINT32_MAX);
     s.unified_memory = true; // resizable BAR: visible, but across the bus
-    assert_false(plan_of(&s, false).skip_staging);
+    assert_false(plan_of(&s, HYMN_TIER_AUTO).skip_staging);
     s = phone();
-    small = plan_of(&s, false);
+    small = plan_of(&s, HYMN_TIER_AUTO);
     assert_true(plan.target_lanes > small.target_lanes);
 }
 
 static void software_device_wants_few_lanes_and_wide_weights(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = software();
-    struct hymn_vk_plan plan = plan_of(&s, false);
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_true(plan.usable && plan.cpu && plan.weights_f32 && plan.skip_staging);
     assert_true(plan.target_lanes <= 256);
 }
 
-static void base_variants_are_those_of_the_smallest_device(void **state) {
+static void base_tier_is_that_of_the_smallest_device(void **state) {
     (void)state;
     struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software(), {.name = "unknown"}};
     for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++) {
-        struct hymn_vk_plan plan = plan_of(&snapshots[i], true);
+        struct hymn_vk_plan plan = plan_of(&snapshots[i], HYMN_TIER_BASE);
         assert_int_equal(plan.needs_met, 0);
+        assert_int_equal(plan.tier, HYMN_TIER_BASE);
         assert_int_equal(plan.max_invocations, 128);
         assert_int_equal(plan.max_shared_bytes, 16384);
         assert_int_equal(plan.max_groups_x, 65535);
@@ -156,7 +161,7 @@ static void base_variants_are_those_of_the_smallest_device(void **state) {
 }
 
 static void expect_reason(const struct hymn_vk_snapshot *s, const char *reason) {
-    struct hymn_vk_plan plan = plan_of(s, false);
+    struct hymn_vk_plan plan = plan_of(s, HYMN_TIER_AUTO);
     assert_false(plan.usable);
     assert_string_equal(plan.reason, reason);
     assert_int_equal(plan.needs_met, 0);
@@ -206,7 +211,7 @@ static void implausible_claims_are_not_believed(void **state) {
     s.subgroup_size = 0;
     s.timestamp_bits = 36;
     s.timestamp_period = 0.0f;
-    struct hymn_vk_plan plan = plan_of(&s, false);
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_true(plan.usable);
     assert_int_equal(plan.max_invocations, 1024);
     assert_int_equal(plan.max_shared_bytes, 65536);
@@ -214,12 +219,145 @@ static void implausible_claims_are_not_believed(void **state) {
     assert_int_equal(plan.needs_met & (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE), 0);
     assert_false(plan.timestamps);
     s.subgroup_size = 48;
-    assert_int_equal(plan_of(&s, false).subgroup_size, 1);
+    assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).subgroup_size, 1);
     s.subgroup_size = 128;
-    assert_int_equal(plan_of(&s, false).subgroup_size, 128);
+    assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).subgroup_size, 128);
     s.timestamp_period = 1.0f;
     s.timestamp_bits = 0;
-    assert_false(plan_of(&s, false).timestamps);
+    assert_false(plan_of(&s, HYMN_TIER_AUTO).timestamps);
+}
+
+// ----------------------------------------------------------------------------------------------------------- tiers
+
+static struct hymn_vk_snapshot with_matrices(const struct hymn_vk_matrix *matrices, uint32_t count) {
+    struct hymn_vk_snapshot s = desktop();
+    s.memory_model = true;
+    s.subgroup_min = s.subgroup_max = s.subgroup_size;
+    memcpy(s.matrices, matrices, count * sizeof *matrices);
+    s.matrix_count = count;
+    return s;
+}
+
+static void integrated_gpu_without_halves_is_wide(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = phone();
+    s.storage_16bit = s.float16 = false;
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
+    assert_int_equal(plan.tier, HYMN_TIER_WIDE);
+    assert_int_equal(plan.needs_met, HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    // Only one of the two kinds of halves is enough.
+    s.float16 = true;
+    assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).tier, HYMN_TIER_HALF);
+    // More workgroups than the smallest device are something too.
+    s = smallest();
+    s.max_workgroup_count[0] = 1u << 20;
+    plan = plan_of(&s, HYMN_TIER_AUTO);
+    assert_int_equal(plan.tier, HYMN_TIER_WIDE);
+    assert_int_equal(plan.max_groups_x, 1u << 20);
+}
+
+static void a_lower_tier_hides_what_is_above_it(void **state) {
+    (void)state;
+    const uint32_t wide = HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    const uint32_t half = wide | HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16;
+    const uint32_t needs[] = {half | HYMN_NEEDS_COOPERATIVE_MATRIX, 0, wide, half,
+                              half | HYMN_NEEDS_COOPERATIVE_MATRIX};
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    for (int tier = HYMN_TIER_AUTO; tier <= HYMN_TIER_MATRIX; tier++) {
+        struct hymn_vk_plan plan = plan_of(&s, tier);
+        assert_int_equal(plan.tier, tier ? tier : HYMN_TIER_MATRIX);
+        assert_int_equal(plan.needs_met, needs[tier]);
+        assert_int_equal(plan.max_invocations, tier == HYMN_TIER_BASE ? 128 : 1024);
+        assert_int_equal(plan.max_groups_x, tier == HYMN_TIER_BASE ? 65535 : INT32_MAX);
+        assert_false(plan.weights_f32);
+        // What is asked for and not there becomes the best that is.
+        struct hymn_vk_snapshot p = phone();
+        assert_int_equal(plan_of(&p, tier).tier, tier && tier < HYMN_TIER_HALF ? tier : HYMN_TIER_HALF);
+    }
+    assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_AUTO, HYMN_TIER_WIDE), HYMN_TIER_WIDE);
+    assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_HALF, HYMN_TIER_AUTO), HYMN_TIER_HALF);
+    assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_HALF, HYMN_TIER_BASE), HYMN_TIER_BASE);
+    assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_AUTO, HYMN_TIER_AUTO), HYMN_TIER_AUTO);
+}
+
+static void matrix_shapes_are_chosen_or_refused(void **state) {
+    (void)state;
+    static const struct {
+        struct hymn_vk_matrix matrices[3];
+        uint32_t count, m, n, k; // m 0: none
+    } cases[] = {
+        {{{16, 16, 16}}, 1, 16, 16, 16},
+        {{{8, 8, 16}}, 1, 8, 8, 16},
+        {{{8, 8, 8}, {16, 16, 16}, {32, 32, 32}}, 3, 16, 16, 16},
+        {{{16, 8, 8}, {16, 8, 16}}, 2, 16, 8, 16},
+        {{{4, 4, 4}, {16, 16, 12}, {64, 64, 64}}, 3, 0, 0, 0}, // of no useful size
+        {{{0}}, 1, 0, 0, 0},
+        {{{0}}, 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct hymn_vk_snapshot s = with_matrices(cases[i].matrices, cases[i].count);
+        struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
+        assert_int_equal(plan.tier, cases[i].m ? HYMN_TIER_MATRIX : HYMN_TIER_HALF);
+        assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX), cases[i].m > 0);
+        assert_int_equal(plan.matrix.m, cases[i].m);
+        assert_int_equal(plan.matrix.n, cases[i].n);
+        assert_int_equal(plan.matrix.k, cases[i].k);
+    }
+}
+
+// What matrices need beside themselves: each left out once. Also subgroups that no device can have.
+static void lies_about_one_feature_cost_only_what_needs_it(void **state) {
+    (void)state;
+    const struct hymn_vk_snapshot good = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_snapshot lies[] = {good, good, good, good, good, good};
+    lies[0].float16 = false;
+    lies[1].memory_model = false;
+    lies[2].subgroup_min = lies[2].subgroup_max = 0;
+    lies[3].subgroup_min = lies[3].subgroup_max = 64; // not the size that it says it has
+    lies[4].subgroup_size = lies[4].subgroup_min = lies[4].subgroup_max = 0;
+    lies[5].subgroup_size = lies[5].subgroup_min = lies[5].subgroup_max = 4096;
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        struct hymn_vk_plan plan = plan_of(&lies[i], HYMN_TIER_AUTO);
+        assert_true(plan.usable);
+        assert_int_equal(plan.tier, HYMN_TIER_HALF);
+        assert_int_equal(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX, 0);
+        assert_true(plan.needs_met & HYMN_NEEDS_WIDE);
+        assert_int_equal(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE, i < 4 ? HYMN_NEEDS_SUBGROUP_SHUFFLE : 0);
+    }
+}
+
+static void software_device_uses_matrices_only_when_told(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){8, 8, 8}, 1);
+    s.type = HYMN_DEVICE_TYPE_CPU;
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
+    assert_int_equal(plan.tier, HYMN_TIER_HALF);
+    assert_true(plan.weights_f32);                               // so no kernel takes them,
+    assert_true(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX); // but the device is opened with them
+    plan = plan_of(&s, HYMN_TIER_MATRIX);
+    assert_int_equal(plan.tier, HYMN_TIER_MATRIX);
+    assert_false(plan.weights_f32);
+    plan = plan_of(&s, HYMN_TIER_HALF);
+    assert_true(plan.weights_f32);
+    assert_int_equal(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX, 0);
+}
+
+static void plans_allow_what_they_have_and_is_not_demoted(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), base = plan_of(&s, HYMN_TIER_BASE);
+    assert_true(hymn_shader_count <= HYMN_VK_MAX_SHADERS);
+    assert_false(hymn_vk_plan_allows(&plan, NULL));
+    for (uint32_t i = 0; i < hymn_shader_count; i++) {
+        const struct hymn_shader *shader = &hymn_shaders[i], *other = &hymn_shaders[(i + 1) % hymn_shader_count];
+        assert_true(hymn_vk_plan_allows(&plan, shader));
+        assert_int_equal(hymn_vk_plan_allows(&base, shader), shader->needs == 0);
+        hymn_vk_plan_demote(&plan, shader, true);
+        assert_false(hymn_vk_plan_allows(&plan, shader));
+        assert_true(hymn_vk_plan_allows(&plan, other));
+        hymn_vk_plan_demote(&plan, shader, false);
+        assert_true(hymn_vk_plan_allows(&plan, shader));
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------- selection
@@ -403,9 +541,15 @@ int main(void) {
         cmocka_unit_test(phone_reads_host_memory_directly),
         cmocka_unit_test(desktop_keeps_its_limits_and_stages),
         cmocka_unit_test(software_device_wants_few_lanes_and_wide_weights),
-        cmocka_unit_test(base_variants_are_those_of_the_smallest_device),
+        cmocka_unit_test(base_tier_is_that_of_the_smallest_device),
         cmocka_unit_test(lacking_devices_say_what_they_lack),
         cmocka_unit_test(implausible_claims_are_not_believed),
+        cmocka_unit_test(integrated_gpu_without_halves_is_wide),
+        cmocka_unit_test(a_lower_tier_hides_what_is_above_it),
+        cmocka_unit_test(matrix_shapes_are_chosen_or_refused),
+        cmocka_unit_test(lies_about_one_feature_cost_only_what_needs_it),
+        cmocka_unit_test(software_device_uses_matrices_only_when_told),
+        cmocka_unit_test(plans_allow_what_they_have_and_is_not_demoted),
         cmocka_unit_test(devices_are_chosen_by_index_name_and_uuid),
         cmocka_unit_test(unknown_and_unusable_devices_are_named),
         cmocka_unit_test(only_overlapping_writes_wait),

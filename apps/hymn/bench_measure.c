@@ -198,7 +198,7 @@ static void compare(const float *values, const float *reference, size_t count, s
 static enum exit_code measure_error(struct bench *bench) {
     struct hymn_session_params params = session_params(bench->setup);
     params.precision = HYMN_PRECISION_FP32;
-    params.base_variants = true;
+    params.tier = HYMN_TIER_BASE;
     params.runs_in_flight = 1;
     float *values = bench->data.logits[0], *reference = bench->data.logits[1];
     enum exit_code code = check(bench, bench_data_logits(&bench->data, bench->setup, bench->session, values));

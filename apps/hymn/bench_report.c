@@ -39,7 +39,8 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
     printf("model    %s\n", setups[0].model_path);
     printf("device   %s (%s, Vulkan %s)\n", device->name, common_device_type_name(device->type), device->api_version);
     printf("driver   %s\n", device->driver);
-    printf("storage  %s; %s; times in milliseconds\n\n", common_precision_name(results[0].session.precision),
+    printf("storage  %s; tier %s; %s; times in milliseconds\n\n", common_precision_name(results[0].session.precision),
+           hymn_tier_string(results[0].session.tier),
            setups[0].tensor ? "float tensors to logits" : "8-bit pictures to masks");
     table_begin(&table, "size|batch|runs|GPU p50|p90|p99|wall p50|p90|p99|images/s|cold|warm|device MiB|host MiB|"
                         "largest error");
@@ -187,6 +188,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "driver", report_text(result->device.driver));
     json_object_set_new(object, "api_version", report_text(result->device.api_version));
     json_object_set_new(object, "precision", report_text(common_precision_name(result->session.precision)));
+    json_object_set_new(object, "tier", report_text(hymn_tier_string(result->session.tier)));
     json_object_set_new(object, "size", size);
     set_integer(object, "batch", setup->batch);
     json_object_set_new(object, "input", report_text(setup->tensor ? "tensor" : "image"));

@@ -2,16 +2,26 @@
 #include <string.h>
 
 #include "common.h"
+#include "devices_report.h"
 #include "report.h"
 
 static const struct command command = {
     .name = "devices",
-    .usage = "[--json] [OPTION]...",
-    .description = "Lists the Vulkan devices of this machine. A command's --device takes the number in front, a part\n"
-                   "of the name or the UUID; without it the best usable device is taken.\n",
+    .usage = "[--json | --report] [OPTION]...",
+    .description =
+        "Lists the Vulkan devices of this machine. A command's --device takes the number in front, a part\n"
+        "of the name or the UUID; without it the best usable device is taken.\n"
+        "\n"
+        "--report makes every shader variant that models of the shipped sizes use, without running any, and\n"
+        "prints one JSON document: driver, limits, features, the choice of variants, and, where the driver\n"
+        "tells them, registers, spills, shared memory and instructions of each pipeline.\n",
     .examples = "  hymn devices\n"
-                "  hymn devices --json\n",
+                "  hymn devices --json\n"
+                "  hymn devices --report --device 0 >report.json\n",
 };
+
+// What --report may be: every model and every choice of variants, or the fewest that mean something.
+static const char *const reports[] = {"full", "quick", NULL};
 
 static void format_uuid(const uint8_t *uuid, char *out_text) {
     for (size_t i = 0; i < 16; i++) {
@@ -64,9 +74,13 @@ static void print_table(const struct hymn_device_list *list) {
 int command_devices(char **arguments, size_t count) {
     struct common common = common_defaults();
     bool json = false;
+    const char *report = NULL;
     size_t rest = 0;
     const struct option options[] = {
         {"json", 0, OPTION_FLAG, NULL, "print a JSON array instead of a table", &json, 0, 0, NULL},
+        {"report", 0, OPTION_MAY_CHOOSE, "full|quick",
+         "print a JSON document about what the devices' compilers\nmake of the shaders", &report, 0, 0, reports},
+        COMMON_DEVICE_OPTION(&common),
         {"verbose", 'v', OPTION_COUNT, NULL, "say more on standard error; twice: everything", &common.verbosity, 0, 0,
          NULL},
     };
@@ -77,6 +91,9 @@ int command_devices(char **arguments, size_t count) {
     }
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);
+    }
+    if (report != NULL) {
+        return devices_report(&common, strcmp(report, reports[1]) == 0);
     }
     struct hymn_device_list *list = NULL;
     const struct hymn_device_list_params params = {.log = console_log()};

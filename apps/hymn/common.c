@@ -2,9 +2,13 @@
 #include "common.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+const char *const common_tiers[] = {"auto", "base", "wide", "half", "matrix", NULL};
 
 struct common common_defaults(void) {
-    return (struct common){.device = getenv("HYMN_DEVICE")};
+    const char *tier = getenv("HYMN_TIER");
+    return (struct common){.device = getenv("HYMN_DEVICE"), .tier = tier && *tier ? tier : NULL};
 }
 
 enum options_result common_parse(const struct common *common, const struct command *command,
@@ -27,8 +31,19 @@ enum exit_code common_open_model(const char *path, struct hymn_model **out_model
 
 enum exit_code common_open_device(const struct common *common, const char *cache_dir,
                                   struct hymn_context **out_context) {
-    const struct hymn_context_params params = {
-        .log = console_log(), .device = common->device, .cache_dir = cache_dir, .validation = common->validation};
+    uint32_t tier = 0;
+    while (common->tier != NULL && common_tiers[tier] != NULL && strcmp(common_tiers[tier], common->tier) != 0) {
+        tier++;
+    }
+    if (common_tiers[tier] == NULL) {
+        console_error(NULL, "HYMN_TIER '%s': expected auto, base, wide, half or matrix", common->tier);
+        return CODE_USAGE;
+    }
+    const struct hymn_context_params params = {.log = console_log(),
+                                               .device = common->device,
+                                               .cache_dir = cache_dir,
+                                               .tier = (enum hymn_tier)tier,
+                                               .validation = common->validation};
     const enum hymn_status status = hymn_context_create(&params, out_context);
     if (status != HYMN_STATUS_OK) {
         console_status(NULL, status);

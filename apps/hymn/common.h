@@ -10,12 +10,14 @@
 struct common {
     const char *device; // the selector of struct hymn_context_params; starts as $HYMN_DEVICE
     enum hymn_precision precision;
+    const char *tier; // starts as $HYMN_TIER; NULL: auto
     unsigned verbosity;
     bool validation;
 };
 
 // Rows of an option table. A command takes those that mean something to it.
-#define COMMON_OPTIONS(common) COMMON_DEVICE_OPTION(common), COMMON_PRECISION_OPTION(common), COMMON_SHARED(common)
+#define COMMON_OPTIONS(common)                                                                                         \
+    COMMON_DEVICE_OPTION(common), COMMON_PRECISION_OPTION(common), COMMON_TIER_OPTION(common), COMMON_SHARED(common)
 #define COMMON_DEVICE_OPTION(common)                                                                                   \
     {                                                                                                                  \
         "device", 'd', OPTION_TEXT, "DEVICE",                                                                          \
@@ -27,6 +29,12 @@ struct common {
     {                                                                                                                  \
         "precision", 'p', OPTION_PRECISION, "P", "storage: fp16, fp32 or auto (the default)", &(common)->precision, 0, \
             0, NULL                                                                                                    \
+    }
+#define COMMON_TIER_OPTION(common)                                                                                     \
+    {                                                                                                                  \
+        "tier", 0, OPTION_CHOICE, "T",                                                                                 \
+            "the most of the device to use: base, wide, half,\nmatrix or auto; default: $HYMN_TIER, or else auto",     \
+            &(common)->tier, 0, 0, common_tiers                                                                        \
     }
 #define COMMON_SHARED(common)                                                                                          \
     {"validation",                                                                                                     \
@@ -47,6 +55,8 @@ struct common {
 
 // Largest side of a network input that options take.
 enum { COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
+
+extern const char *const common_tiers[]; // in the order of enum hymn_tier
 
 struct common common_defaults(void);
 // Parses, then sets the console up. As options_parse.

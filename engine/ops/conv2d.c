@@ -178,6 +178,14 @@ static bool lanes_slots(const struct hymn_node *node, struct hymn_conv2d_dispatc
     return true;
 }
 
+static const char *lanes_shader(uint32_t wide_terms) {
+    return wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point";
+}
+
+static const char *lanes_suffix(const struct hymn_vk_plan *plan) {
+    return plan->subgroup_size < 8 ? ".4" : ".8";
+}
+
 static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_node *node,
                                     struct hymn_conv2d_dispatch *dispatch, struct hymn_conv2d_layout *layout) {
     const struct hymn_vk_plan *plan = lower->plan;
@@ -195,9 +203,7 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step =
-        hymn_lower_dispatch(lower, node, params->wide_terms > 0 ? "conv2d_lanes_wide" : "conv2d_lanes_point",
-                            plan->subgroup_size < 8 ? ".4" : ".8");
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, lanes_shader(params->wide_terms), lanes_suffix(plan));
     if (!step) {
         return lower->status;
     }
@@ -212,8 +218,9 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
-static bool lanes_fit(const struct hymn_vk_plan *plan) {
-    return plan->cpu && (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && plan->subgroup_size >= 4;
+static bool lanes_fit(const struct hymn_vk_plan *plan, uint32_t wide_terms) {
+    return plan->cpu && plan->subgroup_size >= 4 &&
+           hymn_variant_allowed(plan, lanes_shader(wide_terms), lanes_suffix(plan));
 }
 
 // ----------------------------------------------------------------------------------------------------
@@ -237,13 +244,17 @@ static uint32_t shared_bytes(const struct tile *tile) {
 
 // Many tiles: large ones. Few: small ones, each shared by several teams, so that all of the device has work.
 static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels, uint32_t out_cells) {
-    struct tile tile = {.team = 64, .teams = 1, .across = 1, .chunk = 2};
+    struct tile tile = {.team = 64, .teams = 1, .across = 1};
     uint64_t lanes = pixels * out_cells / TILED_PIXELS, target = plan->target_lanes;
     uint32_t most = plan->max_invocations < DESKTOP_LANES ? plan->max_invocations : DESKTOP_LANES;
     while (tile.across < 8 && tile.across < out_cells) {
         tile.across *= 2;
     }
-    if (lanes >= target) {
+    // tests/vendors watches over this: a lane copies at most four cells of pixels at a time, 4 * chunk / (across *
+    // teams), or Apple's compiler runs out of registers; where subgroups have 128 lanes (Adreno), a workgroup of so
+    // many lanes has half the registers for each.
+    tile.chunk = tile.across < 2 ? 1 : 2;
+    if (lanes >= target && plan->subgroup_size < 128) {
         tile.team = 128;
     } else if (16 * lanes <= target) {
         tile.team = 32;
@@ -255,7 +266,7 @@ static struct tile choose_tile(const struct hymn_vk_plan *plan, uint64_t pixels,
         tile.team /= 2;
     }
     // The fewer products between two barriers, the more of the loads' latency shows.
-    while (tile.chunk < 2 * tile.teams) {
+    while (tile.chunk < 2 * tile.teams && 2 * tile.chunk <= tile.across * tile.teams) {
         tile.chunk *= 2;
         if (shared_bytes(&tile) > plan->max_shared_bytes) {
             tile.chunk /= 2;
@@ -331,8 +342,9 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};
-    if (lanes_fit(lower->plan) && lanes_slots(node, &dispatch, &layout)) {
+    if (lanes_slots(node, &dispatch, &layout) && lanes_fit(lower->plan, dispatch.params.wide_terms)) {
         return lower_lanes(lower, node, &dispatch, &layout);
     }
+    dispatch = (struct hymn_conv2d_dispatch){.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     return lower_tiled(lower, node, &dispatch, &layout);
 }

@@ -174,15 +174,16 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
 
 static struct hymn_conv2d_tile tile_of(const struct hymn_graph *graph, const struct hymn_node *node,
                                        const struct hymn_vk_plan *plan) {
-    return forced_tile ? *forced_tile : hymn_conv2d_matrix_choose(graph, node, plan);
+    struct hymn_conv2d_tile tile = forced_tile ? *forced_tile : hymn_conv2d_matrix_choose(graph, node, plan);
+    tile.splits = hymn_variant_allowed(plan, "conv2d_matrix_split", NULL) ? tile.splits : 1;
+    return tile;
 }
 
 // ------------------------------------------------------------------------------------------------------------ lowering
 
 bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
                              const struct hymn_vk_plan *plan) {
-    bool half = plan->needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX && !plan->weights_f32 &&
-                hymn_shader_find("conv2d_matrix") != NULL;
+    bool half = hymn_variant_allowed(plan, "conv2d_matrix", NULL) && !plan->weights_f32;
     for (uint32_t i = 0; half && i < node->term_count; i++) {
         half = graph->values[node->terms[i].source.value].storage == HYMN_STORAGE_F16;
     }

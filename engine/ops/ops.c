@@ -87,13 +87,22 @@ void hymn_pack_weights(void *destination, const float *values, uint64_t count, b
     }
 }
 
-struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct hymn_node *node, const char *shader,
-                                         const char *suffix) {
+static const struct hymn_shader *find_variant(const char *shader, const char *suffix) {
     char name[96];
     snprintf(name, sizeof name, "%s%s", shader, suffix ? suffix : "");
-    const struct hymn_shader *found = hymn_shader_find(name);
+    return hymn_shader_find(name);
+}
+
+bool hymn_variant_allowed(const struct hymn_vk_plan *plan, const char *shader, const char *suffix) {
+    return hymn_vk_plan_allows(plan, find_variant(shader, suffix));
+}
+
+struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct hymn_node *node, const char *shader,
+                                         const char *suffix) {
+    const struct hymn_shader *found = find_variant(shader, suffix);
     if (!found) {
-        lower->status = hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s", node->name, name);
+        lower->status = hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no shader named %s%s", node->name, shader,
+                                  suffix ? suffix : "");
         return NULL;
     }
     struct hymn_vk_step *step = hymn_vk_program_add(&lower->program);

@@ -56,6 +56,9 @@ void hymn_pack_weights(void *destination, const float *values, uint64_t count, b
 // The suffix of the storage in use is appended: "conv2d_direct" + ".f16" or ".f32" (NULL suffix: as it stands).
 struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct hymn_node *node, const char *shader,
                                          const char *suffix);
+// Whether a program for this plan may use a variant that not every device can run: what every operator asks before it
+// chooses one, so that tiers and the verdicts of the self-test act here and nowhere else. Names as above.
+bool hymn_variant_allowed(const struct hymn_vk_plan *plan, const char *shader, const char *suffix);
 // Binds the whole of a value (all planes and images).
 struct hymn_vk_binding hymn_lower_value(const struct hymn_lower *lower, uint32_t value);
 // Appends a binding to the step; written: the shader writes it.

@@ -86,10 +86,10 @@ static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan)
 }
 
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
-static void choose_group(struct scan *scan, const struct hymn_vk_plan *plan) {
+static void choose_group(struct scan *scan, enum hymn_storage storage, const struct hymn_vk_plan *plan) {
     scan->group = scan->block = 0;
-    bool able = (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE) && scan->rank <= MAX_HELD_RANK &&
-                scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
+    bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
+                scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
     if (!able || (forced ? forced->group == 0 : plan->cpu)) {
         return;
     }
@@ -122,7 +122,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     scan.local = local_size(scan.pairs, plan);
     scan.chunk_length = choose_chunk_length(&scan, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
-    choose_group(&scan, plan);
+    choose_group(&scan, output->storage, plan);
     if (scan.group > 0 && !(forced && forced->chunk_length)) {
         scan.chunks = 1;
         scan.chunk_length = scan.length;
@@ -215,11 +215,12 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
                                  struct hymn_vk_binding weights, uint32_t mode) {
     const struct hymn_value *output = &lower->graph->values[node->output];
     const struct hymn_vk_plan *plan = lower->plan;
-    bool shuffle = plan->cpu && (plan->needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    const char *suffix = hymn_storage_suffix(output->storage);
+    bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
     const char *shader = scan->group > 0 ? "selective_scan_group"
                          : shuffle       ? "selective_scan_shuffle"
                                          : "selective_scan";
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, hymn_storage_suffix(output->storage));
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, suffix);
     if (!step) {
         return lower->status;
     }

@@ -245,9 +245,8 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
     return status;
 }
 
-enum hymn_status hymn_io_warm(struct hymn_session *session) {
+enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {
     const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
-    struct hymn_vk_program program = {0};
     enum hymn_status status = HYMN_STATUS_OK;
     for (int kind = takes_images ? 0 : 3; kind < 4 && status == HYMN_STATUS_OK; kind++) {
         struct hymn_io_image image = {
@@ -261,11 +260,17 @@ enum hymn_status hymn_io_warm(struct hymn_session *session) {
         };
         struct hymn_io_place place;
         struct layout layout = lay_out(session, &image, 1, &place);
-        status = build_before(session, &image, &place, 1, &layout, &program);
+        status = build_before(session, &image, &place, 1, &layout, program);
         if (status == HYMN_STATUS_OK) {
-            status = build_after(session, &image, &place, 1, &layout, 0.5f, &program);
+            status = build_after(session, &image, &place, 1, &layout, 0.5f, program);
         }
     }
+    return status;
+}
+
+enum hymn_status hymn_io_warm(struct hymn_session *session) {
+    struct hymn_vk_program program = {0};
+    enum hymn_status status = hymn_io_every_kind(session, &program);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_pipelines_prepare(session->device, program.steps, program.count);
     }

@@ -14,6 +14,10 @@ static enum hymn_status check_params(const struct hymn_context *context, const s
     if (!context || !model) {
         return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "hymn_session_create: a handle is NULL");
     }
+    if ((uint32_t)params->tier > HYMN_TIER_MATRIX) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "tier %d is none of auto, base, wide, half, matrix",
+                         (int)params->tier);
+    }
     if (params->runs_in_flight > HYMN_SESSION_MAX_SLOTS) {
         return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "runs_in_flight is %u; at most %d are possible",
                          params->runs_in_flight, HYMN_SESSION_MAX_SLOTS);
@@ -156,7 +160,7 @@ static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot
     return hymn_vk_command_record(session->device, &record, &slot->network);
 }
 
-static void copy_model_info(struct hymn_session *session, const struct hymn_model *model) {
+void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model) {
     const struct hymn_model_info *info = hymn_model_get_info(model);
     session->in_channels = info->in_channels;
     session->num_classes = info->num_classes;
@@ -210,17 +214,21 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     session->timings = given->timings;
     session->gpu_ms = -1.0;
     session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
-    hymn_vk_plan_make(&session->device->snapshot, given->base_variants, &session->plan);
-    copy_model_info(session, model);
+    hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
+                      &session->plan);
+    session->info.tier = session->plan.tier;
+    hymn_session_copy_model(session, model);
     status = make_session(session, model, given);
     if (status != HYMN_STATUS_OK) {
         hymn_session_destroy(&session);
         return status;
     }
     session->info.host_bytes = hymn_session_host_bytes(session);
-    hymn_log_write(log, HYMN_LOG_INFO, "%ux%u, batch %u, %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
+    hymn_log_write(log, HYMN_LOG_INFO,
+                   "%ux%u, batch %u, %s, tier %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
                    session->info.height, session->info.width, session->info.batch,
-                   session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32", session->info.dispatches,
+                   session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32",
+                   hymn_tier_string(session->plan.tier), session->info.dispatches,
                    (double)session->info.activation_bytes * 1e-6, (double)session->info.weight_bytes * 1e-6);
     *out_session = session;
     return HYMN_STATUS_OK;

@@ -66,8 +66,13 @@ struct hymn_session {
 // something else. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, UNSUPPORTED, DEVICE_LOST, INTERNAL.
 enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot *slot,
                                  const struct hymn_io_image *images, uint32_t count, float threshold);
+// Appends the steps of every kind of input and output that the model can have. Needs no device: of the session, its
+// plan and what it knows of the model and the network.
+enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
 // Makes the pipelines of every kind of input and output the model can have, so that no run has to.
 enum hymn_status hymn_io_warm(struct hymn_session *session);
+// What a session keeps of its model.
+void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
 // What hymn_session_info::host_bytes reports.
 uint64_t hymn_session_host_bytes(const struct hymn_session *session);
 void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot);

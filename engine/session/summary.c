@@ -57,7 +57,7 @@ enum hymn_status hymn_summary_create(const struct hymn_model *model, const struc
     // As on a desktop GPU with nothing optional: scratch memory depends on how finely scans are chunked.
     static const struct hymn_vk_snapshot snapshot = {.type = HYMN_DEVICE_TYPE_DISCRETE_GPU};
     struct hymn_vk_plan plan;
-    hymn_vk_plan_make(&snapshot, true, &plan);
+    hymn_vk_plan_make(&snapshot, HYMN_TIER_BASE, &plan);
     struct hymn_network_shape shape;
     enum hymn_status status = hymn_network_shape_make(model, given->height, given->width, given->batch,
                                                       given->precision, &given->log, &shape);

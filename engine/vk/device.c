@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "vk/cache.h"
+#include "vk/extensions.h"
 #include "vk/pipeline.h"
 
 enum hymn_status hymn_vk_result(struct hymn_vk_device *device, VkResult result, const char *what) {
@@ -68,7 +69,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
                                        &device->queue_family);
     }
     if (status == HYMN_STATUS_OK) {
-        hymn_vk_plan_make(&device->snapshot, false, &device->plan);
+        hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
         instance->table.vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
     }
     hymn_free(infos);
@@ -76,14 +77,11 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     return status;
 }
 
-#define MAX_EXTENSIONS 5
-
 // The optional extensions that are worth enabling, among those the device has.
-static enum hymn_status choose_extensions(struct hymn_vk_device *device, const char *out_names[MAX_EXTENSIONS],
-                                          uint32_t *out_count) {
+static enum hymn_status choose_extensions(struct hymn_vk_device *device, struct hymn_vk_extensions *out_chosen) {
     const struct hymn_vk_instance_table *table = &device->instance->table;
     uint32_t count = 0;
-    *out_count = 0;
+    *out_chosen = (struct hymn_vk_extensions){0};
     VkResult result = table->vkEnumerateDeviceExtensionProperties(device->physical, NULL, &count, NULL);
     VkExtensionProperties *properties = hymn_alloc(count, sizeof *properties);
     if (!properties) {
@@ -92,37 +90,30 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, const c
     if (result >= VK_SUCCESS) {
         result = table->vkEnumerateDeviceExtensionProperties(device->physical, NULL, &count, properties);
     }
-    bool older = device->snapshot.api_version < VK_API_VERSION_1_2;
     for (uint32_t i = 0; i < count && result >= VK_SUCCESS; i++) {
-        const char *name = properties[i].extensionName;
-        if (strcmp(name, "VK_KHR_portability_subset") == 0) { // must be enabled where it is offered
-            out_names[(*out_count)++] = "VK_KHR_portability_subset";
-        } else if (strcmp(name, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME) == 0) {
-            out_names[(*out_count)++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
-            device->memory_budget = true;
-        } else if ((device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX) &&
-                   strcmp(name, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0) {
-            out_names[(*out_count)++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-        } else if (older && device->snapshot.float16 && strcmp(name, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0) {
-            out_names[(*out_count)++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
-        }
+        hymn_vk_extensions_offer(&device->snapshot, &device->plan, device->inspected, properties[i].extensionName,
+                                 out_chosen);
     }
     hymn_free(properties);
+    device->memory_budget = out_chosen->memory_budget;
+    device->statistics = out_chosen->statistics;
     return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
 }
 
-static enum hymn_status open_device(struct hymn_vk_device *device) {
-    const char *extensions[MAX_EXTENSIONS];
-    uint32_t extension_count = 0;
-    enum hymn_status status = choose_extensions(device, extensions, &extension_count);
+// *out_result: of vkCreateDevice.
+static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_result) {
+    *out_result = VK_SUCCESS;
+    struct hymn_vk_extensions extensions;
+    enum hymn_status status = choose_extensions(device, &extensions);
     if (status != HYMN_STATUS_OK) {
         return status;
     }
     VkPhysicalDeviceShaderFloat16Int8Features float16 = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, .shaderFloat16 = VK_TRUE};
-    VkPhysicalDevice16BitStorageFeatures storage = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
-                                                    .pNext = device->snapshot.float16 ? &float16 : NULL,
-                                                    .storageBuffer16BitAccess = device->snapshot.storage_16bit};
+    VkPhysicalDevice16BitStorageFeatures storage = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
+        .pNext = device->plan.needs_met & HYMN_NEEDS_FLOAT16 ? &float16 : NULL,
+        .storageBuffer16BitAccess = (device->plan.needs_met & HYMN_NEEDS_STORAGE_16BIT) != 0};
     // What the matrix kernels need: see plan.c.
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
@@ -138,8 +129,12 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
         .pNext = &memory_model,
         .cooperativeMatrix = VK_TRUE};
     bool matrices = device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX;
+    VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
+        .pNext = matrices ? (void *)&matrix : (void *)&storage,
+        .pipelineExecutableInfo = VK_TRUE};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
-                                          .pNext = matrices ? (void *)&matrix : (void *)&storage};
+                                          .pNext = device->statistics ? (void *)&executables : executables.pNext};
     float priority = 1.0f;
     VkDeviceQueueCreateInfo queue = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
@@ -152,18 +147,35 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
         .pNext = &features,
         .queueCreateInfoCount = 1,
         .pQueueCreateInfos = &queue,
-        .enabledExtensionCount = extension_count,
-        .ppEnabledExtensionNames = extensions,
+        .enabledExtensionCount = extensions.count,
+        .ppEnabledExtensionNames = extensions.names,
     };
     VkResult result = device->instance->table.vkCreateDevice(device->physical, &info, NULL, &device->handle);
+    *out_result = result;
     if (result != VK_SUCCESS) {
         device->handle = VK_NULL_HANDLE;
-        return hymn_vk_result(device, result, "vkCreateDevice");
+        return HYMN_STATUS_OK;
     }
     device->owns_device = true;
     hymn_vk_device_table_load(device->instance, device->handle, &device->table);
     device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
     return HYMN_STATUS_OK;
+}
+
+// A device may be refused for a feature that it claims to have: then the next lower tier is tried.
+static enum hymn_status open_device(struct hymn_vk_device *device) {
+    VkResult result;
+    enum hymn_status status = try_open(device, &result);
+    while (status == HYMN_STATUS_OK &&
+           (result == VK_ERROR_FEATURE_NOT_PRESENT || result == VK_ERROR_EXTENSION_NOT_PRESENT) &&
+           device->plan.tier > HYMN_TIER_BASE) {
+        hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s claims what tier %s needs, and cannot be opened with it: %s",
+                       device->info.name, hymn_tier_string(device->plan.tier), hymn_vk_result_string(result));
+        device->tier = device->plan.tier - 1;
+        hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
+        status = try_open(device, &result);
+    }
+    return status == HYMN_STATUS_OK ? hymn_vk_result(device, result, "vkCreateDevice") : status;
 }
 
 // What is kept per device, on a device of our own or a lent one.
@@ -184,15 +196,22 @@ static enum hymn_status create_contents(struct hymn_vk_device *device, const cha
     return status;
 }
 
-enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device) {
+static enum hymn_status create(const struct hymn_context_params *params, bool inspected,
+                               struct hymn_vk_device **out_device) {
     static const struct hymn_context_params defaults;
     params = params ? params : &defaults;
     *out_device = NULL;
+    if ((uint32_t)params->tier > HYMN_TIER_MATRIX) {
+        return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "tier %d is none of auto, base, wide, half, matrix", (int)params->tier);
+    }
     struct hymn_vk_device *device = hymn_alloc(1, sizeof *device);
     if (!device) {
         return hymn_fail(&params->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
     device->log = params->log;
+    device->tier = params->tier;
+    device->inspected = inspected;
     enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
     device->owns_instance = true;
     if (status == HYMN_STATUS_OK) {
@@ -212,6 +231,15 @@ enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params,
                    device->info.api_version, device->info.driver);
     *out_device = device;
     return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device) {
+    return create(params, false, out_device);
+}
+
+enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
+                                                 struct hymn_vk_device **out_device) {
+    return create(params, true, out_device);
 }
 
 void hymn_vk_device_destroy(struct hymn_vk_device **device) {

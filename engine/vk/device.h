@@ -21,12 +21,15 @@ struct hymn_vk_device {
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;
     struct hymn_vk_snapshot snapshot;
-    struct hymn_vk_plan plan;                 // with the device's best variants; a session may make its own
+    enum hymn_tier tier;                      // that the context is limited to; AUTO: not
+    struct hymn_vk_plan plan;                 // for that tier; a session may make a lower one
     struct hymn_vk_pipelines *pipelines;      // pipeline.h
     uint64_t cache_checksum;                  // of what the pipeline cache was loaded from or last stored as
     char *cache_path;                         // of the pipeline cache; NULL: none
     bool owns_instance, owns_device;          // false once a host lends its own
     bool memory_budget;                       // VK_EXT_memory_budget is enabled
+    bool inspected;                           // it was asked for a device whose pipelines keep statistics
+    bool statistics;                          // and VK_KHR_pipeline_executable_properties is enabled
     _Atomic bool lost;                        // sticky
     uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
     uint64_t memory_bytes;                    // their sum
@@ -36,6 +39,10 @@ struct hymn_vk_device {
 
 // What hymn_context_create does, but for the context around it. Same statuses.
 enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device);
+// The same for a device whose pipelines keep statistics, where it can tell any: see statistics.h. Such pipelines may be
+// slower to make, and are not for running.
+enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
+                                                 struct hymn_vk_device **out_device);
 // Waits until the device is idle, writes the pipeline cache if it grew.
 void hymn_vk_device_destroy(struct hymn_vk_device **device);
 

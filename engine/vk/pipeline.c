@@ -18,6 +18,7 @@ struct entry {
     uint32_t constant_count, binding_count, push_bytes;
     bool wanted; // by the batch under way
     VkResult result;
+    double milliseconds;
 };
 
 struct hymn_vk_pipelines {
@@ -130,6 +131,12 @@ const struct hymn_vk_pipeline *hymn_vk_pipeline_find(struct hymn_vk_device *devi
     return entry && entry->pipeline.handle ? &entry->pipeline : NULL;
 }
 
+VkResult hymn_vk_pipeline_result(struct hymn_vk_device *device, const struct hymn_vk_step *step, double *out_ms) {
+    const struct entry *entry = device->pipelines->capacity > 0 ? *find_slot(device->pipelines, step) : NULL;
+    *out_ms = entry ? entry->milliseconds : 0.0;
+    return entry ? entry->result : VK_NOT_READY;
+}
+
 uint32_t hymn_vk_pipelines_count(const struct hymn_vk_device *device, double *out_ms) {
     if (out_ms) {
         *out_ms = device->pipelines->milliseconds;
@@ -226,8 +233,9 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     bool sized = entry->shader->needs & HYMN_NEEDS_COOPERATIVE_MATRIX; // these count their subgroups
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+        .flags = device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                  .pNext = sized ? &subgroup_size : NULL,
+                  .pNext = sized && device->snapshot.subgroup_max > 0 ? &subgroup_size : NULL,
                   .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
@@ -247,7 +255,10 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
 static void work(void *argument) {
     struct batch *batch = argument;
     for (uint32_t i = atomic_fetch_add(&batch->next, 1); i < batch->count; i = atomic_fetch_add(&batch->next, 1)) {
-        batch->entries[i]->result = make_pipeline(batch->device, batch->entries[i]);
+        struct entry *entry = batch->entries[i];
+        double start = hymn_time_now();
+        entry->result = make_pipeline(batch->device, entry);
+        entry->milliseconds = (hymn_time_now() - start) * 1e3;
     }
 }
 
@@ -267,8 +278,8 @@ static void run_batch(struct batch *batch) {
 }
 
 static enum hymn_status check_step(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
-    static const char *const needs[] = {"16-bit storage", "fp16 arithmetic", "subgroup arithmetic",
-                                        "cooperative matrices", "subgroup shuffles"};
+    static const char *const needs[] = {"16-bit storage",       "fp16 arithmetic",   "subgroup arithmetic",
+                                        "cooperative matrices", "subgroup shuffles", "larger workgroups"};
     if (!step->shader || step->constant_count > HYMN_VK_MAX_CONSTANTS || step->binding_count > HYMN_VK_MAX_BINDINGS ||
         step->push_bytes > HYMN_VK_MAX_PUSH_BYTES || step->push_bytes % 4 != 0) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: no shader, or too many constants or bindings",

@@ -19,6 +19,8 @@ enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const 
                                            uint32_t count);
 // The step's pipeline, which lives as long as the device; NULL when it was not prepared.
 const struct hymn_vk_pipeline *hymn_vk_pipeline_find(struct hymn_vk_device *device, const struct hymn_vk_step *step);
+// How making the step's pipeline went, and the milliseconds that it took: VK_NOT_READY when it was not prepared.
+VkResult hymn_vk_pipeline_result(struct hymn_vk_device *device, const struct hymn_vk_step *step, double *out_ms);
 // Pipelines made so far, and the milliseconds that making them took.
 uint32_t hymn_vk_pipelines_count(const struct hymn_vk_device *device, double *out_ms);
 

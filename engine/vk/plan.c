@@ -16,6 +16,7 @@
 #define MOST_SHARED_BYTES (64u * 1024)
 #define MOST_GROUPS 0x7FFFFFFFu
 #define BINDING_ALIGNMENT 256u
+#define MOST_SUBGROUP 128u
 // VK_MAKE_API_VERSION(0, 1, 1, 0)
 #define VERSION_1_1 ((1u << 22) | (1u << 12))
 
@@ -70,6 +71,11 @@ static bool check_required(const struct hymn_vk_snapshot *s, struct hymn_vk_plan
                    s->max_storage_buffer_range, BASE_BINDING_BYTES);
 }
 
+static bool subgroup_size_plausible(const struct hymn_vk_snapshot *s) {
+    return is_power_of_two(s->subgroup_size) && s->subgroup_size <= MOST_SUBGROUP;
+}
+
+// What the device has that is beyond the base class.
 static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     uint32_t met = 0;
     if (s->storage_16bit) {
@@ -78,11 +84,15 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     if (s->float16) {
         met |= HYMN_NEEDS_FLOAT16;
     }
-    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && is_power_of_two(s->subgroup_size)) {
+    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_plausible(s)) {
         met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
     }
-    if (s->subgroup_shuffle && is_power_of_two(s->subgroup_size)) {
+    if (s->subgroup_shuffle && subgroup_size_plausible(s)) {
         met |= HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    }
+    if (min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]) > BASE_INVOCATIONS ||
+        s->max_shared_bytes > BASE_SHARED_BYTES) {
+        met |= HYMN_NEEDS_WIDE;
     }
     return met;
 }
@@ -106,10 +116,70 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
     return best;
 }
 
-// The matrix kernels count their subgroups: the size must be known, and so fixed or one that can be asked for.
+// The matrix kernels count their subgroups: the size must be fixed, or one that can be asked for.
 static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
     bool asked = s->subgroup_min <= s->subgroup_size && s->subgroup_size <= s->subgroup_max;
-    return is_power_of_two(s->subgroup_size) && s->subgroup_size >= 4 && asked;
+    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (asked || s->subgroup_fixed);
+}
+
+// ------------------------------------------------------------------------------------------------------------- tiers
+
+#define WIDE_NEEDS (HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE)
+#define HALF_NEEDS (HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16)
+
+enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b) {
+    if (a == HYMN_TIER_AUTO || b == HYMN_TIER_AUTO) {
+        return a == HYMN_TIER_AUTO ? b : a;
+    }
+    return a < b ? a : b;
+}
+
+static uint32_t allowed_needs(enum hymn_tier tier) {
+    uint32_t needs = 0;
+    needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS : 0;
+    needs |= tier >= HYMN_TIER_HALF ? HALF_NEEDS : 0;
+    return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0);
+}
+
+// The highest tier that brings something over the one before it.
+static enum hymn_tier tier_of(uint32_t needs, uint32_t max_groups_x) {
+    if (needs & HYMN_NEEDS_COOPERATIVE_MATRIX) {
+        return HYMN_TIER_MATRIX;
+    }
+    if (needs & HALF_NEEDS) {
+        return HYMN_TIER_HALF;
+    }
+    return needs & WIDE_NEEDS || max_groups_x > BASE_GROUPS ? HYMN_TIER_WIDE : HYMN_TIER_BASE;
+}
+
+// needs_met, tier and matrix.
+static void choose_tier(const struct hymn_vk_snapshot *s, enum hymn_tier asked, struct hymn_vk_plan *plan) {
+    enum hymn_tier most = asked == HYMN_TIER_AUTO ? HYMN_TIER_MATRIX : asked;
+    uint32_t needs = plan->usable ? needs_met(s) : 0;
+    plan->matrix = choose_matrix(s);
+    if (plan->usable && plan->matrix.m && s->float16 && s->memory_model && subgroup_size_known(s)) {
+        needs |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+    }
+    plan->needs_met = needs & allowed_needs(most);
+    uint32_t groups = most > HYMN_TIER_BASE && plan->usable ? s->max_workgroup_count[0] : BASE_GROUPS;
+    bool emulated = plan->cpu && asked == HYMN_TIER_AUTO;
+    plan->tier = tier_of(plan->needs_met & ~(emulated ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0), groups);
+}
+
+bool hymn_vk_plan_allows(const struct hymn_vk_plan *plan, const struct hymn_shader *shader) {
+    if (!shader || shader->needs & ~plan->needs_met) {
+        return false;
+    }
+    ptrdiff_t index = shader - hymn_shaders;
+    return index < 0 || index >= HYMN_VK_MAX_SHADERS || !(plan->demoted[index / 32] >> index % 32 & 1);
+}
+
+void hymn_vk_plan_demote(struct hymn_vk_plan *plan, const struct hymn_shader *shader, bool demoted) {
+    ptrdiff_t index = shader - hymn_shaders;
+    if (index >= 0 && index < HYMN_VK_MAX_SHADERS) {
+        uint32_t bit = 1u << index % 32, *word = &plan->demoted[index / 32];
+        *word = demoted ? *word | bit : *word & ~bit;
+    }
 }
 
 // Invocations that keep a device of this type busy. Software devices gain nothing from more than their few threads.
@@ -128,30 +198,26 @@ static uint32_t target_lanes(enum hymn_device_type type) {
     return 16384;
 }
 
-void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, bool base_variants, struct hymn_vk_plan *out_plan) {
+void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier tier, struct hymn_vk_plan *out_plan) {
     const struct hymn_vk_snapshot *s = snapshot;
     struct hymn_vk_plan *plan = out_plan;
     memset(plan, 0, sizeof *plan);
     plan->usable = check_required(s, plan);
     plan->cpu = s->type == HYMN_DEVICE_TYPE_CPU;
-    plan->weights_f32 = plan->cpu;
     // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
     plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
-    plan->needs_met = plan->usable && !base_variants ? needs_met(s) : 0;
-    plan->matrix = choose_matrix(s);
-    if (plan->matrix.m && s->float16 && s->memory_model && subgroup_size_known(s) && plan->usable && !base_variants) {
-        plan->needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
-    }
+    choose_tier(s, tier, plan);
+    plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
     plan->max_invocations = BASE_INVOCATIONS;
     plan->max_shared_bytes = BASE_SHARED_BYTES;
     plan->max_groups_x = BASE_GROUPS;
-    if (plan->usable && !base_variants) {
+    if (plan->usable && tier != HYMN_TIER_BASE) {
         uint32_t invocations = min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]);
         plan->max_invocations = min_u32(invocations, MOST_INVOCATIONS);
         plan->max_shared_bytes = min_u32(s->max_shared_bytes, MOST_SHARED_BYTES);
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }
-    plan->subgroup_size = is_power_of_two(s->subgroup_size) && s->subgroup_size <= 128 ? s->subgroup_size : 1;
+    plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
     plan->max_binding_bytes = max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES);
     plan->alignment = BINDING_ALIGNMENT;
     plan->target_lanes = target_lanes(s->type);

@@ -38,6 +38,8 @@ struct hymn_vk_snapshot {
     bool float16;                        // shaderFloat16
     bool memory_model;                   // vulkanMemoryModel
     uint32_t subgroup_min, subgroup_max; // sizes that a compute pipeline may ask for; both 0: it cannot ask
+    bool subgroup_fixed;                 // but has subgroup_size always, and can ask for full subgroups
+    bool portability_subset;             // VK_KHR_portability_subset: not a conformant Vulkan (MoltenVK)
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
     uint32_t matrix_count;
     bool compute_queue;
@@ -47,13 +49,17 @@ struct hymn_vk_snapshot {
     bool unified_memory; // every device-local heap is host-visible too
 };
 
+enum { HYMN_VK_MAX_SHADERS = 256 };
+
 struct hymn_vk_plan {
     bool usable;
-    char reason[256];   // why not
-    uint32_t needs_met; // hymn_shader_needs bits that this device satisfies
-    bool cpu;           // a software device: few wide threads, no use for occupancy
-    bool weights_f32;   // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
-    bool skip_staging;  // shaders read and write host-visible memory directly
+    char reason[256];                           // why not
+    enum hymn_tier tier;                        // in use: never AUTO
+    uint32_t needs_met;                         // hymn_shader_needs bits that this device satisfies and the tier allows
+    uint32_t demoted[HYMN_VK_MAX_SHADERS / 32]; // bit i: hymn_shaders[i] is wrong on this device
+    bool cpu;                                   // a software device: few wide threads, no use for occupancy
+    bool weights_f32;  // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool skip_staging; // shaders read and write host-visible memory directly
     uint32_t max_invocations; // of one workgroup
     uint32_t max_shared_bytes;
     uint32_t max_groups_x; // min over what may be dispatched in x
@@ -65,8 +71,16 @@ struct hymn_vk_plan {
     bool timestamps;
 };
 
-// base_variants: decide as for the smallest device class (128 invocations, 16 KiB shared memory, nothing optional), on
-// whatever device this is.
-void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, bool base_variants, struct hymn_vk_plan *out_plan);
+// tier: the most to make use of. BASE decides as for the smallest device class (128 invocations, 16 KiB shared memory,
+// nothing optional), on whatever device this is. AUTO on a software device does not use its matrix units, but needs_met
+// still tells of them.
+void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier tier, struct hymn_vk_plan *out_plan);
+// The lower of two tiers, where AUTO is no limit.
+enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b);
+// Whether programs for this plan may use a shader: the device has what it needs, the tier allows it, and it has not
+// been found wrong. False for NULL.
+bool hymn_vk_plan_allows(const struct hymn_vk_plan *plan, const struct hymn_shader *shader);
+// Takes a shader (of hymn_shaders) out of use, or back into it.
+void hymn_vk_plan_demote(struct hymn_vk_plan *plan, const struct hymn_shader *shader, bool demoted);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "vk/device.h"
+#include "vk/extensions.h"
 
 static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
     switch (type) {
@@ -82,13 +83,13 @@ static void read_limits(const VkPhysicalDeviceProperties *properties, struct hym
 
 // The extensions that tell more about a device of Vulkan 1.1.
 struct extensions {
-    bool driver_properties, float16, cooperative_matrix;
+    bool driver_properties, float16, cooperative_matrix, portability_subset;
 };
 
 static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                         uint32_t api_version, struct extensions *out_found) {
     bool newer = api_version >= VK_API_VERSION_1_2;
-    *out_found = (struct extensions){newer, newer, false};
+    *out_found = (struct extensions){newer, newer, false, false};
     uint32_t count = 0;
     VkResult result = instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
     VkExtensionProperties *list = hymn_alloc(count, sizeof *list);
@@ -102,6 +103,8 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
             out_found->float16 |= strcmp(list[i].extensionName, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
             out_found->cooperative_matrix |=
                 strcmp(list[i].extensionName, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0;
+            out_found->portability_subset |=
+                strcmp(list[i].extensionName, HYMN_VK_PORTABILITY_SUBSET_EXTENSION_NAME) == 0;
         }
     }
     hymn_free(list);
@@ -162,6 +165,7 @@ static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDev
     s->memory_model = memory_model.vulkanMemoryModel;
     if (!subgroup_size.subgroupSizeControl || !subgroup_size.computeFullSubgroups) {
         s->subgroup_min = s->subgroup_max = 0;
+        s->subgroup_fixed = false;
     }
 }
 
@@ -202,6 +206,7 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
         s->subgroup_min = sizes.minSubgroupSize;
         s->subgroup_max = sizes.maxSubgroupSize;
     }
+    s->subgroup_fixed = sizes.minSubgroupSize == s->subgroup_size && sizes.maxSubgroupSize == s->subgroup_size;
     VkSubgroupFeatureFlags operations =
         subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT ? subgroup.supportedOperations : 0;
     s->subgroup_arithmetic = operations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
@@ -229,6 +234,7 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
         if (status != HYMN_STATUS_OK) {
             return status;
         }
+        s->portability_subset = extensions.portability_subset;
         read_properties(instance, physical, extensions, s, info);
         read_features(instance, physical, extensions, s);
         status = extensions.cooperative_matrix ? read_matrices(instance, physical, s) : HYMN_STATUS_OK;
@@ -248,7 +254,8 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
     info->storage_16bit = s->storage_16bit;
     info->arithmetic_16bit = s->float16;
     struct hymn_vk_plan plan;
-    hymn_vk_plan_make(s, false, &plan);
+    hymn_vk_plan_make(s, HYMN_TIER_AUTO, &plan);
+    info->tier = plan.tier;
     info->usable = plan.usable;
     memcpy(info->reason, plan.reason, sizeof info->reason);
     return HYMN_STATUS_OK;

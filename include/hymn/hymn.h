@@ -98,6 +98,19 @@ enum hymn_device_type {
     HYMN_DEVICE_TYPE_CPU = 4
 };
 
+// What a device's shaders may be made of, each tier with all of those before it. A tier that is asked for is the most
+// that is used: a device that lacks it takes its own best one, and the results are the same within rounding.
+enum hymn_tier {
+    HYMN_TIER_AUTO = 0,  // the device's best (software devices: HALF, as their matrix units are loops)
+    HYMN_TIER_BASE = 1,  // what every Vulkan 1.1 device has: the reference for the others
+    HYMN_TIER_WIDE = 2,  // larger workgroups, more shared memory, operations across a subgroup
+    HYMN_TIER_HALF = 3,  // 16-bit storage buffers or fp16 arithmetic, whichever there is
+    HYMN_TIER_MATRIX = 4 // cooperative matrices of fp16 with 32-bit sums
+};
+
+// "auto", "base", "wide", "half", "matrix"; never NULL, static storage. Thread-safety: any thread.
+HYMN_API const char *hymn_tier_string(enum hymn_tier tier);
+
 struct hymn_device_info {
     uint32_t index;   // position in this list; what a device selector "0", "1", ... names
     char name[256];   // the driver's name for the device
@@ -109,6 +122,7 @@ struct hymn_device_info {
     uint64_t memory_bytes; // size of the largest device-local heap
     uint32_t subgroup_size;
     bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
+    enum hymn_tier tier;                  // what HYMN_TIER_AUTO means on it; BASE where it is not usable
     bool usable;                          // false: `reason` says what it lacks
     char reason[256];
 };
@@ -143,6 +157,7 @@ struct hymn_context_params {
     // Folder for the pipeline cache. NULL: "hymn" below the user's cache folder ($XDG_CACHE_HOME, ~/.cache,
     // ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from or written to disk.
     const char *cache_dir;
+    enum hymn_tier tier; // the most that any of the context's sessions uses
     // Load VK_LAYER_KHRONOS_validation (core and synchronization checks) and log what it says as errors. The layer not
     // being installed is HYMN_STATUS_UNSUPPORTED.
     bool validation;
@@ -215,12 +230,13 @@ struct hymn_session_params {
     enum hymn_precision precision;
     uint32_t runs_in_flight; // 0: 2; at most 8
     bool timings;            // record per-operator GPU timestamps (hymn_session_timing)
-    bool base_variants;      // use only the variants that every device can run: the reference for the others
+    enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
 };
 
 struct hymn_session_info {
     uint32_t height, width, batch;
     enum hymn_precision precision; // FP16 or FP32
+    enum hymn_tier tier;           // in use: not AUTO
     uint32_t runs_in_flight;
     uint32_t operators, dispatches; // graph nodes after fusion; compute dispatches of one run (network only)
     uint64_t macs;                  // multiply-adds of one run, convolutions and GEMMs

@@ -8,12 +8,22 @@
 #include "support/golden.h"
 #include "support/test_leaks.h"
 
+enum hymn_tier test_context_tier(void) {
+    const char *name = getenv("HYMN_TIER");
+    enum hymn_tier tier = HYMN_TIER_AUTO;
+    while (name && *name && tier <= HYMN_TIER_MATRIX && strcmp(name, hymn_tier_string(tier)) != 0) {
+        tier++;
+    }
+    return tier; // an unknown name becomes an invalid tier, which no context takes
+}
+
 struct hymn_context *test_context_open(void) {
     const char *validation = getenv("HYMN_VALIDATION");
     struct hymn_context_params params = {
         .log = {.callback = golden_print_log, .level = HYMN_LOG_WARNING},
         .device = getenv("HYMN_DEVICE"),
         .cache_dir = "",
+        .tier = test_context_tier(),
         .validation = validation && strcmp(validation, "1") == 0,
     };
     struct hymn_context *context = NULL;

@@ -64,7 +64,7 @@ double test_node_at(const struct test_node *test, uint32_t input, uint32_t image
 struct hymn_vk_plan test_node_plan(const struct hymn_context *context, uint32_t index) {
     struct hymn_vk_plan plan = context->device->plan;
     if (index > 0) {
-        hymn_vk_plan_make(&context->device->snapshot, true, &plan);
+        hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
     }
     if (index > 1) {
         plan.cpu = plan.weights_f32 = false;

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+#include "devices_report.h"
+
+#include <string.h>
+
+#include "report.h"
+#include "survey.h"
+
+// Raised when a member changes its meaning or goes.
+#define REPORT_FORMAT 1
+
+static void set_integer(json_t *object, const char *key, uint64_t value) {
+    json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
+static json_t *triple(const uint32_t values[3]) {
+    json_t *array = json_array();
+    for (int i = 0; i < 3; i++) {
+        json_array_append_new(array, json_integer(values[i]));
+    }
+    return array;
+}
+
+static json_t *describe_device(const struct hymn_device_info *info) {
+    json_t *object = json_object();
+    json_object_set_new(object, "name", report_text(info->name));
+    json_object_set_new(object, "type", report_text(common_device_type_name(info->type)));
+    json_object_set_new(object, "driver", report_text(info->driver));
+    json_object_set_new(object, "api_version", report_text(info->api_version));
+    set_integer(object, "vendor_id", info->vendor_id);
+    set_integer(object, "device_id", info->device_id);
+    set_integer(object, "memory_bytes", info->memory_bytes);
+    return object;
+}
+
+static json_t *describe_limits(const struct hymn_vk_snapshot *s) {
+    json_t *object = json_object();
+    set_integer(object, "max_workgroup_invocations", s->max_workgroup_invocations);
+    json_object_set_new(object, "max_workgroup_size", triple(s->max_workgroup_size));
+    json_object_set_new(object, "max_workgroup_count", triple(s->max_workgroup_count));
+    set_integer(object, "max_shared_bytes", s->max_shared_bytes);
+    set_integer(object, "max_push_bytes", s->max_push_bytes);
+    set_integer(object, "max_storage_buffers", s->max_storage_buffers);
+    set_integer(object, "max_storage_buffer_range", s->max_storage_buffer_range);
+    set_integer(object, "storage_buffer_alignment", s->storage_buffer_alignment);
+    set_integer(object, "non_coherent_atom", s->non_coherent_atom);
+    set_integer(object, "max_allocation_bytes", s->max_allocation_bytes);
+    set_integer(object, "subgroup_size", s->subgroup_size);
+    set_integer(object, "subgroup_min", s->subgroup_min);
+    set_integer(object, "subgroup_max", s->subgroup_max);
+    set_integer(object, "timestamp_bits", s->timestamp_bits);
+    json_object_set_new(object, "timestamp_period_ns", report_real(s->timestamp_period));
+    return object;
+}
+
+static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statistics) {
+    json_t *object = json_object(), *matrices = json_array();
+    json_object_set_new(object, "storage_16bit", json_boolean(s->storage_16bit));
+    json_object_set_new(object, "float16", json_boolean(s->float16));
+    json_object_set_new(object, "subgroup_arithmetic", json_boolean(s->subgroup_arithmetic));
+    json_object_set_new(object, "subgroup_shuffle", json_boolean(s->subgroup_shuffle));
+    json_object_set_new(object, "subgroup_fixed", json_boolean(s->subgroup_fixed));
+    json_object_set_new(object, "memory_model", json_boolean(s->memory_model));
+    json_object_set_new(object, "unified_memory", json_boolean(s->unified_memory));
+    json_object_set_new(object, "portability_subset", json_boolean(s->portability_subset));
+    json_object_set_new(object, "pipeline_statistics", json_boolean(statistics));
+    for (uint32_t i = 0; i < s->matrix_count; i++) {
+        json_array_append_new(matrices, triple((uint32_t[3]){s->matrices[i].m, s->matrices[i].n, s->matrices[i].k}));
+    }
+    json_object_set_new(object, "matrices", matrices);
+    return object;
+}
+
+static json_t *describe_plan(const struct survey_plan *plan) {
+    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide"};
+    const struct hymn_vk_plan *p = &plan->plan;
+    json_t *object = json_object(), *met = json_array();
+    for (uint32_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+        if (p->needs_met & (1u << i)) {
+            json_array_append_new(met, report_text(needs[i]));
+        }
+    }
+    const bool matrices = p->needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX;
+    json_object_set_new(object, "name", report_text(plan->name));
+    json_object_set_new(object, "own", json_boolean(plan->own));
+    json_object_set_new(object, "tier", report_text(hymn_tier_string(p->tier)));
+    json_object_set_new(object, "needs_met", met);
+    json_object_set_new(object, "matrix",
+                        matrices ? triple((uint32_t[3]){p->matrix.m, p->matrix.n, p->matrix.k}) : json_null());
+    set_integer(object, "max_invocations", p->max_invocations);
+    set_integer(object, "max_shared_bytes", p->max_shared_bytes);
+    set_integer(object, "subgroup_size", p->subgroup_size);
+    set_integer(object, "max_binding_bytes", p->max_binding_bytes);
+    set_integer(object, "target_lanes", p->target_lanes);
+    json_object_set_new(object, "skip_staging", json_boolean(p->skip_staging));
+    json_object_set_new(object, "timestamps", json_boolean(p->timestamps));
+    return object;
+}
+
+static json_t *describe_plans(const struct hymn_vk_snapshot *snapshot) {
+    struct survey_plan plans[SURVEY_MAX_PLANS];
+    json_t *array = json_array();
+    const uint32_t count = survey_plans(snapshot, plans);
+    for (uint32_t i = 0; i < count; i++) {
+        json_array_append_new(array, describe_plan(&plans[i]));
+    }
+    return array;
+}
+
+// The device of a list's index, or the one that `selector` names.
+static enum exit_code report_device(const char *selector, bool quick, json_t *devices) {
+    struct hymn_vk_device *device = NULL;
+    const struct hymn_context_params params = {.log = console_log(), .device = selector, .cache_dir = ""};
+    const enum hymn_status status = hymn_vk_device_create_inspected(&params, &device);
+    if (status != HYMN_STATUS_OK) {
+        console_status(NULL, status);
+        return CODE_ENGINE;
+    }
+    json_t *object = json_object();
+    json_object_set_new(object, "device", describe_device(&device->info));
+    json_object_set_new(object, "limits", describe_limits(&device->snapshot));
+    json_object_set_new(object, "features", describe_features(&device->snapshot, device->statistics));
+    json_object_set_new(object, "tier", report_text(hymn_tier_string(device->plan.tier)));
+    json_object_set_new(object, "plans", describe_plans(&device->snapshot));
+    const enum exit_code code = survey_device(device, quick, object);
+    hymn_vk_device_destroy(&device);
+    json_array_append_new(devices, object);
+    return code;
+}
+
+static enum exit_code report_all(bool quick, json_t *devices) {
+    struct hymn_device_list *list = NULL;
+    const enum hymn_status status =
+        hymn_device_list_create(&(struct hymn_device_list_params){.log = console_log()}, &list);
+    if (status != HYMN_STATUS_OK) {
+        console_status(NULL, status);
+        return CODE_ENGINE;
+    }
+    enum exit_code code = CODE_OK;
+    for (uint32_t i = 0; i < hymn_device_list_count(list); i++) {
+        char selector[16];
+        snprintf(selector, sizeof(selector), "%u", (unsigned)i);
+        const enum exit_code one = report_device(selector, quick, devices);
+        code = one == CODE_OK ? code : one;
+    }
+    hymn_device_list_destroy(&list);
+    return code;
+}
+
+enum exit_code devices_report(const struct common *common, bool quick) {
+    json_t *document = json_object(), *devices = json_array();
+    const enum exit_code code =
+        common->device != NULL ? report_device(common->device, quick, devices) : report_all(quick, devices);
+    json_object_set_new(document, "format", json_integer(REPORT_FORMAT));
+    json_object_set_new(document, "hymn", report_text(hymn_version_string()));
+    json_object_set_new(document, "devices", devices);
+    return report_write("-", document) ? code : CODE_INPUT;
+}
