@@ -265,18 +265,18 @@ static struct test_conv_case layer_case(const struct layer *l, uint32_t batch) {
 static uint32_t list_tiles(const struct test_conv *b, const struct hymn_vk_plan *plan, struct hymn_conv2d_tile *tiles,
                            uint32_t most) {
     static const uint32_t pixels[] = {32, 64, 128, 256}, channels[] = {16, 32, 64, 128}, taps[] = {1, 3, 9},
-                          depths[] = {2, 4, 8};
+                          depths[] = {2, 4, 8, 16};
     static const uint32_t subgroups[][2] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}, {1, 2}, {2, 2}, {4, 2}, {2, 4}};
     bool wide = b->shape.kernels[0] == 3, joined = b->shape.kernels[0] == 1 && b->shape.residual != 2;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < 4 * 4 * 3 * 3 * 8 * 2 * 4; i++) {
+    for (uint32_t i = 0; i < 4 * 4 * 3 * 4 * 8 * 2 * 4; i++) {
         uint32_t at = i, rest;
 #define PICK(n) (rest = at % (n), at /= (n), rest)
         uint32_t p = pixels[PICK(4)];
         struct hymn_conv2d_tile tile = {.width = joined ? p : 16, .channels = channels[PICK(4)]};
         tile.height = p / tile.width;
         tile.taps = taps[PICK(3)];
-        tile.depth = depths[PICK(3)];
+        tile.depth = depths[PICK(4)];
         const uint32_t *split = subgroups[PICK(8)];
         tile.rows = split[0], tile.columns = split[1];
         tile.buffers = 1 + PICK(2);

@@ -108,7 +108,7 @@ static bool run_once(struct device_run *run) {
 static bool warm_up(struct device_run *run) {
     double start = hymn_time_now();
     bool ok = run_once(run);
-    while (ok && !run->device->plan.cpu && hymn_time_now() - start < 0.05) {
+    while (ok && !run->device->plan.cpu && hymn_time_now() - start < 0.1) {
         ok = run_once(run);
     }
     return ok;
