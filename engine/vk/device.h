@@ -9,6 +9,7 @@
 #include "vk/plan.h"
 
 struct hymn_vk_pipelines;
+struct hymn_vk_store;
 
 struct hymn_vk_device {
     struct hymn_log log;
@@ -26,6 +27,7 @@ struct hymn_vk_device {
     struct hymn_vk_pipelines *pipelines;      // pipeline.h
     uint64_t cache_checksum;                  // of what the pipeline cache was loaded from or last stored as
     char *cache_path;                         // of the pipeline cache; NULL: none
+    struct hymn_vk_store *store;              // store.h
     bool owns_instance, owns_device;          // false once a host lends its own
     bool memory_budget;                       // VK_EXT_memory_budget is enabled
     bool inspected;                           // it was asked for a device whose pipelines keep statistics
