@@ -216,6 +216,7 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
     device->log = params->log;
     device->tier = params->tier;
     device->inspected = inspected;
+    device->trust_variants = params->trust_variants;
     enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
     device->owns_instance = true;
     if (status == HYMN_STATUS_OK) {
