@@ -125,7 +125,7 @@ no_leftovers() {
 # ---------------------------------------------------------------------------------------------------------- command lines
 
 help_has_examples() {
-    for command in segment run eval bench devices inspect; do
+    for command in segment run eval bench devices inspect selftest; do
         expect 0 "$hymn" "$command" --help && holds out "Usage: hymn $command" "Examples:" "  hymn $command" || return 1
     done
     expect 0 "$hymn" --help && holds out segment eval && expect 0 "$hymn" --version && holds out "hymn 0." &&
@@ -383,6 +383,13 @@ benchmark() {
         holds out '"precision": "fp32"' '"tier": "base"'
 }
 
+selftest() {
+    expect 0 "$hymn" selftest --runs 2 && holds out "conv2d_tiled" "selective_scan.f32" "against C" "passed" || return 1
+    expect 0 "$hymn" selftest --runs 2 --tier base --json &&
+        holds out '"variant": "conv2d_tiled"' '"verdict": "passed"' '"differing": 0' '"base": true' &&
+        complains 2 "unexpected argument" "$hymn" selftest now
+}
+
 # -------------------------------------------------------------------------------------------------- interrupts, terminals
 
 interrupt() {
@@ -440,6 +447,7 @@ tally_check "full devices" full_devices
 tally_check "an output folder that cannot be made" unwritable_folder
 tally_check "no Vulkan at all" no_vulkan
 tally_check "no such device; HYMN_DEVICE" no_such_device
+tally_check "selftest" selftest
 tally_check "run: arrays in, logits out" run_arrays
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation

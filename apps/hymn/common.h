@@ -92,5 +92,6 @@ int command_eval(char **arguments, size_t count);
 int command_bench(char **arguments, size_t count);
 int command_devices(char **arguments, size_t count);
 int command_inspect(char **arguments, size_t count);
+int command_selftest(char **arguments, size_t count);
 
 #endif

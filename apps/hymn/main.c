@@ -15,6 +15,7 @@ static const struct {
     {"bench", "time, memory and accuracy on this machine", command_bench},
     {"devices", "what Vulkan devices there are", command_devices},
     {"inspect", "what is in a model file; needs no device", command_inspect},
+    {"selftest", "whether the device computes what it should", command_selftest},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };

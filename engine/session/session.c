@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "selftest/selftest.h"
 #include "vk/pipeline.h"
 
 static enum hymn_status no_memory(const struct hymn_session *session) {
@@ -98,18 +99,41 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
     return status;
 }
 
+static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,
+                                        const struct hymn_network_shape *shape, struct hymn_graph *graph,
+                                        struct hymn_lower *lower) {
+    enum hymn_status status = hymn_network_build(model, shape, &session->plan, &session->log, graph);
+    *lower = (struct hymn_lower){.graph = graph, .plan = &session->plan, .log = &session->log};
+    if (status == HYMN_STATUS_OK) {
+        status = check_bindings(session, graph);
+    }
+    return status == HYMN_STATUS_OK ? hymn_ops_lower(lower) : status;
+}
+
+// Lowers until every shader of the program is known to be right on this device.
+static enum hymn_status lower_checked(struct hymn_session *session, const struct hymn_model *model,
+                                      const struct hymn_network_shape *shape, struct hymn_graph *graph,
+                                      struct hymn_lower *lower) {
+    for (;;) {
+        bool demoted = false;
+        enum hymn_status status = build_and_lower(session, model, shape, graph, lower);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_selftest_check(session->device, &session->plan, &lower->program, &demoted);
+        }
+        if (status != HYMN_STATUS_OK || !demoted) {
+            return status;
+        }
+        hymn_lower_free(lower);
+        hymn_graph_free(graph);
+    }
+}
+
 // Graph, lowering, buffers and weights: everything but the slots.
 static enum hymn_status compile(struct hymn_session *session, const struct hymn_model *model,
                                 const struct hymn_network_shape *shape) {
     struct hymn_graph graph;
-    enum hymn_status status = hymn_network_build(model, shape, &session->plan, &session->log, &graph);
-    struct hymn_lower lower = {.graph = &graph, .plan = &session->plan, .log = &session->log};
-    if (status == HYMN_STATUS_OK) {
-        status = check_bindings(session, &graph);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_ops_lower(&lower);
-    }
+    struct hymn_lower lower;
+    enum hymn_status status = lower_checked(session, model, shape, &graph, &lower);
     if (status == HYMN_STATUS_OK) {
         describe(session, shape, &graph, &lower);
         status = keep_program(session, &lower);
@@ -216,6 +240,7 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
                       &session->plan);
+    memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
     session->info.tier = session->plan.tier;
     hymn_session_copy_model(session, model);
     status = make_session(session, model, given);

@@ -14,8 +14,7 @@ static const char cache_magic[8] = {'H', 'Y', 'M', 'N', 'P', 'I', 'P', 'E'};
 
 // Whose blob it is. No padding: compared and hashed as bytes.
 struct cache_key {
-    uint32_t vendor_id, device_id, driver_version, api_version;
-    uint8_t device_uuid[16], cache_uuid[16];
+    struct hymn_vk_identity identity;
     uint64_t shaders; // hash of all shaders' hashes
 };
 static_assert(sizeof(struct cache_key) == 56, "cache_key has padding");
@@ -29,8 +28,7 @@ struct cache_header {
 };
 static_assert(sizeof(struct cache_header) == 88, "cache_header has padding");
 
-// FNV-1a, 64 bits.
-static uint64_t fnv(uint64_t hash, const void *data, size_t bytes) {
+uint64_t hymn_vk_hash(uint64_t hash, const void *data, size_t bytes) {
     const uint8_t *at = data;
     for (size_t i = 0; i < bytes; i++) {
         hash = (hash ^ at[i]) * 0x100000001B3u;
@@ -38,32 +36,35 @@ static uint64_t fnv(uint64_t hash, const void *data, size_t bytes) {
     return hash;
 }
 
-#define FNV_START 0xCBF29CE484222325u
-
-static struct cache_key make_key(const struct hymn_vk_device *device) {
+struct hymn_vk_identity hymn_vk_identify(const struct hymn_vk_device *device) {
     VkPhysicalDeviceProperties properties;
     device->instance->table.vkGetPhysicalDeviceProperties(device->physical, &properties);
-    struct cache_key key = {
+    struct hymn_vk_identity identity = {
         .vendor_id = properties.vendorID,
         .device_id = properties.deviceID,
         .driver_version = properties.driverVersion,
         .api_version = properties.apiVersion,
-        .shaders = FNV_START,
     };
-    memcpy(key.device_uuid, device->info.uuid, sizeof key.device_uuid);
-    memcpy(key.cache_uuid, properties.pipelineCacheUUID, sizeof key.cache_uuid);
+    memcpy(identity.device_uuid, device->info.uuid, sizeof identity.device_uuid);
+    memcpy(identity.cache_uuid, properties.pipelineCacheUUID, sizeof identity.cache_uuid);
+    return identity;
+}
+
+static struct cache_key make_key(const struct hymn_vk_device *device) {
+    struct cache_key key = {.identity = hymn_vk_identify(device), .shaders = HYMN_VK_HASH_START};
     for (uint32_t i = 0; i < hymn_shader_count; i++) {
-        key.shaders = fnv(key.shaders, &hymn_shaders[i].hash, sizeof hymn_shaders[i].hash);
+        key.shaders = hymn_vk_hash(key.shaders, &hymn_shaders[i].hash, sizeof hymn_shaders[i].hash);
     }
     return key;
 }
 
-enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *cache_dir, char **out_path) {
+enum hymn_status hymn_vk_cache_file(const struct hymn_vk_device *device, const char *cache_dir, const char *kind,
+                                    uint64_t hash, char **out_path) {
     char folder[4096];
     *out_path = NULL;
     if (!cache_dir) {
         if (!hymn_file_cache_dir(folder, sizeof folder)) {
-            hymn_log_write(&device->log, HYMN_LOG_DEBUG, "no cache folder: pipelines are not kept");
+            hymn_log_write(&device->log, HYMN_LOG_DEBUG, "no cache folder: %s are not kept", kind);
             return HYMN_STATUS_OK;
         }
         cache_dir = folder;
@@ -71,15 +72,20 @@ enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *c
     if (!*cache_dir) {
         return HYMN_STATUS_OK;
     }
-    struct cache_key key = make_key(device);
-    size_t capacity = strlen(cache_dir) + 48;
+    size_t capacity = strlen(cache_dir) + strlen(kind) + 32;
     char *path = hymn_alloc(capacity, 1);
     if (!path) {
         return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
-    snprintf(path, capacity, "%s/pipelines-%016" PRIx64 ".bin", cache_dir, fnv(FNV_START, &key, sizeof key));
+    snprintf(path, capacity, "%s/%s-%016" PRIx64 ".bin", cache_dir, kind, hash);
     *out_path = path;
     return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *cache_dir, char **out_path) {
+    struct cache_key key = make_key(device);
+    return hymn_vk_cache_file(device, cache_dir, "pipelines", hymn_vk_hash(HYMN_VK_HASH_START, &key, sizeof key),
+                              out_path);
 }
 
 // Why a file is not this device's whole and undamaged cache; NULL when it is.
@@ -103,7 +109,7 @@ static const char *check_file(const struct hymn_vk_device *device, const struct 
     if (out_header->blob_bytes != map->size - sizeof *out_header) {
         return "truncated";
     }
-    if (fnv(FNV_START, blob, (size_t)out_header->blob_bytes) != out_header->checksum) {
+    if (hymn_vk_hash(HYMN_VK_HASH_START, blob, (size_t)out_header->blob_bytes) != out_header->checksum) {
         return "damaged";
     }
     return NULL;
@@ -181,7 +187,7 @@ enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCa
             .header_bytes = sizeof header,
             .key = make_key(device),
             .blob_bytes = bytes,
-            .checksum = fnv(FNV_START, blob, bytes),
+            .checksum = hymn_vk_hash(HYMN_VK_HASH_START, blob, bytes),
         };
         memcpy(header.magic, cache_magic, sizeof cache_magic);
         memcpy(file, &header, sizeof header);

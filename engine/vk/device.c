@@ -7,6 +7,7 @@
 #include "vk/cache.h"
 #include "vk/extensions.h"
 #include "vk/pipeline.h"
+#include "vk/store.h"
 
 enum hymn_status hymn_vk_result(struct hymn_vk_device *device, VkResult result, const char *what) {
     if (result >= VK_SUCCESS) {
@@ -191,6 +192,9 @@ static enum hymn_status create_contents(struct hymn_vk_device *device, const cha
         status = hymn_vk_cache_path(device, cache_dir, &device->cache_path);
     }
     if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_store_open(device, cache_dir);
+    }
+    if (status == HYMN_STATUS_OK) {
         status = hymn_vk_pipelines_create(device);
     }
     return status;
@@ -212,6 +216,7 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
     device->log = params->log;
     device->tier = params->tier;
     device->inspected = inspected;
+    device->trust_variants = params->trust_variants;
     enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
     device->owns_instance = true;
     if (status == HYMN_STATUS_OK) {
@@ -250,6 +255,7 @@ void hymn_vk_device_destroy(struct hymn_vk_device **device) {
     if (old->handle) {
         old->table.vkQueueWaitIdle(old->queue);
         hymn_vk_pipelines_destroy(old);
+        hymn_vk_store_close(old);
         old->table.vkDestroyCommandPool(old->handle, old->transfer_pool, NULL);
         if (old->owns_device) {
             old->table.vkDestroyDevice(old->handle, NULL);

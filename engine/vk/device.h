@@ -9,6 +9,7 @@
 #include "vk/plan.h"
 
 struct hymn_vk_pipelines;
+struct hymn_vk_store;
 
 struct hymn_vk_device {
     struct hymn_log log;
@@ -21,20 +22,24 @@ struct hymn_vk_device {
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;
     struct hymn_vk_snapshot snapshot;
-    enum hymn_tier tier;                      // that the context is limited to; AUTO: not
-    struct hymn_vk_plan plan;                 // for that tier; a session may make a lower one
-    struct hymn_vk_pipelines *pipelines;      // pipeline.h
-    uint64_t cache_checksum;                  // of what the pipeline cache was loaded from or last stored as
-    char *cache_path;                         // of the pipeline cache; NULL: none
-    bool owns_instance, owns_device;          // false once a host lends its own
-    bool memory_budget;                       // VK_EXT_memory_budget is enabled
-    bool inspected;                           // it was asked for a device whose pipelines keep statistics
-    bool statistics;                          // and VK_KHR_pipeline_executable_properties is enabled
-    _Atomic bool lost;                        // sticky
-    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
-    uint64_t memory_bytes;                    // their sum
-    uint64_t memory_cap;                      // tests: allocations beyond this total fail; 0: none
-    VkCommandPool transfer_pool;              // of buffer_write and buffer_read
+    enum hymn_tier tier;                        // that the context is limited to; AUTO: not
+    struct hymn_vk_plan plan;                   // for that tier; a session may make a lower one
+    bool trust_variants;                        // no self-test
+    uint32_t checked[HYMN_VK_MAX_SHADERS / 32]; // bit i: there is a verdict on hymn_shaders[i]; plan.demoted says which
+    const struct hymn_shader *replaced, *replacement; // tests: the second one's code stands in for the first one's
+    struct hymn_vk_pipelines *pipelines;              // pipeline.h
+    uint64_t cache_checksum;                          // of what the pipeline cache was loaded from or last stored as
+    char *cache_path;                                 // of the pipeline cache; NULL: none
+    struct hymn_vk_store *store;                      // store.h
+    bool owns_instance, owns_device;                  // false once a host lends its own
+    bool memory_budget;                               // VK_EXT_memory_budget is enabled
+    bool inspected;                                   // it was asked for a device whose pipelines keep statistics
+    bool statistics;                                  // and VK_KHR_pipeline_executable_properties is enabled
+    _Atomic bool lost;                                // sticky
+    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS];         // allocated now
+    uint64_t memory_bytes;                            // their sum
+    uint64_t memory_cap;                              // tests: allocations beyond this total fail; 0: none
+    VkCommandPool transfer_pool;                      // of buffer_write and buffer_read
 };
 
 // What hymn_context_create does, but for the context around it. Same statuses.

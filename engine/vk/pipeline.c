@@ -210,10 +210,11 @@ struct batch {
 };
 
 static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry) {
+    const struct hymn_shader *shader = entry->shader == device->replaced ? device->replacement : entry->shader;
     VkShaderModuleCreateInfo module_info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-        .codeSize = entry->shader->code_bytes,
-        .pCode = entry->shader->code,
+        .codeSize = shader->code_bytes,
+        .pCode = shader->code,
     };
     VkShaderModule module = VK_NULL_HANDLE;
     VkResult result = device->table.vkCreateShaderModule(device->handle, &module_info, NULL, &module);

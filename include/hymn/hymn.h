@@ -161,6 +161,11 @@ struct hymn_context_params {
     // Load VK_LAYER_KHRONOS_validation (core and synchronization checks) and log what it says as errors. The layer not
     // being installed is HYMN_STATUS_UNSUPPORTED.
     bool validation;
+    // Use every shader that the device claims to be able to run without checking it first. By default one that not
+    // every device can run is checked when a session would use it for the first time on this device and driver, on
+    // small random problems against plain C (milliseconds; seconds on a software device); one that is wrong is not
+    // used, with a warning. Verdicts are kept in cache_dir.
+    bool trust_variants;
 };
 
 // NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
@@ -174,6 +179,43 @@ HYMN_API void hymn_context_destroy(struct hymn_context **context);
 HYMN_API const struct hymn_device_info *hymn_context_device(const struct hymn_context *context);
 // Number of validation messages so far; 0 without `validation`. Thread-safety: any thread.
 HYMN_API uint32_t hymn_context_validation_messages(const struct hymn_context *context);
+
+// ------------------------------------------------------------------------------------------------------- self-test
+
+enum hymn_selftest_verdict {
+    HYMN_SELFTEST_PASSED = 0,
+    HYMN_SELFTEST_FAILED = 1,     // sessions do not use it, where it is not a base variant
+    HYMN_SELFTEST_UNAVAILABLE = 2 // not for this device: it lacks what is needed, or the context's tier forbids it
+};
+
+struct hymn_selftest_result {
+    const char *variant;   // a shader's name; owned by the library
+    const char *operation; // "conv2d", "selective_scan", ...; "" if unavailable
+    bool base;             // every device can run it
+    enum hymn_selftest_verdict verdict;
+    uint32_t cases, runs;   // problems that it was tried on; runs of all of them
+    uint32_t differing;     // runs that gave other bits than the first one of the same problem
+    double base_error;      // largest normalised mean squared error against the base variants on the same device;
+                            // negative: not compared
+    double reference_error; // the same against plain C in double precision
+    const char *reason;     // of a failure; "" otherwise
+};
+
+struct hymn_selftest;
+
+struct hymn_selftest_params {
+    uint32_t runs; // of each problem; 0: 100
+};
+
+// Runs every shader of the network's operators through small random problems, whatever earlier verdicts say, and keeps
+// the new ones. Success whatever the verdicts are. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST.
+// Thread-safety: as hymn_session_create.
+HYMN_API enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
+                                               struct hymn_selftest **out_selftest);
+HYMN_API void hymn_selftest_destroy(struct hymn_selftest **selftest);
+HYMN_API uint32_t hymn_selftest_count(const struct hymn_selftest *selftest);
+// NULL past the end; owned by the self-test. Thread-safety: any thread.
+HYMN_API const struct hymn_selftest_result *hymn_selftest_get(const struct hymn_selftest *selftest, uint32_t index);
 
 // ----------------------------------------------------------------------------------------------------------- model
 

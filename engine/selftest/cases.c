@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: MIT
+#include "selftest/cases.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "selftest/reference.h"
+
+struct conv_term {
+    uint32_t kernel, channels;
+};
+
+struct selftest_case {
+    const char *name;
+    enum hymn_kind kind;
+    bool quick;
+    uint32_t height, width, batch; // of the output
+    uint32_t channels;             // of the output, or of what is normalised
+    struct conv_term terms[3];
+    uint32_t first_part; // CONV2D: channels of the first of two parts; 0: one part
+    enum hymn_prologue prologue;
+    enum hymn_activation activation;
+    uint32_t residual; // 1 same size, 2 half size
+    uint32_t states, rank;
+};
+
+static const struct selftest_case cases[] = {
+    {.name = "3x3",
+     .quick = true,
+     .height = 13,
+     .width = 18,
+     .batch = 2,
+     .channels = 40,
+     .terms = {{3, 24}},
+     .activation = HYMN_ACTIVATION_RELU},
+    {.name = "two 3x3, 1x1, residual",
+     .height = 12,
+     .width = 18,
+     .batch = 1,
+     .channels = 24,
+     .terms = {{3, 16}, {3, 8}, {1, 24}},
+     .activation = HYMN_ACTIVATION_RELU,
+     .residual = 1},
+    {.name = "1x1, norm, two parts",
+     .quick = true,
+     .height = 9,
+     .width = 14,
+     .batch = 2,
+     .channels = 56,
+     .first_part = 20,
+     .terms = {{1, 32}},
+     .prologue = HYMN_PROLOGUE_NORM},
+    {.name = "1x1, norm and gate, residual",
+     .quick = true,
+     .height = 7,
+     .width = 10,
+     .batch = 1,
+     .channels = 16,
+     .terms = {{1, 40}},
+     .prologue = HYMN_PROLOGUE_NORM_GATE,
+     .residual = 1},
+    {.name = "2x2, norm",
+     .height = 6,
+     .width = 11,
+     .batch = 1,
+     .channels = 32,
+     .terms = {{2, 16}},
+     .prologue = HYMN_PROLOGUE_NORM},
+    {.name = "1x1, resized residual, SiLU",
+     .height = 12,
+     .width = 18,
+     .batch = 1,
+     .channels = 16,
+     .terms = {{1, 24}},
+     .activation = HYMN_ACTIVATION_SILU,
+     .residual = 2},
+    {.name = "3x3, deep",
+     .quick = true,
+     .height = 5,
+     .width = 6,
+     .batch = 1,
+     .channels = 48,
+     .terms = {{3, 160}},
+     .activation = HYMN_ACTIVATION_RELU},
+    {.name = "scan",
+     .kind = HYMN_KIND_SELECTIVE_SCAN,
+     .quick = true,
+     .height = 9,
+     .width = 7,
+     .batch = 2,
+     .channels = 24,
+     .states = 8,
+     .rank = 3},
+    {.name = "scan, long",
+     .kind = HYMN_KIND_SELECTIVE_SCAN,
+     .quick = true,
+     .height = 16,
+     .width = 20,
+     .batch = 1,
+     .channels = 16,
+     .states = 16,
+     .rank = 1},
+    {.name = "depthwise",
+     .kind = HYMN_KIND_DEPTHWISE,
+     .quick = true,
+     .height = 10,
+     .width = 13,
+     .batch = 2,
+     .channels = 24,
+     .activation = HYMN_ACTIVATION_SILU},
+    {.name = "max pool",
+     .kind = HYMN_KIND_MAX_POOL,
+     .quick = true,
+     .height = 6,
+     .width = 9,
+     .batch = 2,
+     .channels = 20},
+    {.name = "resize", .kind = HYMN_KIND_RESIZE, .quick = true, .height = 12, .width = 18, .batch = 2, .channels = 20},
+    {.name = "gate", .kind = HYMN_KIND_GATE, .quick = true, .height = 12, .width = 18, .batch = 2, .channels = 20},
+    {.name = "norm",
+     .kind = HYMN_KIND_NORM_STATS,
+     .quick = true,
+     .height = 9,
+     .width = 7,
+     .batch = 2,
+     .channels = 50,
+     .terms = {{1, 50}}},
+    {.name = "norm of 2x2",
+     .kind = HYMN_KIND_NORM_STATS,
+     .height = 5,
+     .width = 7,
+     .batch = 1,
+     .channels = 20,
+     .terms = {{2, 20}}},
+    {.name = "merge", .kind = HYMN_KIND_MERGE, .quick = true, .height = 9, .width = 7, .batch = 2, .channels = 50},
+};
+
+uint32_t hymn_selftest_case_count(void) {
+    return sizeof cases / sizeof *cases;
+}
+
+const char *hymn_selftest_case_name(uint32_t index) {
+    return cases[index].name;
+}
+
+enum hymn_kind hymn_selftest_case_kind(uint32_t index) {
+    return cases[index].kind;
+}
+
+bool hymn_selftest_case_quick(uint32_t index) {
+    return cases[index].quick;
+}
+
+uint64_t hymn_selftest_size(const struct hymn_graph *graph, uint32_t value) {
+    const struct hymn_value *v = &graph->values[value];
+    return (uint64_t)v->planes * graph->batch * v->height * v->width * v->stride;
+}
+
+// ------------------------------------------------------------------------------------------------------------ building
+
+struct builder {
+    struct hymn_selftest_problem *problem;
+    const struct selftest_case *from;
+    enum hymn_storage storage;
+    struct hymn_node *node;
+    uint64_t random;
+    bool failed;
+};
+
+// SplitMix64 (Steele et al., OOPSLA 2014), from `low` to `high`.
+static float next(struct builder *b, float low, float high) {
+    uint64_t z = b->random += 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return low + (high - low) * ((float)((z ^ z >> 31) >> 40) * 0x1p-24f);
+}
+
+static float rounded(float value, enum hymn_storage storage) {
+    return storage == HYMN_STORAGE_F16 ? hymn_half_to_float(hymn_half_from_float(value)) : value;
+}
+
+static uint32_t add_value(struct builder *b, uint32_t height, uint32_t width, uint32_t channels, uint32_t planes,
+                          enum hymn_storage storage) {
+    struct hymn_selftest_problem *problem = b->problem;
+    uint32_t value = hymn_graph_add_value(&problem->graph, "selftest", height, width, channels, storage);
+    if (value >= HYMN_SELFTEST_MAX_VALUES) {
+        b->failed = true;
+        return 0;
+    }
+    struct hymn_value *v = &problem->graph.values[value];
+    v->planes = planes;
+    v->stride = channels == 2 ? 2 : v->stride; // statistics are pairs
+    problem->values[value] = hymn_arena_alloc(&problem->numbers, hymn_selftest_size(&problem->graph, value), 8);
+    b->failed = b->failed || !problem->values[value];
+    return value;
+}
+
+static uint32_t add_input(struct builder *b, uint32_t height, uint32_t width, uint32_t channels, uint32_t planes,
+                          enum hymn_storage storage, float low, float high) {
+    uint32_t value = add_value(b, height, width, channels, planes, storage);
+    const struct hymn_value *v = b->failed ? NULL : &b->problem->graph.values[value];
+    for (uint64_t i = 0; v && i < hymn_selftest_size(&b->problem->graph, value); i++) {
+        bool padding = i % v->stride >= channels;
+        b->problem->values[value][i] = padding ? 0.0 : rounded(next(b, low, high), storage);
+    }
+    return value;
+}
+
+static uint32_t add_output(struct builder *b, uint32_t channels, uint32_t planes, enum hymn_storage storage) {
+    uint32_t value = add_value(b, b->from->height, b->from->width, channels, planes, storage);
+    b->problem->written[value] = true;
+    return value;
+}
+
+static float *add_array(struct builder *b, uint64_t count, float low, float high) {
+    float *array = hymn_arena_alloc(&b->problem->graph.arena, count, sizeof *array);
+    for (uint64_t i = 0; array && i < count; i++) {
+        array[i] = next(b, low, high);
+    }
+    b->failed = b->failed || !array;
+    return array;
+}
+
+static void build_terms(struct builder *b) {
+    const struct selftest_case *from = b->from;
+    for (uint32_t i = 0; i < 3 && from->terms[i].kernel; i++) {
+        const struct conv_term *term = &from->terms[i];
+        uint32_t scale = term->kernel == 2 ? 2 : 1, taps = term->kernel * term->kernel;
+        uint32_t value =
+            add_input(b, scale * from->height, scale * from->width, 8 + term->channels, 1, b->storage, -1.0f, 1.0f);
+        float limit = 1.0f / sqrtf((float)(taps * term->channels));
+        b->node->terms[i] = (struct hymn_term){
+            .source = {value, 8, term->channels},
+            .kernel = term->kernel,
+            .weights = add_array(b, (uint64_t)from->channels * taps * term->channels, -limit, limit),
+        };
+        b->node->term_count = i + 1;
+    }
+}
+
+static void build_conv(struct builder *b) {
+    const struct selftest_case *from = b->from;
+    struct hymn_node *node = b->node;
+    uint32_t channels = from->channels, first = from->first_part;
+    build_terms(b);
+    node->out_channels = channels;
+    node->part_count = first ? 2 : 1;
+    node->parts[0] = first ? first : channels;
+    node->parts[1] = first ? channels - first : 0;
+    node->bias = add_array(b, channels, -1.0f, 1.0f);
+    node->activation = from->activation;
+    node->prologue = from->prologue;
+    node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1, b->storage);
+    if (from->residual) {
+        uint32_t value = add_input(b, from->height / from->residual, from->width / from->residual, 8 + channels, 1,
+                                   b->storage, -1.0f, 1.0f);
+        node->residual = (struct hymn_source){value, 8, channels};
+        node->residual_resize = from->residual == 2;
+    }
+    if (from->prologue != HYMN_PROLOGUE_NONE) {
+        node->stats = add_input(b, from->height, from->width, 2, 1, HYMN_STORAGE_F32, 0.5f, 1.5f);
+    }
+    if (from->prologue == HYMN_PROLOGUE_NORM_GATE) {
+        uint32_t k = from->terms[0].channels;
+        uint32_t value = add_input(b, from->height, from->width, 8 + k, 1, b->storage, -4.0f, 4.0f);
+        node->gate = (struct hymn_source){value, 8, k};
+        node->gamma = add_array(b, k, 0.5f, 1.5f);
+        node->beta = add_array(b, k, -1.0f, 1.0f);
+    }
+}
+
+static void build_scan(struct builder *b) {
+    const struct selftest_case *from = b->from;
+    struct hymn_node *node = b->node;
+    uint32_t d = from->channels, row = hymn_round_up(from->rank + 2 * from->states, 8), rows = 4 * d;
+    node->terms[0].source =
+        (struct hymn_source){add_input(b, from->height, from->width, 8 + d, 1, b->storage, -2.0f, 2.0f), 8, d};
+    node->terms[1].source = (struct hymn_source){
+        add_input(b, from->height, from->width, 4 * row, 1, HYMN_STORAGE_F32, -1.0f, 1.0f), 0, 4 * row};
+    node->term_count = 2;
+    node->output = add_output(b, d, 4, b->storage);
+    node->d_state = from->states;
+    node->dt_rank = from->rank;
+    float limit = 3.0f / sqrtf((float)from->rank);
+    node->dt_weights = add_array(b, (uint64_t)rows * from->rank, -limit, limit);
+    node->dt_bias = add_array(b, rows, -7.0f, 2.0f);
+    float *a = add_array(b, (uint64_t)rows * from->states, -5.0f, 3.0f);
+    for (uint32_t i = 0; a && i < rows * from->states; i++) {
+        a[i] = -expf(a[i]);
+    }
+    node->a = a;
+    node->d = add_array(b, rows, -1.0f, 1.0f);
+}
+
+// The operators of one or two sources and no weights, but for the depthwise convolution's.
+static void build_other(struct builder *b) {
+    const struct selftest_case *from = b->from;
+    struct hymn_node *node = b->node;
+    uint32_t height = from->height, width = from->width, channels = from->channels;
+    uint32_t kernel = from->terms[0].kernel ? from->terms[0].kernel : 1;
+    bool merge = node->kind == HYMN_KIND_MERGE;
+    height = node->kind == HYMN_KIND_MAX_POOL ? 2 * height : node->kind == HYMN_KIND_RESIZE ? height / 2 : height;
+    width = node->kind == HYMN_KIND_MAX_POOL ? 2 * width : node->kind == HYMN_KIND_RESIZE ? width / 2 : width;
+    uint32_t before = merge ? 0 : 8;
+    node->terms[0].source = (struct hymn_source){
+        add_input(b, kernel * height, kernel * width, before + channels, merge ? 4 : 1, b->storage, -3.0f, 3.0f),
+        before, channels};
+    node->terms[0].kernel = node->kind == HYMN_KIND_DEPTHWISE ? 3 : kernel;
+    node->term_count = 1;
+    if (node->kind == HYMN_KIND_GATE) {
+        uint32_t value = add_input(b, height / 2, width / 2, 8 + channels, 1, b->storage, -9.0f, 9.0f);
+        node->terms[1].source = (struct hymn_source){value, 8, channels};
+        node->term_count = 2;
+    }
+    if (node->kind == HYMN_KIND_DEPTHWISE) {
+        node->terms[0].weights = add_array(b, 9 * channels, -1.0f, 1.0f);
+        node->bias = add_array(b, channels, -1.0f, 1.0f);
+        node->activation = from->activation;
+    }
+    bool stats = node->kind == HYMN_KIND_NORM_STATS;
+    node->output = add_output(b, stats ? 2 : channels, 1, stats ? HYMN_STORAGE_F32 : b->storage);
+    if (merge) {
+        node->stats = add_output(b, 2, 1, HYMN_STORAGE_F32);
+    }
+}
+
+bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_selftest_problem *problem) {
+    struct builder b = {.problem = problem, .from = &cases[index], .storage = storage, .random = index + 1};
+    memset(problem, 0, sizeof *problem);
+    hymn_graph_init(&problem->graph, b.from->batch, storage);
+    b.node = hymn_graph_add_node(&problem->graph, b.from->kind, b.from->name);
+    if (!b.node) {
+        return false;
+    }
+    if (b.from->kind == HYMN_KIND_CONV2D) {
+        build_conv(&b);
+    } else if (b.from->kind == HYMN_KIND_SELECTIVE_SCAN) {
+        build_scan(&b);
+    } else {
+        build_other(&b);
+    }
+    return !b.failed;
+}
+
+void hymn_selftest_expect(struct hymn_selftest_problem *problem) {
+    hymn_reference_run(&problem->graph, problem->values);
+}
+
+void hymn_selftest_problem_free(struct hymn_selftest_problem *problem) {
+    hymn_graph_free(&problem->graph);
+    hymn_arena_free(&problem->numbers);
+}

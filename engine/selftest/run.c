@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+#include "selftest/run.h"
+
+#include <string.h>
+
+#include "base/half.h"
+#include "vk/pipeline.h"
+
+static void encode(const struct hymn_selftest_run *run, uint32_t index) {
+    const struct hymn_graph *graph = &run->problem->graph;
+    const struct hymn_value *value = &graph->values[index];
+    const double *from = run->problem->values[index];
+    uint8_t *to = run->before + value->offset;
+    for (uint64_t i = 0; i < hymn_selftest_size(graph, index); i++) {
+        if (value->storage == HYMN_STORAGE_F16) {
+            uint16_t half = hymn_half_from_float((float)from[i]);
+            memcpy(to + 2 * i, &half, sizeof half);
+        } else {
+            float number = (float)from[i];
+            memcpy(to + 4 * i, &number, sizeof number);
+        }
+    }
+}
+
+double hymn_selftest_number(const struct hymn_selftest_run *run, uint32_t value, uint64_t i) {
+    const struct hymn_value *v = &run->problem->graph.values[value];
+    const uint8_t *from = run->after + v->offset;
+    if (v->storage == HYMN_STORAGE_F16) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        return hymn_half_to_float(half);
+    }
+    float number;
+    memcpy(&number, from + 4 * i, sizeof number);
+    return number;
+}
+
+enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                    struct hymn_selftest_problem *problem, struct hymn_selftest_run *run) {
+    memset(run, 0, sizeof *run);
+    run->device = device;
+    run->problem = problem;
+    run->lower = (struct hymn_lower){.graph = &problem->graph, .plan = plan, .log = &device->log};
+    enum hymn_status status = hymn_ops_prepare(&problem->graph, plan, &device->log);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_graph_plan_memory(&problem->graph, false, &device->log);
+    }
+    return status == HYMN_STATUS_OK ? hymn_ops_lower(&run->lower) : status;
+}
+
+bool hymn_selftest_uses(const struct hymn_selftest_run *run, const struct hymn_shader *shader) {
+    for (uint32_t i = 0; i < run->lower.program.count; i++) {
+        if (run->lower.program.steps[i].shader == shader) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum hymn_status fill_host(struct hymn_selftest_run *run) {
+    const struct hymn_graph *graph = &run->problem->graph;
+    run->bytes = (graph->activation_bytes + 255) / 256 * 256;
+    run->before = hymn_alloc(run->bytes, 1);
+    run->after = hymn_alloc(run->bytes, 1);
+    if (!run->before || !run->after) {
+        return hymn_fail(&run->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    }
+    memset(run->before, 0xFF, run->bytes); // NaN in either storage
+    for (uint32_t i = 0; i < graph->value_count && i < HYMN_SELFTEST_MAX_VALUES; i++) {
+        if (run->problem->values[i] && !run->problem->written[i]) {
+            encode(run, i);
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status make_buffers(struct hymn_selftest_run *run) {
+    struct hymn_vk_device *device = run->device;
+    enum hymn_status status =
+        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, run->bytes, "self-test", &run->activations);
+    if (status == HYMN_STATUS_OK && run->lower.weight_bytes > 0) {
+        status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, run->lower.weight_bytes, "self-test's weights",
+                                       &run->weights);
+    }
+    for (uint32_t i = 0; i < run->lower.block_count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_weight_block *block = &run->lower.blocks[i];
+        struct hymn_vk_write write = {block->offset, block->data, block->bytes};
+        status = hymn_vk_buffer_write(device, &run->weights, &write, 1);
+    }
+    return status;
+}
+
+enum hymn_status hymn_selftest_ready(struct hymn_selftest_run *run) {
+    struct hymn_vk_device *device = run->device;
+    struct hymn_vk_record_params record = {
+        .name = "self-test",
+        .steps = run->lower.program.steps,
+        .count = run->lower.program.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations, [HYMN_VK_ROLE_WEIGHTS] = &run->weights},
+    };
+    enum hymn_status status = fill_host(run);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_prepare(device, record.steps, record.count);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = make_buffers(run);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_command_record(device, &record, &run->command);
+    }
+    return status == HYMN_STATUS_OK ? hymn_vk_fence_create(device, &run->fence) : status;
+}
+
+enum hymn_status hymn_selftest_execute(struct hymn_selftest_run *run) {
+    struct hymn_vk_write write = {0, run->before, run->bytes};
+    enum hymn_status status = hymn_vk_buffer_write(run->device, &run->activations, &write, 1);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_submit(run->device, &run->command.buffer, 1, run->fence);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_wait(run->device, run->fence);
+    }
+    return status == HYMN_STATUS_OK ? hymn_vk_buffer_read(run->device, &run->activations, 0, run->after, run->bytes)
+                                    : status;
+}
+
+bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *first) {
+    const struct hymn_graph *graph = &run->problem->graph;
+    bool same = true;
+    for (uint32_t i = 0; i < HYMN_SELFTEST_MAX_VALUES; i++) {
+        if (run->problem->written[i]) {
+            const struct hymn_value *value = &graph->values[i];
+            same = same && memcmp(run->after + value->offset, first + value->offset, value->bytes) == 0;
+        }
+    }
+    return same;
+}
+
+void hymn_selftest_close(struct hymn_selftest_run *run) {
+    hymn_vk_command_destroy(run->device, &run->command);
+    hymn_vk_fence_destroy(run->device, &run->fence);
+    hymn_vk_buffer_destroy(run->device, &run->activations);
+    hymn_vk_buffer_destroy(run->device, &run->weights);
+    hymn_lower_free(&run->lower);
+    hymn_free(run->before);
+    hymn_free(run->after);
+}

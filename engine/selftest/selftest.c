@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// The whole self-test: every shader of the network's operators.
+#include "selftest/selftest.h"
+
+#include "base/alloc.h"
+#include "selftest/verdict.h"
+#include "session/context.h"
+#include "vk/store.h"
+
+#define DEFAULT_RUNS 100u
+
+struct hymn_selftest {
+    struct hymn_selftest_result *results;
+    uint32_t count;
+};
+
+static struct hymn_selftest_result describe(const struct hymn_shader *shader,
+                                            const struct hymn_selftest_outcome *outcome) {
+    return (struct hymn_selftest_result){
+        .variant = shader->name,
+        .operation = outcome->kind ? outcome->kind : "",
+        .base = shader->needs == 0,
+        .verdict = outcome->cases == 0 ? HYMN_SELFTEST_UNAVAILABLE
+                   : outcome->reason   ? HYMN_SELFTEST_FAILED
+                                       : HYMN_SELFTEST_PASSED,
+        .cases = outcome->cases,
+        .runs = outcome->runs,
+        .differing = outcome->differing,
+        .base_error = outcome->cases ? outcome->base_error : -1.0,
+        .reference_error = outcome->cases ? outcome->reference_error : -1.0,
+        .reason = outcome->reason ? outcome->reason : "",
+    };
+}
+
+static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn_selftest_params *params,
+                                struct hymn_selftest *selftest) {
+    const struct hymn_selftest_options options = {.against_base = true,
+                                                  .runs = params->runs ? params->runs : DEFAULT_RUNS};
+    // The most that the context allows, matrix units of software devices included, and what was found wrong before.
+    struct hymn_vk_plan plan;
+    hymn_vk_plan_make(&device->snapshot, hymn_vk_tier_limit(device->tier, HYMN_TIER_MATRIX), &plan);
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < hymn_shader_count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_shader *shader = &hymn_shaders[i];
+        struct hymn_selftest_result *result = &selftest->results[selftest->count];
+        struct hymn_selftest_outcome outcome = {0};
+        if (hymn_vk_plan_allows(&plan, shader)) {
+            status = hymn_selftest_shader(device, &plan, shader, &options, &outcome);
+        }
+        // Base variants without a case are those of pre- and post-processing.
+        if (status == HYMN_STATUS_OK && (outcome.cases > 0 || shader->needs)) {
+            *result = describe(shader, &outcome);
+            selftest->count++;
+        }
+        if (status == HYMN_STATUS_OK && outcome.cases > 0 && shader->needs) {
+            hymn_selftest_conclude(device, &plan, shader, &outcome);
+        }
+    }
+    hymn_vk_store_flush(device);
+    return status;
+}
+
+enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
+                                      struct hymn_selftest **out_selftest) {
+    static const struct hymn_selftest_params defaults;
+    const struct hymn_selftest_params *given = params ? params : &defaults;
+    if (!context || !out_selftest) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    *out_selftest = NULL;
+    struct hymn_selftest *selftest = hymn_alloc(1, sizeof *selftest);
+    if (selftest) {
+        selftest->results = hymn_alloc(hymn_shader_count, sizeof *selftest->results);
+    }
+    enum hymn_status status =
+        selftest && selftest->results
+            ? run_all(context->device, given, selftest)
+            : hymn_fail(&context->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    if (status != HYMN_STATUS_OK) {
+        hymn_selftest_destroy(&selftest);
+        return status;
+    }
+    *out_selftest = selftest;
+    return HYMN_STATUS_OK;
+}
+
+void hymn_selftest_destroy(struct hymn_selftest **selftest) {
+    if (selftest && *selftest) {
+        hymn_free((*selftest)->results);
+        hymn_free(*selftest);
+        *selftest = NULL;
+    }
+}
+
+uint32_t hymn_selftest_count(const struct hymn_selftest *selftest) {
+    return selftest ? selftest->count : 0;
+}
+
+const struct hymn_selftest_result *hymn_selftest_get(const struct hymn_selftest *selftest, uint32_t index) {
+    return selftest && index < selftest->count ? &selftest->results[index] : NULL;
+}

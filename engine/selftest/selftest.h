@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+//
+// Checks shaders on the device at hand before they are relied on. Drivers compile some of them wrongly; what every
+// device can run (the base variants) and plain C say what is right.
+#ifndef HYMN_SELFTEST_SELFTEST_H
+#define HYMN_SELFTEST_SELFTEST_H
+
+#include "vk/device.h"
+#include "vk/plan.h"
+#include "vk/program.h"
+
+struct hymn_selftest_options {
+    bool quick;        // only a few cases, as the plan lowers them; otherwise all, for small and large devices too
+    bool against_base; // compare with the base variants too
+    uint32_t runs;     // of each case, at least 1; all must give the same bits
+};
+
+struct hymn_selftest_outcome {
+    uint32_t cases;         // that use the shader; 0: nothing was checked
+    uint32_t runs;          // of all cases
+    uint32_t differing;     // of these, those that differed from the first of their case
+    double reference_error; // largest normalised mean squared error against plain C; infinite where it is not a number
+    double base_error;      // the same against the base variants; negative: not compared
+    const char *kind;       // of operator; NULL with no cases
+    const char *reason;     // why it is wrong, static; NULL: it is right
+    const char *where;      // the case that failed
+};
+
+// Runs a shader of hymn_shaders, which the plan must allow, through the cases that can be made to use it. OK whatever
+// the outcome; OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST: no outcome.
+enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                      const struct hymn_shader *shader, const struct hymn_selftest_options *options,
+                                      struct hymn_selftest_outcome *out_outcome);
+
+// Sees to it that every shader of a program that not every device can run has a verdict on this device: one given to
+// this device before, or one from the store, or one found now and stored. Wrong ones are demoted in the device's plan
+// and in `plan`; then *out_demoted is true, and the program must be lowered again. A shader whose check began twice and
+// never ended (the process crashed, the device was lost) counts as wrong. Does nothing on a device that trusts
+// variants.
+enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
+                                     const struct hymn_vk_program *program, bool *out_demoted);
+
+#endif

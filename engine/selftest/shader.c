@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+//
+// One shader through its cases.
+#include <math.h>
+#include <string.h>
+
+#include "selftest/run.h"
+#include "selftest/selftest.h"
+
+#define TOLERANCE_F32 1e-10
+#define TOLERANCE_F16 1e-6 // weights and results rounded to 11 bits
+#define SMALL_LANES 64u
+#define LARGE_LANES 131072u
+
+struct check {
+    struct hymn_vk_device *device;
+    const struct hymn_shader *shader;
+    const struct hymn_selftest_options *options;
+    struct hymn_selftest_outcome *outcome;
+    uint32_t index; // case
+    enum hymn_storage storage;
+};
+
+static void fail(const struct check *check, const char *reason) {
+    if (!check->outcome->reason) {
+        check->outcome->reason = reason;
+        check->outcome->where = hymn_selftest_case_name(check->index);
+    }
+}
+
+// Normalised mean squared error of a run's value; what it is compared with is in plain C (base NULL) or on the device.
+static double error_of(const struct hymn_selftest_run *run, const struct hymn_selftest_run *base, uint32_t value) {
+    double error = 0.0, power = 0.0;
+    for (uint64_t i = 0; i < hymn_selftest_size(&run->problem->graph, value); i++) {
+        double expected = base ? hymn_selftest_number(base, value, i) : run->problem->values[value][i];
+        double difference = hymn_selftest_number(run, value, i) - expected;
+        error += difference * difference;
+        power += expected * expected;
+    }
+    double nmse = error == 0.0 ? 0.0 : error / power;
+    return isfinite(nmse) ? nmse : INFINITY;
+}
+
+static void compare(const struct check *check, const struct hymn_selftest_run *run,
+                    const struct hymn_selftest_run *base) {
+    double *worst = base ? &check->outcome->base_error : &check->outcome->reference_error;
+    for (uint32_t i = 0; i < HYMN_SELFTEST_MAX_VALUES; i++) {
+        if (!run->problem->written[i]) {
+            continue;
+        }
+        bool half = run->problem->graph.values[i].storage == HYMN_STORAGE_F16;
+        double nmse = error_of(run, base, i);
+        *worst = nmse > *worst ? nmse : *worst;
+        if (nmse > (half ? TOLERANCE_F16 : TOLERANCE_F32)) {
+            fail(check, base ? "differs from the base variant" : "wrong");
+        }
+    }
+}
+
+// The same problem by the base variants, on the same device.
+static enum hymn_status compare_with_base(const struct check *check, const struct hymn_selftest_run *run) {
+    struct hymn_selftest_problem problem;
+    struct hymn_vk_plan plan;
+    struct hymn_selftest_run base;
+    hymn_vk_plan_make(&check->device->snapshot, HYMN_TIER_BASE, &plan);
+    if (!hymn_selftest_build(check->index, check->storage, &problem)) {
+        hymn_selftest_problem_free(&problem);
+        return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    }
+    enum hymn_status status = hymn_selftest_open(check->device, &plan, &problem, &base);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_selftest_ready(&base);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_selftest_execute(&base);
+    }
+    if (status == HYMN_STATUS_OK) {
+        compare(check, run, &base);
+    }
+    hymn_selftest_close(&base);
+    hymn_selftest_problem_free(&problem);
+    return status;
+}
+
+// Runs what has been made ready, and compares.
+static enum hymn_status execute_all(const struct check *check, struct hymn_selftest_run *run) {
+    struct hymn_selftest_outcome *outcome = check->outcome;
+    uint8_t *first = hymn_alloc(run->bytes, 1);
+    enum hymn_status status =
+        first ? hymn_selftest_execute(run)
+              : hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    if (status == HYMN_STATUS_OK) {
+        memcpy(first, run->after, run->bytes);
+        hymn_selftest_expect(run->problem);
+        compare(check, run, NULL);
+        outcome->cases++;
+        outcome->runs++;
+        outcome->kind = hymn_kind_name(hymn_selftest_case_kind(check->index));
+        status = check->options->against_base ? compare_with_base(check, run) : HYMN_STATUS_OK;
+    }
+    for (uint32_t i = 1; i < check->options->runs && status == HYMN_STATUS_OK; i++) {
+        status = hymn_selftest_execute(run);
+        bool same = status != HYMN_STATUS_OK || hymn_selftest_same(run, first);
+        outcome->runs++;
+        outcome->differing += !same;
+        if (!same) {
+            fail(check, "not the same every time");
+        }
+    }
+    hymn_free(first);
+    return status;
+}
+
+// Whether a failure says something about the shader and not about the machine.
+static bool is_shaders_fault(enum hymn_status status) {
+    return status == HYMN_STATUS_INTERNAL || status == HYMN_STATUS_UNSUPPORTED;
+}
+
+// One case for one plan; *out_used: the shader is in it.
+static enum hymn_status run_case(const struct check *check, const struct hymn_vk_plan *plan, bool *out_used) {
+    struct hymn_selftest_problem problem;
+    *out_used = false;
+    if (!hymn_selftest_build(check->index, check->storage, &problem)) {
+        hymn_selftest_problem_free(&problem);
+        return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    }
+    struct hymn_selftest_run run;
+    enum hymn_status status = hymn_selftest_open(check->device, plan, &problem, &run);
+    *out_used = status == HYMN_STATUS_OK && hymn_selftest_uses(&run, check->shader);
+    if (*out_used) {
+        status = hymn_selftest_ready(&run);
+        status = status == HYMN_STATUS_OK ? execute_all(check, &run) : status;
+        if (is_shaders_fault(status)) {
+            fail(check, "cannot be run");
+            check->outcome->cases += check->outcome->cases == 0;
+            status = HYMN_STATUS_OK;
+        }
+    }
+    hymn_selftest_close(&run);
+    hymn_selftest_problem_free(&problem);
+    return status;
+}
+
+// As the plan is, and if the shader does not come into use so, without the other variants.
+static enum hymn_status run_plan(const struct check *check, const struct hymn_vk_plan *plan) {
+    bool used;
+    enum hymn_status status = run_case(check, plan, &used);
+    if (used || status != HYMN_STATUS_OK) {
+        return status;
+    }
+    struct hymn_vk_plan only = *plan;
+    for (uint32_t i = 0; i < hymn_shader_count; i++) {
+        if (hymn_shaders[i].needs && &hymn_shaders[i] != check->shader) {
+            hymn_vk_plan_demote(&only, &hymn_shaders[i], true);
+        }
+    }
+    return run_case(check, &only, &used);
+}
+
+enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                      const struct hymn_shader *shader, const struct hymn_selftest_options *options,
+                                      struct hymn_selftest_outcome *out_outcome) {
+    struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
+    *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
+    // How many lanes fill the device decides about tiles and chunks: a small one makes those that large layers get.
+    const uint32_t lanes[] = {plan->target_lanes, SMALL_LANES, LARGE_LANES};
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < 2 * 3 * hymn_selftest_case_count() && status == HYMN_STATUS_OK; i++) {
+        struct hymn_vk_plan with = *plan;
+        uint32_t kind = i / 2 % 3;
+        check.index = i / 6;
+        check.storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        with.target_lanes = lanes[kind];
+        if (kind == 2) { // what software devices would not choose
+            with.cpu = with.weights_f32 = false;
+        }
+        bool again = kind > 0 && lanes[kind] == lanes[0];
+        bool slow = options->quick && (kind == 2 || !hymn_selftest_case_quick(check.index));
+        status = again || slow ? HYMN_STATUS_OK : run_plan(&check, &with);
+    }
+    return status;
+}

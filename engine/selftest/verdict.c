@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+//
+// Verdicts: found once for a device, its driver and a shader, kept in the store.
+#include "selftest/verdict.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "vk/store.h"
+
+// To be raised when the cases change, so that they are run again.
+#define SELFTEST_VERSION 1u
+#define QUICK_RUNS 5u
+#define MOST_ATTEMPTS 2u
+
+enum state { STATE_GOOD = 1, STATE_WRONG = 2, STATE_TRYING = 3 };
+
+struct verdict {
+    uint32_t state;
+    uint32_t attempts; // that have begun, of STATE_TRYING
+};
+
+// What a verdict is about. No padding: hashed as bytes.
+struct subject {
+    uint64_t shader;
+    uint32_t version, subgroup_size;
+    struct hymn_vk_matrix matrix;
+    uint32_t zero;
+};
+static_assert(sizeof(struct subject) == 32, "subject has padding");
+
+static uint64_t key_of(const struct hymn_vk_plan *plan, const struct hymn_shader *shader) {
+    struct subject subject = {
+        .shader = shader->hash,
+        .version = SELFTEST_VERSION,
+        .subgroup_size = plan->subgroup_size,
+    };
+    if (shader->needs & HYMN_NEEDS_COOPERATIVE_MATRIX) {
+        subject.matrix = plan->matrix;
+    }
+    return hymn_vk_store_key("verdict", &subject, sizeof subject);
+}
+
+// A store that is full or out of memory costs the check the next time, and nothing else.
+static void put(struct hymn_vk_device *device, uint64_t key, enum state state, uint32_t attempts) {
+    struct verdict verdict = {state, attempts};
+    hymn_vk_store_put(device, key, &verdict, sizeof verdict);
+}
+
+static void conclude(struct hymn_vk_device *device, const struct hymn_shader *shader, bool wrong) {
+    ptrdiff_t index = shader - hymn_shaders;
+    hymn_vk_plan_demote(&device->plan, shader, wrong);
+    if (index >= 0 && index < HYMN_VK_MAX_SHADERS) {
+        device->checked[index / 32] |= 1u << index % 32;
+    }
+}
+
+void hymn_selftest_conclude(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                            const struct hymn_shader *shader, const struct hymn_selftest_outcome *outcome) {
+    bool wrong = outcome->reason != NULL;
+    put(device, key_of(plan, shader), wrong ? STATE_WRONG : STATE_GOOD, 0);
+    conclude(device, shader, wrong);
+    if (wrong) {
+        hymn_log_write(&device->log, HYMN_LOG_WARNING,
+                       "%s is not used on %s: %s (case \"%s\", normalised mean squared error %.1e)", shader->name,
+                       device->info.name, outcome->reason, outcome->where, outcome->reference_error);
+    } else {
+        hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%s is right: %u runs of %u cases, error %.1e", shader->name,
+                       outcome->runs, outcome->cases, outcome->reference_error);
+    }
+}
+
+void hymn_selftest_begin(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                         const struct hymn_shader *shader, uint32_t attempts) {
+    put(device, key_of(plan, shader), STATE_TRYING, attempts);
+    hymn_vk_store_flush(device);
+}
+
+static bool is_checked(const struct hymn_vk_device *device, const struct hymn_shader *shader) {
+    ptrdiff_t index = shader - hymn_shaders;
+    return index < 0 || index >= HYMN_VK_MAX_SHADERS || (device->checked[index / 32] >> index % 32 & 1);
+}
+
+// From the store, or by running it.
+static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                     const struct hymn_shader *shader) {
+    uint64_t key = key_of(plan, shader);
+    struct verdict verdict = {0};
+    bool known = hymn_vk_store_get(device, key, &verdict, sizeof verdict);
+    bool gone = known && verdict.state == STATE_TRYING && verdict.attempts >= MOST_ATTEMPTS;
+    if (gone || (known && verdict.state != STATE_TRYING)) {
+        conclude(device, shader, gone || verdict.state != STATE_GOOD);
+        hymn_log_write(&device->log, gone ? HYMN_LOG_WARNING : HYMN_LOG_DEBUG, "%s: %s by an earlier check",
+                       shader->name,
+                       gone                          ? "not used, it did not come back twice"
+                       : verdict.state == STATE_GOOD ? "found right"
+                                                     : "found wrong");
+        return HYMN_STATUS_OK;
+    }
+    hymn_selftest_begin(device, plan, shader, verdict.attempts + 1);
+    const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
+    struct hymn_selftest_outcome outcome;
+    enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
+    if (status == HYMN_STATUS_OK) {
+        hymn_selftest_conclude(device, plan, shader, &outcome);
+    } else if (status != HYMN_STATUS_DEVICE_LOST) {
+        put(device, key, STATE_TRYING, verdict.attempts); // no fault of the shader
+    }
+    return status;
+}
+
+enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
+                                     const struct hymn_vk_program *program, bool *out_demoted) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    *out_demoted = false;
+    if (device->trust_variants) {
+        return status;
+    }
+    for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_shader *shader = program->steps[i].shader;
+        if (!shader || shader->needs == 0) {
+            continue;
+        }
+        if (!is_checked(device, shader)) {
+            status = find_verdict(device, plan, shader);
+        }
+        if (!hymn_vk_plan_allows(&device->plan, shader) && hymn_vk_plan_allows(plan, shader)) {
+            hymn_vk_plan_demote(plan, shader, true);
+            *out_demoted = true;
+        }
+    }
+    hymn_vk_store_flush(device);
+    return status;
+}

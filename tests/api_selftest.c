@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: MIT
+//
+// The self-test: all is right on this device; a shader that is wrong is found, demoted and remembered, and sessions are
+// right without it.
+#define _POSIX_C_SOURCE 200809L // mkdtemp
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <dirent.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "selftest/verdict.h"
+#include "session/session.h"
+#include "support/golden.h"
+#include "support/test_context.h"
+#include "support/test_vk.h"
+#include "vk/store.h"
+
+static const char *program;
+static char folder[128];
+static struct golden golden;
+static const struct hymn_shader *victim; // a variant that sessions use on this device; NULL: none
+
+static struct hymn_context *open_context(struct test_log *log, const char *cache_dir, bool trust) {
+    struct hymn_context *context = NULL;
+    const char *validation = getenv("HYMN_VALIDATION");
+    struct hymn_context_params params = {
+        .log = test_log_start(log),
+        .device = getenv("HYMN_DEVICE"),
+        .cache_dir = cache_dir,
+        .tier = test_context_tier(),
+        .validation = validation && strcmp(validation, "1") == 0,
+        .trust_variants = trust,
+    };
+    assert_int_equal(hymn_context_create(&params, &context), HYMN_STATUS_OK);
+    return context;
+}
+
+static void close_context(struct hymn_context **context) {
+    assert_int_equal(hymn_context_validation_messages(*context), 0);
+    hymn_context_destroy(context);
+}
+
+// Makes the victim compute nothing.
+static void break_victim(struct hymn_context *context) {
+    context->device->replaced = victim;
+    context->device->replacement = test_vk_shader("nothing");
+}
+
+static struct hymn_session *open_session(struct hymn_context *context) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = golden.height, .width = golden.width, .batch = golden.batch};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    return session;
+}
+
+static bool uses_victim(const struct hymn_session *session) {
+    bool found = false;
+    for (uint32_t i = 0; i < session->program.count; i++) {
+        found = found || session->program.steps[i].shader == victim;
+    }
+    return found;
+}
+
+static double session_error(struct hymn_session *session) {
+    float *logits = calloc(golden.output_count, sizeof *logits);
+    struct hymn_output outputs[8] = {{0}};
+    assert_true(logits && golden.batch <= 8);
+    for (uint32_t i = 0; i < golden.batch; i++) {
+        outputs[i].logits = logits + i * (golden.output_count / golden.batch);
+    }
+    struct hymn_run_params run = {.tensor = golden.input, .outputs = outputs};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    double nmse = golden_nmse(logits, golden.output, golden.output_count);
+    free(logits);
+    return nmse;
+}
+
+// Opens a session and runs it; what is checked of it is whether it is right and whether it uses the victim.
+static void expect_session(struct hymn_context *context, bool right, bool with_victim) {
+    struct hymn_session *session = open_session(context);
+    double nmse = session_error(session);
+    assert_int_equal(nmse <= 1e-5, right);
+    assert_int_equal(uses_victim(session), with_victim);
+    hymn_session_destroy(&session);
+}
+
+static bool is_checked(const struct hymn_context *context) {
+    ptrdiff_t index = victim - hymn_shaders;
+    return context->device->checked[index / 32] >> index % 32 & 1;
+}
+
+static void skip_without_variants(void) {
+    if (!victim) {
+        print_message("no session uses a variant on this device\n");
+        skip();
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- tests
+
+static void everything_is_right_here(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", false);
+    struct hymn_selftest *selftest = NULL;
+    struct hymn_selftest_params params = {.runs = 2};
+    assert_int_equal(hymn_selftest_create(NULL, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_OK);
+    uint32_t base = 0;
+    for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
+        const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
+        const struct hymn_shader *shader = hymn_shader_find(result->variant);
+        assert_non_null(shader);
+        assert_int_equal(result->base, shader->needs == 0);
+        if (result->verdict == HYMN_SELFTEST_UNAVAILABLE) {
+            assert_true(shader->needs != 0 && result->cases == 0);
+            continue;
+        }
+        if (result->verdict != HYMN_SELFTEST_PASSED) {
+            fail_msg("%s: %s, against base %g, against C %g, %u of %u runs differ", result->variant, result->reason,
+                     result->base_error, result->reference_error, result->differing, result->runs);
+        }
+        assert_true(result->cases > 0 && result->runs == 2 * result->cases && result->differing == 0);
+        assert_true(result->reference_error >= 0.0 && result->reference_error <= 1e-6);
+        assert_true(result->base_error >= 0.0 && result->base_error <= 1e-6);
+        base += result->base;
+    }
+    assert_true(base >= 10); // of every operator, at least one
+    assert_null(hymn_selftest_get(selftest, hymn_selftest_count(selftest)));
+    assert_int_equal(hymn_vk_store_count(context->device) > 0, victim != NULL);
+    hymn_selftest_destroy(&selftest);
+    assert_null(selftest);
+    assert_int_equal(log.warnings + log.errors, 0);
+    close_context(&context);
+}
+
+static void wrong_variant_is_demoted_and_remembered(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, folder, true);
+    break_victim(context);
+    expect_session(context, false, true); // trusted: the breakage is real
+    assert_false(is_checked(context));
+    assert_int_equal(hymn_vk_store_count(context->device), 0);
+    close_context(&context);
+
+    context = open_context(&log, folder, false);
+    break_victim(context);
+    expect_session(context, true, false);
+    assert_true(is_checked(context));
+    assert_int_equal(log.warnings, 1);
+    assert_log(&log, victim->name);
+    assert_log(&log, "is not used on");
+    expect_session(context, true, false); // told once
+    assert_int_equal(log.warnings, 1);
+    close_context(&context);
+
+    context = open_context(&log, folder, false); // whole again, but nobody looks
+    expect_session(context, true, false);
+    assert_int_equal(log.warnings, 0);
+    assert_log(&log, "found wrong by an earlier check");
+    struct hymn_selftest *selftest = NULL; // who asks is told, and it is taken back
+    assert_int_equal(hymn_selftest_create(context, &(struct hymn_selftest_params){.runs = 1}, &selftest),
+                     HYMN_STATUS_OK);
+    hymn_selftest_destroy(&selftest);
+    expect_session(context, true, true);
+    close_context(&context);
+    context = open_context(&log, folder, false);
+    expect_session(context, true, true);
+    assert_log(&log, "found right by an earlier check");
+    close_context(&context);
+}
+
+static void whole_selftest_tells_what_is_wrong(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", false);
+    break_victim(context);
+    struct hymn_selftest *selftest = NULL;
+    assert_int_equal(hymn_selftest_create(context, &(struct hymn_selftest_params){.runs = 2}, &selftest),
+                     HYMN_STATUS_OK);
+    uint32_t failed = 0;
+    for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
+        const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
+        failed += result->verdict == HYMN_SELFTEST_FAILED;
+        if (result->verdict == HYMN_SELFTEST_FAILED) {
+            assert_string_equal(result->variant, victim->name);
+            assert_string_equal(result->reason, "wrong");
+            assert_true(result->reference_error > 1e-3 && result->base_error > 1e-3); // infinite, in fact
+        }
+    }
+    assert_int_equal(failed, 1);
+    hymn_selftest_destroy(&selftest);
+    expect_session(context, true, false);
+    close_context(&context);
+}
+
+// The one file of facts in the folder.
+static void facts_path(char *out_path, size_t capacity) {
+    DIR *entries = opendir(folder);
+    assert_non_null(entries);
+    out_path[0] = '\0';
+    for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries)) {
+        if (strncmp(entry->d_name, "facts-", 6) == 0) {
+            assert_true((size_t)snprintf(out_path, capacity, "%s/%s", folder, entry->d_name) < capacity);
+        }
+    }
+    closedir(entries);
+    assert_true(out_path[0] != '\0');
+}
+
+static void damaged_verdicts_are_found_anew(void **state) {
+    (void)state;
+    skip_without_variants();
+    const long places[] = {16, 80}; // the vendor: somebody else's file; the first entry: damage
+    struct test_log log;
+    for (int i = 0; i < 2; i++) {
+        struct hymn_context *context = open_context(&log, folder, false);
+        break_victim(context);
+        expect_session(context, true, false);
+        close_context(&context);
+        char path[512];
+        facts_path(path, sizeof path);
+        FILE *file = fopen(path, "r+b");
+        assert_non_null(file);
+        assert_int_equal(fseek(file, places[i], SEEK_SET), 0);
+        int byte = fgetc(file);
+        assert_int_equal(fseek(file, places[i], SEEK_SET), 0);
+        assert_int_equal(fputc(byte ^ 0x10, file), byte ^ 0x10);
+        assert_int_equal(fclose(file), 0);
+        context = open_context(&log, folder, false);
+        assert_log(&log, i ? "damaged; ignored" : "of another device or driver; ignored");
+        expect_session(context, true, true); // checked again, and right
+        close_context(&context);
+        assert_int_equal(remove(path), 0);
+    }
+}
+
+// A process that ended in the middle of a check leaves its mark; after the second one the shader is not tried again.
+static void checks_that_never_end_demote(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    for (uint32_t attempts = 1; attempts <= 2; attempts++) {
+        struct hymn_context *context = open_context(&log, "", false);
+        hymn_selftest_begin(context->device, &context->device->plan, victim, attempts);
+        expect_session(context, true, attempts == 1);
+        assert_int_equal(log.warnings, attempts == 2);
+        if (attempts == 2) {
+            assert_log(&log, "did not come back twice");
+        }
+        close_context(&context);
+    }
+}
+
+// A process of its own that makes a session; nothing of its store is shared but the file.
+static int child(const char *where) {
+    struct hymn_context *context = NULL;
+    struct hymn_session *session = NULL;
+    struct hymn_context_params params = {
+        .device = getenv("HYMN_DEVICE"), .cache_dir = where, .tier = test_context_tier()};
+    golden_load("small_input", &golden);
+    enum hymn_status status = hymn_context_create(&params, &context);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_session_create(context, golden.model, NULL, &session);
+    }
+    hymn_session_destroy(&session);
+    hymn_context_destroy(&context);
+    golden_free(&golden);
+    return status == HYMN_STATUS_OK ? 0 : 1;
+}
+
+static void processes_share_verdicts(void **state) {
+    (void)state;
+    skip_without_variants();
+    pid_t pids[2];
+    for (int i = 0; i < 2; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+        if (pids[i] == 0) {
+            execl(program, program, folder, (char *)NULL);
+            _exit(127);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        int status = -1;
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, folder, false);
+    assert_int_equal(log.warnings, 0);
+    expect_session(context, true, true);
+    assert_log(&log, "found right by an earlier check");
+    close_context(&context);
+}
+
+// -------------------------------------------------------------------------------------------------------------- frame
+
+static int set_up(void **state) {
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/hymn-selftest-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    char path[512];
+    DIR *entries = opendir(folder);
+    for (struct dirent *entry = entries ? readdir(entries) : NULL; entry; entry = readdir(entries)) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (entry->d_name[0] != '.') {
+            remove(path);
+        }
+    }
+    if (entries) {
+        closedir(entries);
+    }
+    return remove(folder);
+}
+
+static int find_victim(void **state) {
+    (void)state;
+    struct test_log log;
+    golden_load("small_input", &golden);
+    struct hymn_context *context = open_context(&log, "", true);
+    struct hymn_session *session = open_session(context);
+    for (uint32_t i = 0; i < session->program.count && !victim; i++) {
+        const struct hymn_shader *shader = session->program.steps[i].shader;
+        victim = shader && shader->needs ? shader : NULL;
+    }
+    hymn_session_destroy(&session);
+    close_context(&context);
+    return 0;
+}
+
+static int free_golden(void **state) {
+    (void)state;
+    golden_free(&golden);
+    return 0;
+}
+
+#define SELFTEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(int count, char **arguments) {
+    if (count == 2) {
+        return child(arguments[1]);
+    }
+    program = arguments[0];
+    const struct CMUnitTest tests[] = {
+        SELFTEST(everything_is_right_here),           SELFTEST(wrong_variant_is_demoted_and_remembered),
+        SELFTEST(whole_selftest_tells_what_is_wrong), SELFTEST(damaged_verdicts_are_found_anew),
+        SELFTEST(checks_that_never_end_demote),       SELFTEST(processes_share_verdicts),
+    };
+    return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
+}
