@@ -23,6 +23,11 @@ package_there() {
     vulkan-loader-devel) package_links vulkan ;;
     vulkan-driver) package_vulkan_driver ;;
     validation) package_vulkan_layer VkLayer_khronos_validation.json ;;
+    mingw) command -v x86_64-w64-mingw32-gcc >/dev/null ;;
+    wine) command -v wine64 >/dev/null || command -v wine >/dev/null || [ -e /usr/lib/wine/wine64 ] ;;
+    aarch64) command -v aarch64-linux-gnu-gcc >/dev/null ;;
+    aarch64-libraries) package_arm64 ;;
+    qemu-aarch64) command -v qemu-aarch64-static >/dev/null || command -v qemu-aarch64 >/dev/null ;;
     python-torch) package_python >/dev/null ;;
     *) echo "packages: no need is called '$1'" >&2; return 1 ;;
     esac
@@ -60,6 +65,13 @@ package_vulkan_layer() {
         if [ -e "$package_folder/vulkan/explicit_layer.d/$1" ] || [ -e "$package_folder/$1" ]; then return 0; fi
     done
     return 1
+}
+
+# The libraries of the tests and the command, and lavapipe, for 64-bit Arm beside this machine's own.
+package_arm64() {
+    for package_file in libjansson.so libcmocka.so libpng.so libjpeg.so libvulkan.so.1 libvulkan_lvp.so; do
+        [ -e "/usr/lib/aarch64-linux-gnu/$package_file" ] || return 1
+    done
 }
 
 # Prints a Python that has PyTorch and NumPy.
@@ -123,6 +135,16 @@ package_names() {
     *:jpeg) echo libjpeg-turbo ;;
     *:jansson) echo jansson ;;
     *:cmocka) echo cmocka ;;
+    apt:mingw) echo gcc-mingw-w64-x86-64 ;;
+    dnf:mingw) echo mingw64-gcc ;;
+    pacman:mingw) echo mingw-w64-gcc ;;
+    apt:wine) echo wine64 ;;
+    dnf:wine | pacman:wine) echo wine ;;
+    apt:aarch64) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+    apt:aarch64-libraries)
+        echo libjansson-dev:arm64 libcmocka-dev:arm64 libpng-dev:arm64 libjpeg-dev:arm64 libvulkan1:arm64 \
+            mesa-vulkan-drivers:arm64 ;;
+    apt:qemu-aarch64) echo qemu-user-static ;;
     apt:python-torch) echo python3-torch python3-numpy python3-pil ;;
     dnf:python-torch) echo python3-torch python3-numpy python3-pillow ;;
     pacman:python-torch) echo python-pytorch python-numpy python-pillow ;;

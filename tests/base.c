@@ -336,10 +336,10 @@ static void floats_round_to_the_nearest_half(void **state) {
     struct test_random random = test_random_start("floats_round_to_the_nearest_half");
     for (uint32_t i = 0; i < 0x7C00; i++) { // just below, at and just above the middle of neighbours
         float middle = (float)((half_value((uint16_t)i) + half_value((uint16_t)(i + 1))) / 2);
-        float near[3] = {nextafterf(middle, 0), middle, nextafterf(middle, 1e6f)};
+        float around[3] = {nextafterf(middle, 0), middle, nextafterf(middle, 1e6f)};
         for (int j = 0; j < 3; j++) {
-            assert_int_equal(hymn_half_from_float(near[j]), reference_half((double)near[j]));
-            assert_int_equal(hymn_half_from_float(-near[j]), reference_half(-(double)near[j]));
+            assert_int_equal(hymn_half_from_float(around[j]), reference_half((double)around[j]));
+            assert_int_equal(hymn_half_from_float(-around[j]), reference_half(-(double)around[j]));
         }
     }
     for (int i = 0; i < 1000000; i++) {

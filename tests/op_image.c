@@ -178,8 +178,8 @@ static uint32_t triangle(uint32_t at, uint32_t in, uint32_t out, double *weights
     first = first < 0 ? 0 : first;
     last = last > (int64_t)in ? (int64_t)in : last;
     for (int64_t i = first; i < last; i++) {
-        double far = fabs(((double)i - center + 0.5) / reach);
-        sum += weights[i - first] = far < 1.0 ? 1.0 - far : 0.0;
+        double away = fabs(((double)i - center + 0.5) / reach);
+        sum += weights[i - first] = away < 1.0 ? 1.0 - away : 0.0;
     }
     for (int64_t i = first; i < last; i++) {
         weights[i - first] /= sum;

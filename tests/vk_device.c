@@ -259,6 +259,7 @@ static void no_loader_is_no_device(void **state) {
 
 int main(int argc, char **argv) {
     program = argv[0];
+    (void)argc;
 #ifndef _WIN32
     if (argc == 2) {
         return strcmp(argv[1], "--no-driver") == 0   ? check_no_driver()
