@@ -2,6 +2,8 @@
 include(CMakePackageConfigHelpers)
 set(hymn_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hymn")
 
+# The licence asks to go with every copy.
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 install(DIRECTORY include/hymn DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 install(TARGETS hymn hymn_static EXPORT hymnTargets
         RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"

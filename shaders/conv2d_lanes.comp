@@ -12,7 +12,7 @@
 // Everything a layer may differ in is a push constant, so that a network needs few pipelines.
 // Defines: WIDE 1: 3x3 terms, then 1x1 terms; 0: 1x1 terms, or one 2x2 term of stride 2. LANES: of a subgroup, 4 or 8.
 // Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate,
-//   5 output, 6 weights; 2 prologue (enum hymn_prologue); 3 one_term: 1 when only source 0 is read; 4 SiLU.
+//   5 output, 6 weights; 2 prologue (enum hymn_prologue); 3 how many sources may be read; 4 SiLU.
 // Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
 //   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
 // Sums in f32: eight products at a time, in the order of the steps.
@@ -26,12 +26,14 @@
 
 #define STRIP 8
 #define CHANNELS 16
+#define PART 4 // pixels of a cell of channels that are finished at a time
+#define PARTS (STRIP * CHANNELS / 8 / PART)
 #define EDGE WIDE // pixels read on either side of a strip
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint storage = 0;
 layout(constant_id = 2) const uint prologue = 0;
-layout(constant_id = 3) const uint one_term = 0;
+layout(constant_id = 3) const uint sources = 3;
 layout(constant_id = 4) const uint silu = 0;
 layout(push_constant) uniform Push {
     hymn_conv2d_params p;
@@ -59,9 +61,10 @@ layout(set = 0, binding = 5) readonly restrict buffer Residual {
 };
 #define IS_HALF(bit) ((storage >> bit & 1u) != 0u)
 
-// The strip of input pixels of one step, the sums, and the place in the weights, in cells.
+// The strip of input pixels of one step; the sums, [cell of channels][pixel][8], and a part of them; the place in the
+// weights, in cells.
 hymn_cell strip[STRIP + 2 * EDGE];
-float sums[STRIP * CHANNELS];
+float sums[STRIP * CHANNELS], part[PART * 8];
 int weight_at;
 
 // strip[i] = valid ? the cell at `at` of `words` : 0. The choice is made before unpacking, on fewer words.
@@ -86,38 +89,44 @@ int weight_at;
         [[unroll]] for (int c = 0; c < LANES; c++) {                                                                   \
             vec4 lo = subgroupShuffle(w.lo, uint(c)), hi = subgroupShuffle(w.hi, uint(c));                             \
             [[unroll]] for (int i = 0; i < STRIP; i++) {                                                               \
-                sums[i * CHANNELS + block + c] += dot(strip[i + shift].lo, lo) + dot(strip[i + shift].hi, hi);         \
+                int to = ((block + c) / 8 * STRIP + i) * 8 + (block + c) % 8;                                          \
+                sums[to] += dot(strip[i + shift].lo, lo) + dot(strip[i + shift].hi, hi);                               \
             }                                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
     weight_at += CHANNELS;
 
-// The terms of kernel 3: a step is a cell of one kernel row.
+// The terms of kernel 3, then those of kernel 1, of sources 0, 1 and 2: a step is a cell of one kernel row. One loop for
+// both, so that the products stand in the code only once.
 #if WIDE
 void wide_terms(int row, int x0, bool live, int lane) {
     int width = int(p.width), height = int(p.height);
     int y = row - row / height * height;
     int cells = int(p.cells0), stride = int(p.stride0), first = int(p.first0);
-    int term = 0, cell = 0, tap_row = -1;
+    int wide = int(p.wide_terms), terms = wide + int(p.point_terms);
+    int slot = 0, reach = 1, cell = 0, tap_row = -1;
     for (;;) {
         bool inside = live && y + tap_row >= 0 && y + tap_row < height;
-        int base = ((row + tap_row) * width + x0 - 1) * stride + first + cell;
+        int left = x0 - reach;
+        int base = ((row + tap_row) * width + left) * stride + first + cell;
         [[unroll]] for (int i = 0; i < STRIP + 2; i++) {
-            bool valid = inside && x0 + i >= 1 && x0 + i <= width;
+            bool valid = inside && left + i >= 0 && left + i < width;
             int at = base + i * stride;
-            if (one_term != 0 || term == 0) {
+            if (slot == 0) {
                 FETCH(i, source0, 0, at, valid)
-            } else {
+            } else if (sources < 3 || slot == 1) {
                 FETCH(i, source1, 1, at, valid)
+            } else {
+                FETCH(i, source2, 2, at, valid)
             }
         }
-        for (int tap = 0;;) { // not unrolled, as drivers take time for code: the strip moves by a pixel instead
+        for (int tap = -reach;;) { // not unrolled, as drivers take time for code: the strip moves by a pixel instead
             ACCUMULATE(0)
             [[unroll]] for (int i = 0; i < STRIP + 1; i++) {
                 strip[i] = strip[i + 1];
             }
             tap++;
-            if (tap == 3) {
+            if (tap > reach) {
                 break;
             }
         }
@@ -126,21 +135,22 @@ void wide_terms(int row, int x0, bool live, int lane) {
             cell = 0;
             tap_row++;
         }
-        if (tap_row == 2) {
-            tap_row = -1;
-            term++;
-            cells = int(p.cells1);
-            stride = int(p.stride1);
-            first = int(p.first1);
+        if (tap_row > reach) {
+            slot++;
+            reach = slot < wide ? 1 : 0;
+            tap_row = -reach;
+            cells = int(slot == 1 ? p.cells1 : p.cells2);
+            stride = int(slot == 1 ? p.stride1 : p.stride2);
+            first = int(slot == 1 ? p.first1 : p.first2);
         }
-        if (term == int(p.wide_terms)) {
+        if (slot == terms) {
             break;
         }
     }
 }
 #endif
 
-// The terms of kernel 1, of source 2 and then 1 with WIDE, else of 0, 1 and 2; or source 0's of kernel 2.
+// The terms of kernel 1, of sources 0, 1 and 2; or source 0's of kernel 2.
 #if !WIDE
 vec2 strip_stats[STRIP];
 
@@ -175,44 +185,28 @@ void load_stats(int row, int x0, bool live) {
         strip_stats[i] = stats[pixel];
     }
 }
-#endif
 
 void point_terms(int row, int x0, bool live, int lane) {
     int width = int(p.width), scale = int(p.scale);
-#if WIDE
-    int slot = 2;
-    int cells = int(p.cells2), stride = int(p.stride2), first = int(p.first2);
-#else
     int slot = 0;
     int cells = int(p.cells0), stride = int(p.stride0), first = int(p.first0);
-#endif
     int cell = 0, tap = 0, terms = int(p.point_terms);
     for (;;) {
         int base = ((row * scale + (tap & 1)) * width + x0) * scale + (tap >> 1);
         [[unroll]] for (int i = 0; i < STRIP; i++) {
             bool valid = live && x0 + i < width;
             int at = (base + i * scale) * stride + first + cell;
-#if WIDE
-            if (slot == 2) {
-                FETCH(i, source2, 2, at, valid)
-            } else {
-                FETCH(i, source1, 1, at, valid)
-            }
-#else
-            if (one_term != 0 || slot == 0) {
+            if (sources == 1 || slot == 0) {
                 FETCH(i, source0, 0, at, valid)
             } else if (slot == 1) {
                 FETCH(i, source1, 1, at, valid)
             } else {
                 FETCH(i, source2, 2, at, valid)
             }
-#endif
         }
-#if !WIDE
         if (prologue != 0u) {
             normalize(row, x0, live, cell);
         }
-#endif
         ACCUMULATE(0)
         cell++;
         if (cell == cells) {
@@ -222,11 +216,7 @@ void point_terms(int row, int x0, bool live, int lane) {
         if (tap == scale * scale) {
             tap = 0;
             terms--;
-#if WIDE
-            slot = 1;
-#else
             slot++;
-#endif
             bool second = slot == 1;
             cells = int(second ? p.cells1 : p.cells2);
             stride = int(second ? p.stride1 : p.stride2);
@@ -237,54 +227,51 @@ void point_terms(int row, int x0, bool live, int lane) {
         }
     }
 }
+#endif
 
-// Adds the residual of the same size.
-void add_same(int row, int x0, bool live, int channel_cell) {
-    [[unroll]] for (int i = 0; i < STRIP; i++) {
-        bool valid = live && x0 + i < int(p.width);
-        int pixel = valid ? row * int(p.width) + x0 + i : 0;
-        [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
-            int cell = min(channel_cell + c, int(p.out_stride) - 1);
-            hymn_cell r;
-            int at = pixel * int(p.residual_stride) + int(p.residual_first) + cell;
-            HYMN_LOAD_CELL(r, residual, at, IS_HALF(3))
-            [[unroll]] for (int k = 0; k < 4; k++) {
-                sums[i * CHANNELS + c * 8 + k] += r.lo[k];
-                sums[i * CHANNELS + c * 8 + 4 + k] += r.hi[k];
-            }
+// Adds the residual of the same size to the part.
+void add_same(int row, int x, bool live, int channel_cell) {
+    int cell = int(p.residual_first) + min(channel_cell, int(p.out_stride) - 1);
+    [[unroll]] for (int i = 0; i < PART; i++) {
+        int pixel = live && x + i < int(p.width) ? row * int(p.width) + x + i : 0;
+        hymn_cell r;
+        int at = pixel * int(p.residual_stride) + cell;
+        HYMN_LOAD_CELL(r, residual, at, IS_HALF(3))
+        [[unroll]] for (int k = 0; k < 4; k++) {
+            part[i * 8 + k] += r.lo[k];
+            part[i * 8 + 4 + k] += r.hi[k];
         }
     }
 }
 
-// Adds the residual of half the size, resized: weights 1/4 and 3/4 of the two nearest rows and columns, edges clamped.
-void add_resized(int row, int x0, bool live, int channel_cell) {
+// Likewise the residual of half the size, resized: weights 1/4 and 3/4 of the two nearest rows and columns, edges
+// clamped.
+void add_resized(int row, int x, bool live, int channel_cell) {
     int height = int(p.height), half_width = int(p.width) / 2, half_height = height / 2;
     int image = row / height, y = row - image * height;
     int y0 = (y - 1) >> 1;
     float down = (y & 1) == 0 ? 0.75 : 0.25;
     int upper = live ? (image * half_height + max(y0, 0)) * half_width : 0;
     int lower = live ? (image * half_height + min(y0 + 1, half_height - 1)) * half_width : 0;
-    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
-        int cell = int(p.residual_first) + min(channel_cell + c, int(p.out_stride) - 1);
-        hymn_cell column[STRIP / 2 + 2];
-        [[unroll]] for (int i = 0; i < STRIP / 2 + 2; i++) {
-            int x = clamp(x0 / 2 - 1 + i, 0, half_width - 1);
-            hymn_cell a, b;
-            int at = (upper + x) * int(p.residual_stride) + cell;
-            HYMN_LOAD_CELL(a, residual, at, IS_HALF(3))
-            at = (lower + x) * int(p.residual_stride) + cell;
-            HYMN_LOAD_CELL(b, residual, at, IS_HALF(3))
-            column[i] = hymn_cell(mix(a.lo, b.lo, down), mix(a.hi, b.hi, down));
-        }
-        [[unroll]] for (int i = 0; i < STRIP; i++) {
-            int left = (i + 1) / 2;
-            float right = (i & 1) == 0 ? 0.75 : 0.25;
-            vec4 lo = mix(column[left].lo, column[left + 1].lo, right);
-            vec4 hi = mix(column[left].hi, column[left + 1].hi, right);
-            [[unroll]] for (int k = 0; k < 4; k++) {
-                sums[i * CHANNELS + c * 8 + k] += lo[k];
-                sums[i * CHANNELS + c * 8 + 4 + k] += hi[k];
-            }
+    int cell = int(p.residual_first) + min(channel_cell, int(p.out_stride) - 1);
+    hymn_cell column[PART / 2 + 2];
+    [[unroll]] for (int i = 0; i < PART / 2 + 2; i++) {
+        int from = clamp(x / 2 - 1 + i, 0, half_width - 1);
+        hymn_cell a, b;
+        int at = (upper + from) * int(p.residual_stride) + cell;
+        HYMN_LOAD_CELL(a, residual, at, IS_HALF(3))
+        at = (lower + from) * int(p.residual_stride) + cell;
+        HYMN_LOAD_CELL(b, residual, at, IS_HALF(3))
+        column[i] = hymn_cell(mix(a.lo, b.lo, down), mix(a.hi, b.hi, down));
+    }
+    [[unroll]] for (int i = 0; i < PART; i++) {
+        int left = (i + 1) / 2;
+        float right = (i & 1) == 0 ? 0.75 : 0.25;
+        vec4 lo = mix(column[left].lo, column[left + 1].lo, right);
+        vec4 hi = mix(column[left].hi, column[left + 1].hi, right);
+        [[unroll]] for (int k = 0; k < 4; k++) {
+            part[i * 8 + k] += lo[k];
+            part[i * 8 + 4 + k] += hi[k];
         }
     }
 }
@@ -293,21 +280,45 @@ vec4 activate(vec4 v) {
     return silu != 0u ? v / (1.0 + exp(-v)) : max(v, vec4(p.least));
 }
 
-void store(int row, int x0, bool live, int channel_cell) {
-    [[unroll]] for (int c = 0; c < CHANNELS / 8; c++) {
-        int at = int(p.bias_at) + 2 * (channel_cell + c);
-        vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
-        [[unroll]] for (int i = 0; i < STRIP; i++) {
-            vec4 lo, hi;
-            [[unroll]] for (int k = 0; k < 4; k++) {
-                lo[k] = sums[i * CHANNELS + c * 8 + k];
-                hi[k] = sums[i * CHANNELS + c * 8 + 4 + k];
+// Stores the part.
+void store(int row, int x, bool live, int channel_cell) {
+    int at = int(p.bias_at) + 2 * channel_cell;
+    vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
+    [[unroll]] for (int i = 0; i < PART; i++) {
+        vec4 lo, hi;
+        [[unroll]] for (int k = 0; k < 4; k++) {
+            lo[k] = part[i * 8 + k];
+            hi[k] = part[i * 8 + 4 + k];
+        }
+        hymn_cell cell = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
+        if (live && x + i < int(p.width) && channel_cell < int(p.out_stride)) {
+            int to = (row * int(p.width) + x + i) * int(p.out_stride) + channel_cell;
+            HYMN_STORE_CELL(result, to, IS_HALF(5), cell)
+        }
+    }
+}
+
+// Adds the residual, activates and stores: a loop over parts of the sums, as the drivers' compilers would else take as
+// long for this as for all of the products.
+void finish(int row, int x0, bool live, int channel_cell) {
+    for (int index = 0;;) {
+        [[unroll]] for (int i = 0; i < PART * 8; i++) {
+            part[i] = sums[i];
+            [[unroll]] for (int k = 1; k < PARTS; k++) {
+                part[i] = index == k ? sums[k * PART * 8 + i] : part[i];
             }
-            hymn_cell cell = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
-            if (live && x0 + i < int(p.width) && channel_cell + c < int(p.out_stride)) {
-                int to = (row * int(p.width) + x0 + i) * int(p.out_stride) + channel_cell + c;
-                HYMN_STORE_CELL(result, to, IS_HALF(5), cell)
-            }
+        }
+        int x = x0 + index % (STRIP / PART) * PART, cell = channel_cell + index / (STRIP / PART);
+        if (p.residual == 1) {
+            add_same(row, x, live, cell);
+        }
+        if (p.residual == 2) {
+            add_resized(row, x, live, cell);
+        }
+        store(row, x, live, cell);
+        index++;
+        if (index == PARTS) {
+            break;
         }
     }
 }
@@ -321,12 +332,12 @@ void main() {
     bool live = row < int(p.rows);
     int channel_cell = int(gl_WorkGroupID.y) * (CHANNELS / 8);
 
-    int point_cells = int(p.point_terms > 0 ? p.cells2 : 0) + int(p.point_terms > 1 ? p.cells1 : 0);
+    // Cells of terms that are not there are 0.
 #if WIDE
-    int tile_cells = 9 * int(p.cells0 + (p.wide_terms > 1 ? p.cells1 : 0)) + point_cells;
+    int second = p.wide_terms > 1 ? 9 : 1, third = p.wide_terms > 2 ? 9 : 1;
+    int tile_cells = 9 * int(p.cells0) + second * int(p.cells1) + third * int(p.cells2);
 #else
-    int tile_cells = int(p.scale * p.scale * p.cells0);
-    tile_cells += int(p.point_terms > 1 ? p.cells1 : 0) + int(p.point_terms > 2 ? p.cells2 : 0);
+    int tile_cells = int(p.scale * p.scale * p.cells0 + p.cells1 + p.cells2);
 #endif
     weight_at = int(gl_WorkGroupID.y) * tile_cells * CHANNELS;
     [[unroll]] for (int i = 0; i < STRIP * CHANNELS; i++) {
@@ -334,20 +345,11 @@ void main() {
     }
 #if WIDE
     wide_terms(row, x0, live, lane);
-    if (p.point_terms > 0) {
-        point_terms(row, x0, live, lane);
-    }
 #else
     if (prologue != 0u) {
         load_stats(row, x0, live);
     }
     point_terms(row, x0, live, lane);
 #endif
-    if (p.residual == 1) {
-        add_same(row, x0, live, channel_cell);
-    }
-    if (p.residual == 2) {
-        add_resized(row, x0, live, channel_cell);
-    }
-    store(row, x0, live, channel_cell);
+    finish(row, x0, live, channel_cell);
 }

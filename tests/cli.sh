@@ -54,6 +54,8 @@ npy zeros.npy '<f4' '2, 3, 24, 20' 11520
 npy doubles.npy '<f8' '1, 3, 8, 8' 1536
 npy four.npy '<f4' '1, 4, 8, 8' 1024
 npy short.npy '<f4' '1, 3, 8, 8' 700
+npy nan.npy '<f4' '1, 3, 8, 8' 768
+printf '\000\000\300\177' | dd of=nan.npy bs=4 seek=$((128 / 4 + 100)) conv=notrunc 2>/dev/null
 
 # ------------------------------------------------------------------------------------------------------------- judgement
 
@@ -349,6 +351,7 @@ bad_arrays() {
     complains 1 "doubles.npy: array of type '<f8'" "$hymn" run -m "$model" -i doubles.npy -o y.npy &&
         complains 1 "four.npy: array of 4 channels; the model takes 3" "$hymn" run -m "$model" -i four.npy -o y.npy &&
         complains 1 "short.npy: truncated" "$hymn" run -m "$model" -i short.npy -o y.npy &&
+        complains 1 "nan.npy: array holds NaN or infinity: element 100 of 192" "$hymn" run -m "$model" -i nan.npy -o y.npy &&
         complains 1 "picture.png: is no .npy file" "$hymn" run -m "$model" -i in/picture.png -o y.npy &&
         complains 1 "missing.npy: cannot be opened" "$hymn" run -m "$model" -i missing.npy -o y.npy
 }
@@ -366,7 +369,7 @@ missing_and_unfit_masks() {
     mkdir some && cp in/picture.png some/a.png && cp in/picture.png some/b.png && cp in/picture.png some/c.png &&
         mkdir somemasks && cp made/picture_mask.png somemasks/a.png && cp made/photo_mask.png somemasks/b.png || return 1
     expect 1 "$hymn" eval -m "$model" --images some --masks somemasks --json - && holds out '"images": 1' '"failed": 2' &&
-        count_is 2 err && holds err "hymn: some/c.png: there is no mask c_segmentation.png or c.png in somemasks" \
+        count_is 2 err && holds err "hymn: some/c.png: there is no mask c_segmentation.png, c.png or c_mask.png in somemasks" \
         "hymn: somemasks/b.png: is 32 x 48 pixels, but the picture some/b.png is 60 x 40"
 }
 

@@ -107,8 +107,8 @@ static void match_masks(const struct settings *settings, struct input_list *inpu
             continue;
         }
         if (!skipped) {
-            console_error(input.path, "there is no mask %s_segmentation.png or %s.png in %s", input.stem, input.stem,
-                          settings->masks);
+            console_error(input.path, "there is no mask %s_segmentation.png, %s.png or %s_mask.png in %s", input.stem,
+                          input.stem, input.stem, settings->masks);
             inputs->failed++;
         }
         free(input.path);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <math.h>
 #include <stdlib.h>
 
 #include "common.h"
@@ -49,6 +50,19 @@ static bool check_shape(const struct npy *input, const struct hymn_model_info *i
                       (unsigned long long)shape[0], (unsigned long long)shape[1], (unsigned long long)shape[2],
                       (unsigned long long)shape[3], COMMON_MAX_SIZE);
         return false;
+    }
+    return true;
+}
+
+static bool check_finite(const struct npy *input, const char *path) {
+    const uint64_t *shape = input->shape;
+    const uint64_t count = shape[0] * shape[1] * shape[2] * shape[3];
+    for (uint64_t i = 0; i < count; i++) {
+        if (!isfinite(input->values[i])) {
+            console_error(path, "array holds NaN or infinity: element %llu of %llu", (unsigned long long)i,
+                          (unsigned long long)count);
+            return false;
+        }
     }
     return true;
 }
@@ -129,7 +143,7 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
     const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
-    if (!check_shape(input, info, settings->input)) {
+    if (!check_shape(input, info, settings->input) || !check_finite(input, settings->input)) {
         return CODE_INPUT;
     }
     const uint32_t batch = input->shape[0] < settings->batch ? (uint32_t)input->shape[0] : settings->batch;

@@ -367,37 +367,62 @@ const char *hymn_safetensors_metadata(const struct hymn_safetensors *file, const
     return NULL;
 }
 
-// Element `index` as float bits; every 16-bit float has its exact 32-bit one.
-static uint32_t element_bits(const struct hymn_tensor *tensor, size_t index) {
+#define BLOCK 256u
+
+// `count` elements from `first` on, at most BLOCK, as the 32-bit floats that they exactly are.
+static void load_block(const struct hymn_tensor *tensor, size_t first, size_t count, uint32_t *out_bits) {
     if (tensor->dtype == HYMN_DTYPE_F32) {
-        const uint8_t *at = tensor->data + index * 4;
-        return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+        const uint8_t *at = tensor->data + first * 4;
+        for (size_t i = 0; i < count; i++) {
+            out_bits[i] = (uint32_t)at[4 * i] | (uint32_t)at[4 * i + 1] << 8 | (uint32_t)at[4 * i + 2] << 16 |
+                          (uint32_t)at[4 * i + 3] << 24;
+        }
+        return;
     }
-    const uint8_t *at = tensor->data + index * 2;
-    uint16_t half = (uint16_t)(at[0] | at[1] << 8);
+    uint16_t halves[BLOCK];
+    float values[BLOCK];
+    const uint8_t *at = tensor->data + first * 2;
+    for (size_t i = 0; i < count; i++) {
+        halves[i] = (uint16_t)(at[2 * i] | at[2 * i + 1] << 8);
+    }
     if (tensor->dtype == HYMN_DTYPE_BF16) {
-        return (uint32_t)half << 16;
+        for (size_t i = 0; i < count; i++) {
+            out_bits[i] = (uint32_t)halves[i] << 16;
+        }
+        return;
     }
-    float value = hymn_half_to_float(half);
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    hymn_halves_to_floats(halves, count, values);
+    memcpy(out_bits, values, count * sizeof *values);
+}
+
+// The first element that is NaN or infinite; count if there is none.
+static size_t find_not_finite(const uint32_t *bits, size_t count) {
+    uint32_t any = 0;
+    for (size_t i = 0; i < count; i++) {
+        any |= (bits[i] & 0x7F800000u) == 0x7F800000u;
+    }
+    size_t index = any ? 0 : count;
+    while (any && (bits[index] & 0x7F800000u) != 0x7F800000u) {
+        index++;
+    }
+    return index;
 }
 
 bool hymn_tensor_to_f32(const struct hymn_tensor *tensor, float *out, size_t *out_bad_index) {
     size_t count = tensor->dtype == HYMN_DTYPE_OTHER ? 0 : (size_t)tensor->elements;
-    size_t bad = 0;
-    for (; bad < count; bad++) {
-        uint32_t bits = element_bits(tensor, bad);
-        if ((bits & 0x7F800000u) == 0x7F800000u) {
-            break;
-        }
+    size_t done = 0, good = BLOCK;
+    while (done < count && good == BLOCK) {
+        uint32_t bits[BLOCK];
+        size_t left = count - done < BLOCK ? count - done : BLOCK;
+        load_block(tensor, done, left, bits);
+        good = find_not_finite(bits, left);
         if (out) {
-            memcpy(&out[bad], &bits, sizeof bits);
+            memcpy(out + done, bits, good * sizeof *bits);
         }
+        done += good;
     }
     if (out_bad_index) {
-        *out_bad_index = bad;
+        *out_bad_index = done;
     }
-    return tensor->dtype != HYMN_DTYPE_OTHER && bad == count;
+    return tensor->dtype != HYMN_DTYPE_OTHER && done == count;
 }

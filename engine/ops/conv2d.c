@@ -147,8 +147,7 @@ static void set_groups(const struct hymn_lower *lower, uint32_t tiles, uint32_t 
 // ----------------------------------------------------------------------------------------------------
 // conv2d_lanes.comp
 
-// Whether the kernel can do the node: up to two terms of kernel 3, then up to two of kernel 1 in the slots left; or
-// only terms of kernel 1; or one of kernel 2. Fills the slots.
+// Whether the kernel can do the node: terms of kernel 3, then of kernel 1; or one of kernel 2. Fills the slots.
 static bool lanes_slots(const struct hymn_node *node, struct hymn_conv2d_dispatch *dispatch,
                         struct hymn_conv2d_layout *layout) {
     uint32_t wide = 0, points = 0, twos = 0;
@@ -157,20 +156,16 @@ static bool lanes_slots(const struct hymn_node *node, struct hymn_conv2d_dispatc
         points += node->terms[i].kernel == 1;
         twos += node->terms[i].kernel == 2;
     }
-    if (wide > 2 || (twos > 0 && node->term_count > 1)) {
+    if (twos > 0 && node->term_count > 1) {
         return false;
     }
-    // Terms of kernel 3 take slots 0 and 1 and those of kernel 1 then 2 and 1; otherwise 0, 1, 2.
-    uint32_t next_wide = 0, next_point = 0, steps = 0;
-    const uint32_t point_slots[2][3] = {{0, 1, 2}, {2, 1, 0}};
+    uint32_t next = 0;
     for (uint32_t kernel = 3; kernel > 0; kernel--) { // terms of kernel 3 first
         for (uint32_t i = 0; i < node->term_count; i++) {
-            if (node->terms[i].kernel != kernel) {
-                continue;
+            if (node->terms[i].kernel == kernel) {
+                dispatch->slots[next] = layout->order[next] = i;
+                next++;
             }
-            uint32_t slot = kernel == 3 ? next_wide++ : point_slots[wide > 0][next_point++];
-            dispatch->slots[slot] = i;
-            layout->order[steps++] = i;
         }
     }
     dispatch->params.wide_terms = wide;
@@ -207,10 +202,10 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     if (!step) {
         return lower->status;
     }
-    // With kernel 3, layers of one and of two sources share a pipeline, which takes a tenth of a second to make: the
-    // loads of the source that is not there cost some 3 % of the time.
-    uint32_t one_term = params->wide_terms == 0 && params->point_terms == 1;
-    const uint32_t constants[] = {local, dispatch->storage, node->prologue, one_term,
+    // With kernel 3, layers of one and of two sources share a pipeline, as drivers take time to make one: the loads of
+    // the source that is not there cost some 3 % of the time.
+    uint32_t sources = params->wide_terms > 0 && node->term_count < 3 ? 2 : node->term_count == 1 ? 1 : 3;
+    const uint32_t constants[] = {local, dispatch->storage, node->prologue, sources,
                                   node->activation == HYMN_ACTIVATION_SILU};
     set_constants(step, constants, 5);
     set_groups(lower, params->tiles, layout->tiles, step);

@@ -138,9 +138,12 @@ struct hymn_device_list_params {
 // Thread-safety: any thread. The list is immutable once made.
 HYMN_API enum hymn_status hymn_device_list_create(const struct hymn_device_list_params *params,
                                                   struct hymn_device_list **out_list);
+// Frees the list and sets *list to NULL; NULL is fine.
+// Thread-safety: any thread, once no other uses the list.
 HYMN_API void hymn_device_list_destroy(struct hymn_device_list **list);
+// Devices in the list. Thread-safety: any thread.
 HYMN_API uint32_t hymn_device_list_count(const struct hymn_device_list *list);
-// NULL past the end; owned by the list.
+// One of them; NULL past the end; owned by the list. Thread-safety: any thread.
 HYMN_API const struct hymn_device_info *hymn_device_list_get(const struct hymn_device_list *list, uint32_t index);
 
 // --------------------------------------------------------------------------------------------------------- context
@@ -173,7 +176,8 @@ struct hymn_context_params {
 // Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_context_create(const struct hymn_context_params *params,
                                               struct hymn_context **out_context);
-// All sessions of the context must have been destroyed. Writes the pipeline cache if it grew.
+// All sessions of the context must have been destroyed. Writes the pipeline cache if it grew, and sets *context to
+// NULL. Thread-safety: any thread, once no other uses the context.
 HYMN_API void hymn_context_destroy(struct hymn_context **context);
 // What was opened. Owned by the context. Thread-safety: any thread.
 HYMN_API const struct hymn_device_info *hymn_context_device(const struct hymn_context *context);
@@ -246,10 +250,13 @@ struct hymn_model_info {
 // NaN or infinite weights are among the errors. UNSUPPORTED: an architecture or a version this library does not know.
 // Thread-safety: any thread. A model is immutable once made: any number of sessions on any threads may be made from it.
 HYMN_API enum hymn_status hymn_model_create(const struct hymn_model_params *params, struct hymn_model **out_model);
-// Sessions do not refer to the model after they are made: it may be destroyed before them.
+// Sessions do not refer to the model after they are made: it may be destroyed before them. Sets *model to NULL.
+// Thread-safety: any thread, once no other uses the model.
 HYMN_API void hymn_model_destroy(struct hymn_model **model);
-HYMN_API const struct hymn_model_info *hymn_model_get_info(const struct hymn_model *model); // owned by the model
+// Owned by the model. Thread-safety: any thread.
+HYMN_API const struct hymn_model_info *hymn_model_get_info(const struct hymn_model *model);
 // Name of class `index`, "class N" where the config names none; NULL past num_classes. Owned by the model.
+// Thread-safety: any thread.
 HYMN_API const char *hymn_model_class_name(const struct hymn_model *model, uint32_t index);
 
 // --------------------------------------------------------------------------------------------------------- session
@@ -271,7 +278,7 @@ struct hymn_session_params {
     uint32_t batch;         // images per run; 0: 1
     enum hymn_precision precision;
     uint32_t runs_in_flight; // 0: 2; at most 8
-    bool timings;            // record per-operator GPU timestamps (hymn_session_timing)
+    bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
 };
 
@@ -293,8 +300,10 @@ struct hymn_session_info {
 HYMN_API enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
                                               const struct hymn_session_params *params,
                                               struct hymn_session **out_session);
-// Waits for runs in flight; their outputs are dropped.
+// Waits for runs in flight, whose outputs are dropped, and sets *session to NULL.
+// Thread-safety: as hymn_session_create.
 HYMN_API void hymn_session_destroy(struct hymn_session **session);
+// Owned by the session. Thread-safety: any thread.
 HYMN_API const struct hymn_session_info *hymn_session_get_info(const struct hymn_session *session);
 
 enum hymn_pixel_format {
@@ -323,7 +332,8 @@ struct hymn_output {
 struct hymn_run_params {
     // Either `images`: `batch` images, each of its own size; or
     const struct hymn_image *images;
-    // `tensor`: float [batch, in_channels, height, width], already normalised.
+    // `tensor`: float [batch, in_channels, height, width], already normalised. NaN and infinity are not looked for, and
+    // what comes of them means nothing.
     const float *tensor;
     // [batch]. The structures are copied by submit; the memory they point to is written by wait.
     const struct hymn_output *outputs;
@@ -338,17 +348,20 @@ struct hymn_run_params {
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
 
 // Start a run; inputs are copied before it returns. BUSY when runs_in_flight runs have not been waited for.
-// *out_ticket names the run to hymn_session_wait.
+// *out_ticket names the run to hymn_session_wait. Otherwise as hymn_session_run.
+// Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
                                               uint64_t *out_ticket);
 // Wait for a run and write its outputs. A ticket that was never given or already waited for is INVALID_ARGUMENT.
+// DEVICE_LOST: the outputs are not written.
+// Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket);
 
 // ------------------------------------------------------------------------------------------------ timings and plans
 
 struct hymn_timing {
     const char *name;   // "encoder.2.blocks.0.ss2d.scan"; owned by the session
-    const char *shader; // "conv_direct"; owned by the library
+    const char *shader; // "conv2d_tiled"; owned by the library
     double gpu_ms;      // of the last waited run; sequential, so a sum is meaningful
     uint64_t bytes;     // least traffic: each input read once, each output written once
     uint64_t flops;     // 2 x multiply-adds, or an operation count the shader documents
@@ -356,10 +369,11 @@ struct hymn_timing {
 
 // Per-dispatch GPU times of the last waited run, in order of execution. *out_count entries at *out_timings, owned by
 // the session, valid until the next wait. UNSUPPORTED without `timings`, or on a device without timestamps.
+// Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                                uint32_t *out_count);
 // GPU milliseconds of the last waited run, from the first to the last command; negative if the device has no
-// timestamps.
+// timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
 // A line-by-line view of a model's graph at a size, made without a device: what `hymn inspect` prints.
@@ -383,10 +397,15 @@ struct hymn_summary_params {
 // OUT_OF_MEMORY, INVALID_ARGUMENT. Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
                                               struct hymn_summary **out_summary);
+// Sets *summary to NULL. Thread-safety: any thread, once no other uses the summary.
 HYMN_API void hymn_summary_destroy(struct hymn_summary **summary);
+// Thread-safety: any thread.
 HYMN_API uint32_t hymn_summary_layer_count(const struct hymn_summary *summary);
+// NULL past the end; owned by the summary. Thread-safety: any thread.
 HYMN_API const struct hymn_layer *hymn_summary_layer(const struct hymn_summary *summary, uint32_t index);
+// Bytes of the activations, which share memory by lifetime. Thread-safety: any thread.
 HYMN_API uint64_t hymn_summary_activation_bytes(const struct hymn_summary *summary);
+// Multiply-adds of a run. Thread-safety: any thread.
 HYMN_API uint64_t hymn_summary_macs(const struct hymn_summary *summary);
 
 #ifdef __cplusplus
