@@ -29,16 +29,23 @@ GAMMA = 0.35
 NOISE = 6.0
 
 
-def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, generator: torch.Generator,
+            classes: int = 1) -> Tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) and masks (N, 1, H, W), uint8 -> the same as float32, augmented.
 
-    Images stay on the scale of 0 to 255, masks become 0.0 or 1.0.
+    Images stay on the scale of 0 to 255.  Masks stay whole numbers: with one class they are
+    resampled like the pictures and cut at one half, with several each pixel takes the nearest.
     """
     grid = _grid(images.shape, generator)
-    stacked = torch.cat([images.float(), masks.float() * 255.0], 1)
-    moved = F.grid_sample(stacked, grid, mode="bilinear", padding_mode="border",
-                          align_corners=False)
-    colours, outline = moved[:, :3], (moved[:, 3:] >= 127.5).float()
+
+    def move(x: Tensor, mode: str) -> Tensor:
+        return F.grid_sample(x, grid, mode=mode, padding_mode="border", align_corners=False)
+
+    if classes == 1:
+        moved = move(torch.cat([images.float(), masks.float()], 1), "bilinear")
+        colours, outline = moved[:, :3], (moved[:, 3:] >= 0.5).float()
+    else:
+        colours, outline = move(images.float(), "bilinear"), move(masks.float(), "nearest")
     return _recolour(colours, generator), outline
 
 

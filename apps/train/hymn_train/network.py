@@ -97,7 +97,13 @@ class SS2D(nn.Module):
 
 
 class VSSBlock(nn.Module):
-    """x + SS2D(LN(x)) on (N, H, W, C)."""
+    """x + SS2D(LN(x)) on (N, H, W, C).
+
+    While it trains, the branch is left out for a share ``drop`` of the samples (stochastic depth,
+    Huang et al., ECCV 2016) and scaled up for the others.
+    """
+
+    drop = 0.0
 
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
@@ -105,7 +111,11 @@ class VSSBlock(nn.Module):
         self.ss2d = SS2D(channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.ss2d(self.norm(x))
+        y = self.ss2d(self.norm(x))
+        if self.training and self.drop > 0.0:
+            kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.drop
+            y = y * (kept / (1.0 - self.drop)).to(y.dtype)
+        return x + y
 
 
 class PatchMerging(nn.Module):
@@ -205,13 +215,19 @@ class HyMUNet(nn.Module):
         self.head = nn.Conv2d(config.dims[0], config.num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1])
+
+    def features(self, x: Tensor) -> List[Tensor]:
+        """The last encoder stage's output and then every decoder stage's, the finest last."""
         skips: List[Tensor] = []
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
+        outputs = [x]
         for i in reversed(range(len(self.decoder))):
             x = self.decoder[i](skips[i], x)
-        return self.head(x)
+            outputs.append(x)
+        return outputs
 
     def forward_padded(self, x: Tensor) -> Tensor:
         """Logits of an input of any size, as the engine computes them: the edge is replicated
@@ -227,6 +243,13 @@ class HyMUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, SS2D):
                 module.form = form
+        return self
+
+    def use_drop_path(self, rate: float) -> "HyMUNet":
+        """Stochastic depth in the VSS blocks, from near 0 in the first to ``rate`` in the last."""
+        blocks = [module for module in self.modules() if isinstance(module, VSSBlock)]
+        for i, block in enumerate(blocks):
+            block.drop = rate * (i + 1) / len(blocks)
         return self
 
 

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from .scan import DIRECTIONS
 
+Gradients = Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
 CHUNK = 16
 BLOCK_CHANNELS = 32
 
@@ -165,48 +167,78 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints, scratch,
     tl.store(dskip + sequence * channels + d, skip_sum, mask=in_d & (n == 0))
 
 
-class _Scan(torch.autograd.Function):
-    """y of the scan; all tensors float32 and contiguous."""
+# Opaque to torch.compile, which would otherwise have to look into them.
+@torch.library.custom_op("hymn_train::scan", mutates_args=(), schema=(
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor skip, int height, int width)"
+    " -> (Tensor, Tensor)"))
+def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+          height: int, width: int) -> Tuple[Tensor, Tensor]:
+    """y of the scan, and the states at the start of every chunk; float32, contiguous."""
+    y, checkpoints = _scan_shapes(u, delta, A, B, C, skip, height, width)
+    sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
+    _forward[_grid(sequences, channels)](
+        u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
+        **_blocks(states))
+    return y, checkpoints
 
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-                skip: Tensor, height: int, width: int) -> Tensor:
-        sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-        y = torch.empty_like(delta)
-        chunks = triton.cdiv(height * width, CHUNK)
-        checkpoints = u.new_empty(sequences, chunks, states, channels)
-        _forward[_grid(sequences, channels)](
-            u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-            **_blocks(states))
-        ctx.save_for_backward(u, delta, A, B, C, skip, checkpoints)
-        ctx.size = height, width
-        return y
 
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tuple[Any, ...]:
-        u, delta, A, B, C, skip, checkpoints = ctx.saved_tensors
-        sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-        grid, sizes = _grid(sequences, channels), _blocks(states)
-        du, ddelta = torch.empty_like(delta), torch.empty_like(delta)
-        scratch = u.new_empty(grid[0] * grid[1], CHUNK, sizes["BLOCK_N"], sizes["BLOCK_D"])
-        dA = u.new_empty(delta.shape[0], *A.shape)
-        dskip = u.new_empty(delta.shape[0], *skip.shape)
-        dB, dC = (u.new_empty(grid[1], *B.shape) for _ in range(2))
-        _backward[grid](
-            u, delta, A, B, C, skip, dy.contiguous(), checkpoints, scratch,
-            du, ddelta, dA, dB, dC, dskip, *ctx.size, channels, states, **sizes)
-        return du.sum(1), ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dskip.sum(0), None, None
+@_scan.register_fake
+def _scan_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+                 height: int, width: int) -> Tuple[Tensor, Tensor]:
+    chunks = -(-height * width // CHUNK)
+    checkpoints = u.new_empty(delta.shape[0] * DIRECTIONS, chunks, A.shape[2], A.shape[1])
+    return torch.empty_like(delta), checkpoints
+
+
+@torch.library.custom_op("hymn_train::scan_backward", mutates_args=(), schema=(
+    "(Tensor dy, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor skip,"
+    " Tensor checkpoints, int height, int width)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"))
+def _scan_backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                   skip: Tensor, checkpoints: Tensor, height: int, width: int) -> Gradients:
+    """The gradients of u, delta, A, B, C and skip."""
+    sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
+    grid, sizes = _grid(sequences, channels), _blocks(states)
+    du, ddelta = torch.empty_like(delta), torch.empty_like(delta)
+    scratch = u.new_empty(grid[0] * grid[1], CHUNK, sizes["BLOCK_N"], sizes["BLOCK_D"])
+    dA = u.new_empty(delta.shape[0], *A.shape)
+    dskip = u.new_empty(delta.shape[0], *skip.shape)
+    dB, dC = (u.new_empty(grid[1], *B.shape) for _ in range(2))
+    _backward[grid](
+        u, delta, A, B, C, skip, dy, checkpoints, scratch,
+        du, ddelta, dA, dB, dC, dskip, height, width, channels, states, **sizes)
+    return du.sum(1), ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dskip.sum(0)
+
+
+@_scan_backward.register_fake
+def _scan_backward_shapes(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                          skip: Tensor, checkpoints: Tensor, height: int,
+                          width: int) -> Gradients:
+    return tuple(torch.empty_like(x) for x in (u, delta, A, B, C, skip))
+
+
+def _keep_inputs(ctx: Any, inputs: Tuple[Any, ...], output: Tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.height, ctx.width = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _differentiate(ctx: Any, dy: Tensor, _: Any) -> Tuple[Any, ...]:
+    return (*_scan_backward(dy.contiguous(), *ctx.saved_tensors, ctx.height, ctx.width),
+            None, None)
+
+
+_scan.register_autograd(_differentiate, setup_context=_keep_inputs)
 
 
 def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
          height: int, width: int) -> Tensor:
     """The scan of scan.py's docstring, float32, on a CUDA device."""
     tensors = (x.contiguous() for x in (u, delta, A, B, C, skip))
-    return _Scan.apply(*tensors, height, width)
+    return _scan(*tensors, height, width)[0]
 
 
 def _grid(sequences: int, channels: int) -> Tuple[int, int]:
-    return sequences, triton.cdiv(channels, BLOCK_CHANNELS)
+    return sequences, -(-channels // BLOCK_CHANNELS)
 
 
 def _blocks(states: int) -> Dict[str, int]:
