@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from typing import Any, Tuple
 
 import torch
+import torch.distributed
 
 from .config import PRESETS, Config
 from .convert import fit, read_weights
@@ -36,7 +38,12 @@ def main() -> int:
 
 def train_command(options: argparse.Namespace) -> None:
     """``train``: a run from scratch, or the rest of one; exports when it is done."""
+    initial = None
     config = Config.preset(options.preset, **dict(options.set))
+    if options.init:
+        network, config = load_model(options.init)
+        initial = network.state_dict()
+    device = _join(torch.device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
     height, width = config.input_size
@@ -46,17 +53,30 @@ def train_command(options: argparse.Namespace) -> None:
         validation = load_folder(options.validation, (height, width), classes=config.num_classes)
     elif options.holdout:
         train, validation = split(train, options.holdout, recipe.seed)
-    trainer = Trainer(config, recipe, options.output, torch.device(options.device),
-                      train, validation, [load_model(path)[0] for path in options.teacher],
-                      options.compile)
+    teachers = [load_model(path)[0] for path in options.teacher]
+    trainer = Trainer(config, recipe, options.output, device, train, validation,
+                      initial, teachers, options.compile)
     if trainer.resume():
         print(f"resumed after epoch {trainer.epoch}")
     trainer.run()
+    if trainer.rank != 0:
+        return
     save_model(options.output / "model.safetensors", trainer.averaged.state_dict(), config,
                DTYPES[options.dtype])
     draw_curves(read_log(options.output), options.output / "curves.png")
     if trainer.validation is not None:
         draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
+
+
+def _join(device: torch.device) -> torch.device:
+    """Under torchrun, meet the other processes; the device of this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 def eval_command(options: argparse.Namespace) -> None:
@@ -146,6 +166,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
                        help="without --validation, keep this share of the samples for it")
     train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
     train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
+    train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
+                       help="start from a model file, whose configuration replaces --preset's")
     train.add_argument("--teacher", type=pathlib.Path, action="append", default=[],
                        metavar="MODEL", help="a model file to learn from as well; may be repeated")
     train.add_argument("--compile", action="store_true", help="fuse the network by torch.compile")

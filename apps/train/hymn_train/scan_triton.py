@@ -28,6 +28,8 @@ Gradients = Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 CHUNK = 16
 BLOCK_CHANNELS = 16
 LANES = 32
+STAGES = 1
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
@@ -51,7 +53,8 @@ def _load(base, pixels, columns, stride, inside):
 
 @triton.jit
 def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-             CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr):
+             CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+             STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     direction = tl.program_id(0) % 4
     length = height * width
@@ -61,7 +64,7 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
     in_d, in_n = d < channels, n < states
     in_state = in_n[:, None] & in_d[None, :]
     decay = tl.load(A + (direction * channels + d[None, :]) * states + n[:, None], mask=in_state,
-                    other=0.0)
+                    other=0.0) * LOG2_E
     through = tl.load(skip + direction * channels + d, mask=in_d, other=0.0)
     u += (sequence // 4) * length * channels
     delta += sequence * length * channels
@@ -71,7 +74,7 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
     chunks = tl.cdiv(length, CHUNK)
     checkpoints += sequence * chunks * states * channels + n[:, None] * channels + d[None, :]
     state = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    for chunk in range(0, chunks):
+    for chunk in tl.range(0, chunks, num_stages=STAGES):
         tl.store(checkpoints + chunk * states * channels, state, mask=in_state)
         positions = chunk * CHUNK + t
         pixels = _pixels(positions, direction, height, width)
@@ -80,7 +83,7 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
         delta_t = _load(delta, pixels, d, channels, in_length & in_d[None, :])
         B_t = _load(B, pixels, n, states, in_length & in_n[None, :])
         C_t = _load(C, pixels, n, states, in_length & in_n[None, :])
-        kept = tl.exp(delta_t[:, None, :] * decay[None, :, :])
+        kept = tl.exp2(delta_t[:, None, :] * decay[None, :, :])
         driven = (delta_t * u_t)[:, None, :] * B_t[:, :, None]
         driven += tl.where((t == 0)[:, None, None], kept * state[None, :, :], 0.0)
         _, h = tl.associative_scan((kept, driven), 0, _then)
@@ -93,7 +96,8 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
 @triton.jit
 def _backward(u, delta, A, B, C, skip, dy, checkpoints,
               du, ddelta, dA, dB, dC, dskip, height, width, channels, states,
-              CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr):
+              CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+             STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     sequences = tl.num_programs(0).to(tl.int64)
     direction = tl.program_id(0) % 4
@@ -104,7 +108,7 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints,
     in_d, in_n = d < channels, n < states
     in_state = in_n[:, None] & in_d[None, :]
     decay = tl.load(A + (direction * channels + d[None, :]) * states + n[:, None], mask=in_state,
-                    other=0.0)
+                    other=0.0) * LOG2_E
     through = tl.load(skip + direction * channels + d, mask=in_d, other=0.0)
     u += (sequence // 4) * length * channels
     delta += sequence * length * channels
@@ -120,7 +124,7 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints,
     carry = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     decay_sum = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     skip_sum = tl.zeros((BLOCK_D,), tl.float32)
-    for i in range(0, chunks):
+    for i in tl.range(0, chunks, num_stages=STAGES):
         chunk = chunks - 1 - i
         state = tl.load(checkpoints + chunk * states * channels, mask=in_state, other=0.0)
         positions = chunk * CHUNK + t
@@ -135,11 +139,11 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints,
         following = _pixels(positions + 1, direction, height, width)
         delta_next = _load(delta, following, d, channels,
                            (positions + 1 < length)[:, None] & in_d[None, :])
-        kept = tl.exp(delta_t[:, None, :] * decay[None, :, :])
+        kept = tl.exp2(delta_t[:, None, :] * decay[None, :, :])
         driven = (delta_t * u_t)[:, None, :] * B_t
         first = driven + tl.where((t == 0)[:, None, None], kept * state[None, :, :], 0.0)
         _, h = tl.associative_scan((kept, first), 0, _then)
-        kept_next = tl.exp(delta_next[:, None, :] * decay[None, :, :])
+        kept_next = tl.exp2(delta_next[:, None, :] * decay[None, :, :])
         g = dy_t[:, None, :] * C_t
         g += tl.where((t == CHUNK - 1)[:, None, None], kept_next * carry[None, :, :], 0.0)
         _, g = tl.associative_scan((kept_next, g), 0, _then, reverse=True)
@@ -153,7 +157,7 @@ def _backward(u, delta, A, B, C, skip, dy, checkpoints,
         skip_sum += tl.sum(dy_t * u_t, 0)
         drive = tl.sum(g * B_t, 1)
         tl.store(ddelta + pixels[:, None] * channels + d[None, :],
-                 tl.sum(inherited * decay[None, :, :], 1) + drive * u_t, mask=in_td)
+                 tl.sum(inherited * decay[None, :, :], 1) / LOG2_E + drive * u_t, mask=in_td)
         tl.store(du + pixels[:, None] * channels + d[None, :],
                  drive * delta_t + dy_t * through[None, :], mask=in_td)
     tl.store(dA + (sequence * channels + d[None, :]) * states + n[:, None], decay_sum,
@@ -237,5 +241,5 @@ def _grid(sequences: int, channels: int) -> Tuple[int, int]:
 def _blocks(states: int) -> Dict[str, int]:
     """Compile-time sizes: with up to 16 states, one lane a state of a channel."""
     block = max(triton.next_power_of_2(states), 4)
-    return {"CHUNK": CHUNK, "BLOCK_D": BLOCK_CHANNELS, "BLOCK_N": block,
+    return {"CHUNK": CHUNK, "BLOCK_D": BLOCK_CHANNELS, "BLOCK_N": block, "STAGES": STAGES,
             "num_warps": min(max(block * BLOCK_CHANNELS // LANES, 1), 8)}

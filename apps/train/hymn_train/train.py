@@ -17,9 +17,11 @@ import math
 import pathlib
 import sys
 import time
-from typing import Any, Callable, ContextManager, Dict, List, Optional, Sequence
+from typing import (Any, Callable, ContextManager, Dict, List, Mapping, Optional, Sequence,
+                    Tuple)
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from .augment import augment
@@ -73,17 +75,23 @@ class Recipe:
 class Trainer:
     """One run, whose checkpoint and log live in ``folder``.
 
-    ``teachers`` are finished networks to learn from.  ``compiled`` has torch.compile fuse the
-    network: a minute at the start, faster steps, other rounding.
+    ``initial`` are weights to start from (a state_dict), ``teachers`` finished networks to learn
+    from.  ``compiled`` has torch.compile fuse the network: a minute at the start, faster steps,
+    other rounding.  Where torch.distributed is initialised, every process takes its share of each
+    batch, and the first evaluates, logs and saves.
     """
 
     def __init__(self, config: Config, recipe: Recipe, folder: pathlib.Path, device: torch.device,
                  train: Samples, validation: Optional[Samples],
+                 initial: Optional[Mapping[str, Tensor]] = None,
                  teachers: Sequence[HyMUNet] = (), compiled: bool = False) -> None:
         self.config, self.recipe, self.folder, self.device = config, recipe, folder, device
         self.train, self.validation = train.to(device), validation and validation.to(device)
         torch.manual_seed(recipe.seed)
+        self.rank, self.world = process()
         self.network = HyMUNet(config).use_drop_path(recipe.drop_path).to(device)
+        if initial is not None:
+            self.network.load_state_dict(initial)
         self.supervised = Supervised(self.network, recipe.supervision).to(device)
         if device.type == "cuda":
             self.supervised = self.supervised.to(memory_format=torch.channels_last)
@@ -113,10 +121,11 @@ class Trainer:
             self.epoch += 1
             last = self.epoch == self.recipe.epochs
             due = last or self.epoch % self.recipe.every == 0
-            if due and self.validation is not None:
+            if due and self.validation is not None and self.rank == 0:
                 scores = evaluate(self.averaged, self.validation)
-            self._log(time.monotonic() - start, loss, scores if due else None)
-            self.save()
+            if self.rank == 0:
+                self._log(time.monotonic() - start, loss, scores if due else None)
+                self.save()
         return scores
 
     def save(self) -> None:
@@ -142,7 +151,8 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(),
                                         "state": state["optimizer"]})
         self.epoch, self.step = state["epoch"], state["step"]
-        self._trim_log()
+        if self.rank == 0:
+            self._trim_log()
         return True
 
     def _recipe_json(self) -> str:
@@ -164,15 +174,17 @@ class Trainer:
         self.supervised.train()
         seed = self.recipe.seed * 1_000_003 + self.epoch
         self.generator.manual_seed(seed)
-        torch.manual_seed(seed)
         count = len(self.train.names)
         order = torch.randperm(count, generator=self.generator, device=self.device)
+        self.generator.manual_seed(seed + (self.rank + 1) * 1_000_000_007)
+        torch.manual_seed(seed + (self.rank + 1) * 1_000_000_007)
         total = torch.zeros((), device=self.device)
         steps = max(count // self.recipe.batch, 1)
         for i in range(steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(self.epoch + i / steps)
-            total += self._train_step(order[i * self.recipe.batch:(i + 1) * self.recipe.batch])
+            batch = order[i * self.recipe.batch:(i + 1) * self.recipe.batch]
+            total += self._train_step(batch[self.rank::self.world])
             self._progress(i + 1, steps)
         return float(total) / steps
 
@@ -192,11 +204,23 @@ class Trainer:
             loss = (1.0 - self.recipe.distil) * loss + self.recipe.distil * taught
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.supervised.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
         self._average()
         return loss.detach()
+
+    def _share_gradients(self) -> None:
+        """The mean of the gradients over the processes, in one exchange."""
+        if self.world > 1:
+            gradients = [p.grad for p in self.supervised.parameters() if p.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            torch.distributed.all_reduce(flat)
+            flat /= self.world
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts):
+                gradient.copy_(part.view_as(gradient))
 
     def _pair_averages(self) -> None:
         """Note the tensors that :meth:`_average` works on."""
@@ -226,7 +250,7 @@ class Trainer:
 
     def _progress(self, step: int, steps: int) -> None:
         """On a terminal, how far the epoch is."""
-        if sys.stderr.isatty():
+        if self.rank == 0 and sys.stderr.isatty():
             end = "\r" if step < steps else "\r\033[K"
             text = f"epoch {self.epoch + 1}/{self.recipe.epochs} step {step}/{steps}"
             print(text if step < steps else "", end=end, file=sys.stderr, flush=True)
@@ -254,6 +278,13 @@ class Trainer:
                 writer.writeheader()
                 writer.writerows(row for row in rows if int(row["epoch"]) <= self.epoch)
             (self.folder / f"{LOG}.partial").replace(self.folder / LOG)
+
+
+def process() -> Tuple[int, int]:
+    """This process' number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
 
 
 def read_log(folder: pathlib.Path) -> List[Dict[str, str]]:
