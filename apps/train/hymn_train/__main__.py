@@ -1,22 +1,28 @@
 # SPDX-License-Identifier: MIT
-"""The command line: ``python -m hymn_train train|eval|export``."""
+"""The command line: ``python -m hymn_train train|eval|export|convert``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from typing import Any, Tuple
 
 import torch
+import torch.distributed
 
 from .config import PRESETS, Config
-from .data import load_folder
+from .convert import fit, read_weights
+from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, load_model, save_model
-from .train import CHECKPOINT, Recipe, Trainer, load_checkpoint, set_precision
+from .losses import LOSSES
+from .pictures import draw_curves, draw_samples
+from .train import (CHECKPOINT, PRECISIONS, Recipe, Trainer, load_checkpoint, read_log,
+                    set_precision)
 
 
 def main() -> int:
@@ -32,19 +38,45 @@ def main() -> int:
 
 def train_command(options: argparse.Namespace) -> None:
     """``train``: a run from scratch, or the rest of one; exports when it is done."""
+    initial = None
     config = Config.preset(options.preset, **dict(options.set))
+    if options.init:
+        network, config = load_model(options.init)
+        initial = network.state_dict()
+    device = _join(torch.device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
     height, width = config.input_size
-    train = load_folder(options.train, (height, width), options.limit)
-    validation = load_folder(options.validation, (height, width)) if options.validation else None
-    trainer = Trainer(config, recipe, options.output, torch.device(options.device),
-                      train, validation)
+    validation = None
+    train = load_folder(options.train, (height, width), options.limit, config.num_classes)
+    if options.validation:
+        validation = load_folder(options.validation, (height, width), classes=config.num_classes)
+    elif options.holdout:
+        train, validation = split(train, options.holdout, recipe.seed)
+    teachers = [load_model(path)[0] for path in options.teacher]
+    trainer = Trainer(config, recipe, options.output, device, train, validation,
+                      initial, teachers, options.compile)
     if trainer.resume():
         print(f"resumed after epoch {trainer.epoch}")
     trainer.run()
+    if trainer.rank != 0:
+        return
     save_model(options.output / "model.safetensors", trainer.averaged.state_dict(), config,
                DTYPES[options.dtype])
+    draw_curves(read_log(options.output), options.output / "curves.png")
+    if trainer.validation is not None:
+        draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
+
+
+def _join(device: torch.device) -> torch.device:
+    """Under torchrun, meet the other processes; the device of this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
 
 
 def eval_command(options: argparse.Namespace) -> None:
@@ -53,8 +85,11 @@ def eval_command(options: argparse.Namespace) -> None:
     network, config = load_model(options.model)
     device = torch.device(options.device)
     height, width = config.input_size
-    samples = load_folder(options.data, (height, width), options.limit).to(device)
+    samples = load_folder(options.data, (height, width), options.limit,
+                          config.num_classes).to(device)
     scores = evaluate(network.to(device), samples, options.batch)
+    if options.samples:
+        draw_samples(network, samples, options.samples)
     print(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
                       "iou_mean": round(scores.iou, 5)}))
 
@@ -64,6 +99,16 @@ def export_command(options: argparse.Namespace) -> None:
     path = options.checkpoint / CHECKPOINT if options.checkpoint.is_dir() else options.checkpoint
     state = load_checkpoint(path)
     save_model(options.output, state["model"], Config.from_json(state["config"]),
+               DTYPES[options.dtype], options.uniform)
+
+
+def convert_command(options: argparse.Namespace) -> None:
+    """``convert``: a checkpoint of another trainer as a model file."""
+    if options.config:
+        config = Config.from_json(options.config.read_text())
+    else:
+        config = Config.preset(options.preset, **dict(options.set))
+    save_model(options.output, fit(read_weights(options.checkpoint), config), config,
                DTYPES[options.dtype], options.uniform)
 
 
@@ -81,41 +126,57 @@ def _setting(text: str) -> Tuple[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hymn_train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    default_device = "cuda" if torch.cuda.is_available() else "cpu"
-
     train = commands.add_parser("train", help="train from scratch, or go on with a run")
-    train.add_argument("--train", type=pathlib.Path, required=True, help="images/ and masks/")
-    train.add_argument("--validation", type=pathlib.Path, help="images/ and masks/")
-    train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
-    train.add_argument("--preset", choices=PRESETS, default="tiny")
-    train.add_argument("--set", type=_setting, action="append", default=[], metavar="FIELD=VALUE",
-                       help="override a field of the configuration")
-    train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
-    for field in dataclasses.fields(Recipe):
-        flag = "--" + field.name.replace("_", "-")
-        choices = ("fp32", "tf32", "bf16") if field.name == "precision" else None
-        train.add_argument(flag, type=type(field.default), default=field.default,
-                           choices=choices, help=f"default {field.default}")
-    train.set_defaults(command=train_command)
-
+    _add_train(train)
     evaluation = commands.add_parser("eval", help="mean Dice and IoU of a model file")
     evaluation.add_argument("model", type=pathlib.Path)
     evaluation.add_argument("--data", type=pathlib.Path, required=True, help="images/ and masks/")
     evaluation.add_argument("--batch", type=int, default=10)
     evaluation.add_argument("--limit", type=int, default=0, help="use only the first N samples")
+    evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
+                            help="draw some of the predictions")
     evaluation.set_defaults(command=eval_command)
-
-    export = commands.add_parser("export", help="write a checkpoint's weights as a model file")
+    export = commands.add_parser("export", help="write a run's weights as a model file")
     export.add_argument("checkpoint", type=pathlib.Path, help="a run's folder, or its checkpoint")
-    export.add_argument("output", type=pathlib.Path)
-    export.add_argument("--uniform", action="store_true",
-                        help="store statistics and the scan's A in the same dtype too")
     export.set_defaults(command=export_command)
+    convert = commands.add_parser("convert", help="write another trainer's checkpoint as a model "
+                                  "file")
+    convert.add_argument("checkpoint", type=pathlib.Path, help="a .pt, .pth or .safetensors file")
+    convert.add_argument("--config", type=pathlib.Path, help="the architecture, as JSON")
+    convert.set_defaults(command=convert_command)
+    for command in (export, convert):
+        command.add_argument("output", type=pathlib.Path)
+        command.add_argument("--uniform", action="store_true",
+                             help="store statistics and the scan's A in the same dtype too")
+    for command in (train, convert):
+        command.add_argument("--preset", choices=PRESETS, default="tiny")
+        command.add_argument("--set", type=_setting, action="append", default=[],
+                             metavar="FIELD=VALUE", help="override a field of the configuration")
     for command in (train, evaluation):
-        command.add_argument("--device", default=default_device)
-    for command in (train, export):
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    for command in (train, export, convert):
         command.add_argument("--dtype", choices=DTYPES, default="f16", help="the file's")
     return parser
+
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--train", type=pathlib.Path, required=True, help="images/ and masks/")
+    train.add_argument("--validation", type=pathlib.Path, help="images/ and masks/")
+    train.add_argument("--holdout", type=float, default=0.0, metavar="SHARE",
+                       help="without --validation, keep this share of the samples for it")
+    train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
+    train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
+    train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
+                       help="start from a model file, whose configuration replaces --preset's")
+    train.add_argument("--teacher", type=pathlib.Path, action="append", default=[],
+                       metavar="MODEL", help="a model file to learn from as well; may be repeated")
+    train.add_argument("--compile", action="store_true", help="fuse the network by torch.compile")
+    choices = {"precision": PRECISIONS, "loss": list(LOSSES)}
+    for field in dataclasses.fields(Recipe):
+        train.add_argument("--" + field.name.replace("_", "-"), type=type(field.default),
+                           default=field.default, choices=choices.get(field.name),
+                           help=f"default {field.default}")
+    train.set_defaults(command=train_command)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ brightness, contrast, saturation, gamma and a tint.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Tuple
 
@@ -22,6 +23,7 @@ STRETCH = math.log(1.15)
 SHIFT = 0.15
 ELASTIC = 0.3
 ELASTIC_REACH = 0.08
+ELASTIC_KNOTS = 6
 LIGHT = 0.3
 SATURATION = 0.4
 TINT = 0.12
@@ -29,16 +31,23 @@ GAMMA = 0.35
 NOISE = 6.0
 
 
-def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> Tuple[Tensor, Tensor]:
+def augment(images: Tensor, masks: Tensor, generator: torch.Generator,
+            classes: int = 1) -> Tuple[Tensor, Tensor]:
     """Images (N, 3, H, W) and masks (N, 1, H, W), uint8 -> the same as float32, augmented.
 
-    Images stay on the scale of 0 to 255, masks become 0.0 or 1.0.
+    Images stay on the scale of 0 to 255.  Masks stay whole numbers: with one class they are
+    resampled like the pictures and cut at one half, with several each pixel takes the nearest.
     """
     grid = _grid(images.shape, generator)
-    stacked = torch.cat([images.float(), masks.float() * 255.0], 1)
-    moved = F.grid_sample(stacked, grid, mode="bilinear", padding_mode="border",
-                          align_corners=False)
-    colours, outline = moved[:, :3], (moved[:, 3:] >= 127.5).float()
+
+    def move(x: Tensor, mode: str) -> Tensor:
+        return F.grid_sample(x, grid, mode=mode, padding_mode="border", align_corners=False)
+
+    if classes == 1:
+        moved = move(torch.cat([images.float(), masks.float()], 1), "bilinear")
+        colours, outline = moved[:, :3], (moved[:, 3:] >= 0.5).float()
+    else:
+        colours, outline = move(images.float(), "bilinear"), move(masks.float(), "nearest")
     return _recolour(colours, generator), outline
 
 
@@ -64,10 +73,18 @@ def _grid(shape: torch.Size, generator: torch.Generator) -> Tensor:
             torch.stack([sine * wide * mirror, cosine * tall, shift[:, 1]], 1)]
     grid = F.affine_grid(torch.stack(rows, 1), list(shape), align_corners=False)
     bends = (torch.rand(count, 1, 1, 1, generator=generator, device=device) < ELASTIC).float()
-    field = _uniform(generator, count, 2, 6, 6) * ELASTIC_REACH * bends
-    field = F.interpolate(field, (33, 33), mode="bicubic", align_corners=True)
-    field = F.interpolate(field, shape[2:], mode="bilinear", align_corners=True)
-    return grid + field.permute(0, 2, 3, 1)
+    field = _uniform(generator, count, 2, ELASTIC_KNOTS, ELASTIC_KNOTS) * ELASTIC_REACH * bends
+    rows, columns = (_smooth(extent, device) for extent in shape[2:])
+    return grid + torch.einsum("hi,ncij,wj->nhwc", rows, field, columns)
+
+
+@functools.lru_cache(maxsize=8)
+def _smooth(extent: int, device: torch.device) -> Tensor:
+    """(extent, ELASTIC_KNOTS): the matrix that interpolates bicubically between knots."""
+    knots = torch.eye(ELASTIC_KNOTS).view(1, ELASTIC_KNOTS, ELASTIC_KNOTS, 1)
+    knots = knots.expand(-1, -1, -1, ELASTIC_KNOTS)
+    smooth = F.interpolate(knots, (extent, ELASTIC_KNOTS), mode="bicubic", align_corners=True)
+    return smooth[0, :, :, 0].t().contiguous().to(device)
 
 
 def _recolour(images: Tensor, generator: torch.Generator) -> Tensor:

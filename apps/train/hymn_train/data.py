@@ -2,11 +2,13 @@
 """Folders of images and masks, held in memory as 8-bit tensors.
 
 The layout is ISIC's: ``images/NAME.jpg`` (or .jpeg, .png) beside
-``masks/NAME_segmentation.png`` (or ``masks/NAME.png``).
+``masks/NAME_segmentation.png`` (or ``masks/NAME.png``).  With one class a mask is cut at one
+half; with several, the grey value of a pixel is its class, 0 being the background.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class Samples(NamedTuple):
-    """``images`` (N, 3, H, W) and ``masks`` (N, 1, H, W; 0 or 1), both uint8."""
+    """``images`` (N, 3, H, W) and ``masks`` (N, 1, H, W; the class of every pixel), both uint8."""
 
     names: List[str]
     images: Tensor
@@ -33,9 +35,13 @@ class Samples(NamedTuple):
         """The same samples on ``device``."""
         return Samples(self.names, self.images.to(device), self.masks.to(device))
 
+    def select(self, chosen: List[int]) -> "Samples":
+        """The samples at those places, in that order."""
+        return Samples([self.names[i] for i in chosen], self.images[chosen], self.masks[chosen])
 
-def load_folder(folder: "os.PathLike[str] | str", size: Tuple[int, int],
-                limit: int = 0) -> Samples:
+
+def load_folder(folder: "os.PathLike[str] | str", size: Tuple[int, int], limit: int = 0,
+                classes: int = 1) -> Samples:
     """Every pair of ``folder`` at ``size`` (height, width); the first ``limit`` where not 0."""
     root = pathlib.Path(folder)
     paths = sorted(p for p in (root / "images").iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -43,10 +49,28 @@ def load_folder(folder: "os.PathLike[str] | str", size: Tuple[int, int],
     if not paths:
         raise FileNotFoundError(f"{root / 'images'}: no images")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = list(pool.map(lambda path: _load_pair(path, mask_of(path), size), paths))
+        pairs = list(pool.map(lambda path: _load_pair(path, mask_of(path), size, classes), paths))
     images = torch.from_numpy(numpy.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
     masks = torch.from_numpy(numpy.stack([mask for _, mask in pairs])).unsqueeze(1)
     return Samples([path.stem for path in paths], images.contiguous(), masks)
+
+
+def split(samples: Samples, share: float, seed: int = 0) -> Tuple[Samples, Samples]:
+    """The samples but for a held-out ``share`` of them, and that share.
+
+    What is held out are the samples whose names hash lowest with ``seed``, so the split depends
+    on neither order nor machine, and samples that are added later move few of the others.
+    ValueError where either part would be empty.
+    """
+    def rank(i: int) -> bytes:
+        return hashlib.sha256(f"{seed}/{samples.names[i]}".encode()).digest()
+
+    count = len(samples.names)
+    held = round(count * share)
+    if not 0 < held < count:
+        raise ValueError(f"a share of {share} of {count} samples leaves one part empty")
+    order = sorted(range(count), key=rank)
+    return samples.select(sorted(order[held:])), samples.select(sorted(order[:held]))
 
 
 def mask_of(image: pathlib.Path) -> pathlib.Path:
@@ -65,11 +89,17 @@ def normalise(images: Tensor, config: Config) -> Tensor:
     return (images.float() / 255.0 - mean) / std
 
 
-def _load_pair(image: pathlib.Path, mask: pathlib.Path,
-               size: Tuple[int, int]) -> Tuple[numpy.ndarray, numpy.ndarray]:
+def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
+               classes: int) -> Tuple[numpy.ndarray, numpy.ndarray]:
     extent = (size[1], size[0])
     with Image.open(image) as opened:
         picture = ImageOps.exif_transpose(opened).convert("RGB").resize(extent, Image.BILINEAR)
     with Image.open(mask) as opened:
-        outline = opened.convert("L").resize(extent, Image.BOX)
-    return numpy.asarray(picture), (numpy.asarray(outline) >= 128).astype(numpy.uint8)
+        if classes == 1:
+            outline = opened.convert("L").resize(extent, Image.BOX)
+            return numpy.asarray(picture), (numpy.asarray(outline) >= 128).astype(numpy.uint8)
+        labels = (opened if opened.mode == "P" else opened.convert("L"))
+        values = numpy.array(labels.resize(extent, Image.NEAREST), numpy.uint8)
+    if values.max() >= classes:
+        raise ValueError(f"{mask}: has the class {values.max()}, of {classes}")
+    return numpy.asarray(picture), values

@@ -9,7 +9,7 @@ Tensors are (N, C, H, W) between blocks; a VSS block works on (N, H, W, C) insid
 from __future__ import annotations
 
 import math
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +97,13 @@ class SS2D(nn.Module):
 
 
 class VSSBlock(nn.Module):
-    """x + SS2D(LN(x)) on (N, H, W, C)."""
+    """x + SS2D(LN(x)) on (N, H, W, C).
+
+    While it trains, the branch is left out for a share ``drop`` of the samples (stochastic depth,
+    Huang et al., ECCV 2016) and scaled up for the others.
+    """
+
+    drop = 0.0
 
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
@@ -105,7 +111,11 @@ class VSSBlock(nn.Module):
         self.ss2d = SS2D(channels, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.ss2d(self.norm(x))
+        y = self.ss2d(self.norm(x))
+        if self.training and self.drop > 0.0:
+            kept = torch.rand(x.shape[0], 1, 1, 1, device=x.device) >= self.drop
+            y = y * (kept / (1.0 - self.drop)).to(y.dtype)
+        return x + y
 
 
 class PatchMerging(nn.Module):
@@ -182,7 +192,7 @@ class DecoderStage(nn.Module):
         self.blocks = _residual_blocks(channels + deep, channels, config.decoder_depths[stage])
 
     def forward(self, encoded: Tensor, deep: Tensor) -> Tensor:
-        deep = F.interpolate(deep, encoded.shape[2:], mode="bilinear", align_corners=False)
+        deep = _resize(deep, encoded.shape[2:])
         if self.skip is not None:
             encoded = self.skip(encoded, deep)
         return self.blocks(torch.cat([encoded, deep], 1))
@@ -205,13 +215,19 @@ class HyMUNet(nn.Module):
         self.head = nn.Conv2d(config.dims[0], config.num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[-1])
+
+    def features(self, x: Tensor) -> List[Tensor]:
+        """The last encoder stage's output and then every decoder stage's, the finest last."""
         skips: List[Tensor] = []
         for stage in self.encoder:
             x = stage(x)
             skips.append(x)
+        outputs = [x]
         for i in reversed(range(len(self.decoder))):
             x = self.decoder[i](skips[i], x)
-        return self.head(x)
+            outputs.append(x)
+        return outputs
 
     def forward_padded(self, x: Tensor) -> Tensor:
         """Logits of an input of any size, as the engine computes them: the edge is replicated
@@ -228,6 +244,36 @@ class HyMUNet(nn.Module):
             if isinstance(module, SS2D):
                 module.form = form
         return self
+
+    def use_drop_path(self, rate: float) -> "HyMUNet":
+        """Stochastic depth in the VSS blocks, from near 0 in the first to ``rate`` in the last."""
+        blocks = [module for module in self.modules() if isinstance(module, VSSBlock)]
+        for i, block in enumerate(blocks):
+            block.drop = rate * (i + 1) / len(blocks)
+        return self
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, half-pixel centres, edges clamped.
+
+    torch.compile turns the gradient of F.interpolate into scattered atomic additions, several
+    times slower than all the rest of a decoder stage: there a doubling is written as sums of
+    slices.
+    """
+    compiler = getattr(torch, "compiler", None)
+    if compiler is not None and compiler.is_compiling() \
+            and list(size) == [2 * x.shape[2], 2 * x.shape[3]]:
+        return double(double(x, 2), 3)
+    return F.interpolate(x, list(size), mode="bilinear", align_corners=False)
+
+
+def double(x: Tensor, axis: int) -> Tensor:
+    """Twice the length along ``axis``: three quarters of a sample and one of the nearer neighbour."""
+    count = x.shape[axis]
+    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, count - 1)], axis)
+    after = torch.cat([x.narrow(axis, 1, count - 1), x.narrow(axis, count - 1, 1)], axis)
+    pair = [0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after]
+    return torch.stack(pair, axis + 1).flatten(axis, axis + 1)
 
 
 def _residual_blocks(channels_in: int, channels: int, depth: int) -> nn.Sequential:

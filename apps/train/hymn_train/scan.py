@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The four-direction selective scan of SS2D, in three interchangeable forms.
+"""The four-direction selective scan of SS2D, in interchangeable forms.
 
 With K = 4 directions, P = H*W pixels, D channels and N states, for every direction k
 and along its order of the pixels::
@@ -15,8 +15,9 @@ All tensors are indexed by pixel (row-major), never by position in a sequence::
 
 ``sequential`` walks the recurrence as it is written and is the reference; ``chunked``
 runs chunks of the sequence side by side in plain PyTorch; ``triton`` (scan_triton.py)
-is a fused kernel with its backward pass.  All of them compute in the dtype they are
-given, which the caller keeps at 32 bits or more.
+is a fused kernel with its backward pass; ``mamba`` is mamba-ssm's CUDA kernel, where that
+package is installed.  All of them compute in the dtype they are given, which the caller
+keeps at 32 bits or more (Triton's and mamba-ssm's: at 32).
 """
 
 from __future__ import annotations
@@ -69,20 +70,54 @@ def chunked(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Ten
     return _to_pixels(y, order)
 
 
+def mamba(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+          height: int, width: int) -> Tensor:
+    """The scan by mamba-ssm's selective_scan_fn, the directions as its groups (shapes: module
+    docstring; float32 on CUDA, N at most 256)."""
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    order = pixel_order(height, width, u.device)
+    u, delta, B, C = _to_sequence(u, delta, B, C, order)
+    batch, directions, length, channels = u.shape
+
+    def channels_first(x: Tensor) -> Tensor:
+        return x.transpose(2, 3).reshape(batch, directions * channels, length).contiguous()
+
+    y = selective_scan_fn(channels_first(u), channels_first(delta), A.flatten(0, 1).contiguous(),
+                          B.transpose(2, 3).contiguous(), C.transpose(2, 3).contiguous(),
+                          skip.flatten().contiguous())
+    return _to_pixels(y.view(batch, directions, channels, length).transpose(2, 3), order)
+
+
 def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
          height: int, width: int, form: str = "auto") -> Tensor:
     """The scan in the named ``form``; ``auto`` is the fastest that the tensors' device allows."""
     if form == "auto":
-        form = "sequential"
-        if u.is_cuda:
-            form = "triton" if triton_available() and u.dtype == torch.float32 else "chunked"
-        elif torch.is_grad_enabled():
-            form = "chunked"
+        form = automatic_form(u.device, u.dtype, torch.is_grad_enabled())
     if form == "triton":
         from . import scan_triton
         return scan_triton.scan(u, delta, A, B, C, skip, height, width)
-    implementation = {"sequential": sequential, "chunked": chunked}[form]
+    implementation = {"sequential": sequential, "chunked": chunked, "mamba": mamba}[form]
     return implementation(u, delta, A, B, C, skip, height, width)
+
+
+def automatic_form(device: torch.device, dtype: torch.dtype, differentiate: bool) -> str:
+    """The fastest form for tensors of that kind here."""
+    if device.type == "cuda" and dtype == torch.float32:
+        if triton_available():
+            return "triton"
+        if mamba_available():
+            return "mamba"
+    return "chunked" if device.type == "cuda" or differentiate else "sequential"
+
+
+@functools.lru_cache(maxsize=1)
+def mamba_available() -> bool:
+    """Whether mamba-ssm and its compiled kernel can be imported here."""
+    try:
+        from mamba_ssm.ops import selective_scan_interface  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
 """The selective scan as fused Triton kernels, forward and backward (see scan.py for shapes).
 
-One program walks one sequence (a batch element's direction) for a block of channels, one lane
-a channel with its states in registers, and finds its pixels by index arithmetic, so nothing is
-permuted.  The forward pass keeps the states at the start of every chunk; the backward pass
-takes the chunks from the last to the first, walks each again from there while it notes the
-states, and then back.  Gradients that sum over channels (B, C) or over the batch (A, skip) are
-written a block or a batch element each and summed afterwards, so they do not depend on the run.
+One program walks one sequence (a batch element's direction) for a block of channels, a chunk of
+positions at a time, and finds its pixels by index arithmetic, so nothing is permuted.  A chunk is
+a tile (positions, states, channels) with one lane a state of a channel and the positions in its
+registers: all loads of a chunk are under way at once, and the recurrence inside it is an
+associative scan of pairs, (a, b) then (c, d) being (a*c, c*b + d).  The forward pass keeps the
+states at the start of every chunk; the backward pass takes the chunks from the last to the first
+and computes each again from there.  Gradients that sum over channels (B, C) or over the batch
+(A, skip) are written a block or a batch element each and summed afterwards, so they do not depend
+on the run.
 """
 
 from __future__ import annotations
@@ -20,195 +23,223 @@ from torch import Tensor
 
 from .scan import DIRECTIONS
 
+Gradients = Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
 CHUNK = 16
-BLOCK_CHANNELS = 32
+BLOCK_CHANNELS = 16
+LANES = 32
+STAGES = 1
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def _pixel(position, direction, height, width):
-    """The pixel at ``position`` of the direction's sequence, kept inside the picture."""
-    position = tl.maximum(tl.minimum(position, height * width - 1), 0)
-    position = tl.where(direction >= 2, height * width - 1 - position, position)
-    across = (position % height) * width + position // height
-    return tl.where(direction % 2 == 1, across, position)
+def _pixels(positions, direction, height, width):
+    """The pixels at ``positions`` of the direction's sequence."""
+    positions = tl.where(direction >= 2, height * width - 1 - positions, positions)
+    across = (positions % height) * width + positions // height
+    return tl.where(direction % 2 == 1, across, positions)
+
+
+@triton.jit
+def _then(a, b, c, d):
+    return a * c, c * b + d
+
+
+@triton.jit
+def _load(base, pixels, columns, stride, inside):
+    """(positions, columns) of a tensor whose pixels are ``stride`` apart; 0 outside."""
+    return tl.load(base + pixels[:, None] * stride + columns[None, :], mask=inside, other=0.0)
 
 
 @triton.jit
 def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-             CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr):
+             CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+             STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     direction = tl.program_id(0) % 4
     length = height * width
-    columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    rows = tl.arange(0, BLOCK_N)
-    n = rows[:, None] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
-    d = columns[None, :] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
-    in_n, in_d = n < states, d < channels
-    A += direction * channels * states + d * states + n
-    decay = tl.load(A, mask=in_n & in_d, other=0.0)
-    through = tl.load(skip + direction * channels + d, mask=in_d & (n == 0), other=0.0)
-    u += (sequence // 4) * length * channels + d
-    delta += sequence * length * channels + d
-    y += sequence * length * channels + columns
-    B += sequence * length * states + rows
-    C += sequence * length * states + rows
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    n = tl.arange(0, BLOCK_N)
+    t = tl.arange(0, CHUNK)
+    in_d, in_n = d < channels, n < states
+    in_state = in_n[:, None] & in_d[None, :]
+    decay = tl.load(A + (direction * channels + d[None, :]) * states + n[:, None], mask=in_state,
+                    other=0.0) * LOG2_E
+    through = tl.load(skip + direction * channels + d, mask=in_d, other=0.0)
+    u += (sequence // 4) * length * channels
+    delta += sequence * length * channels
+    y += sequence * length * channels
+    B += sequence * length * states
+    C += sequence * length * states
     chunks = tl.cdiv(length, CHUNK)
-    checkpoints += (sequence * chunks * states + n) * channels + d
+    checkpoints += sequence * chunks * states * channels + n[:, None] * channels + d[None, :]
     state = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    pixel = _pixel(0, direction, height, width)
-    u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-    delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-    B_next = tl.load(B + pixel * states, mask=rows < states, other=0.0)
-    C_next = tl.load(C + pixel * states, mask=rows < states, other=0.0)
-    for position in range(0, length):
-        here = pixel
-        u_l, delta_l, B_l, C_l = u_next, delta_next, B_next, C_next
-        pixel = _pixel(position + 1, direction, height, width)
-        u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-        delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-        B_next = tl.load(B + pixel * states, mask=rows < states, other=0.0)
-        C_next = tl.load(C + pixel * states, mask=rows < states, other=0.0)
-        if position % CHUNK == 0:
-            tl.store(checkpoints + (position // CHUNK) * channels * states, state,
-                     mask=in_n & in_d)
-        state = tl.exp(delta_l * decay) * state + delta_l * u_l * B_l[:, None]
-        tl.store(y + here * channels, tl.sum(state * C_l[:, None] + through * u_l, 0), mask=columns < channels)
+    for chunk in tl.range(0, chunks, num_stages=STAGES):
+        tl.store(checkpoints + chunk * states * channels, state, mask=in_state)
+        positions = chunk * CHUNK + t
+        pixels = _pixels(positions, direction, height, width)
+        in_length = (positions < length)[:, None]
+        u_t = _load(u, pixels, d, channels, in_length & in_d[None, :])
+        delta_t = _load(delta, pixels, d, channels, in_length & in_d[None, :])
+        B_t = _load(B, pixels, n, states, in_length & in_n[None, :])
+        C_t = _load(C, pixels, n, states, in_length & in_n[None, :])
+        kept = tl.exp2(delta_t[:, None, :] * decay[None, :, :])
+        driven = (delta_t * u_t)[:, None, :] * B_t[:, :, None]
+        driven += tl.where((t == 0)[:, None, None], kept * state[None, :, :], 0.0)
+        _, h = tl.associative_scan((kept, driven), 0, _then)
+        out = tl.sum(h * C_t[:, :, None], 1) + through[None, :] * u_t
+        tl.store(y + pixels[:, None] * channels + d[None, :], out,
+                 mask=in_length & in_d[None, :])
+        state = tl.sum(tl.where((t == CHUNK - 1)[:, None, None], h, 0.0), 0)
 
 
 @triton.jit
-def _backward(u, delta, A, B, C, skip, dy, checkpoints, scratch,
+def _backward(u, delta, A, B, C, skip, dy, checkpoints,
               du, ddelta, dA, dB, dC, dskip, height, width, channels, states,
-              CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr):
+              CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
+             STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     sequences = tl.num_programs(0).to(tl.int64)
     direction = tl.program_id(0) % 4
     length = height * width
-    columns = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    rows = tl.arange(0, BLOCK_N)
-    n = rows[:, None] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
-    d = columns[None, :] + tl.zeros((BLOCK_N, BLOCK_D), tl.int32)
-    in_n, in_d = n < states, d < channels
-    in_rows, in_columns = rows < states, columns < channels
-    A += direction * channels * states + d * states + n
-    decay = tl.load(A, mask=in_n & in_d, other=0.0)
-    through = tl.load(skip + direction * channels + d, mask=in_d & (n == 0), other=0.0)
-    u += (sequence // 4) * length * channels + d
-    delta += sequence * length * channels + d
-    dy += sequence * length * channels + d
-    du += sequence * length * channels + columns
-    ddelta += sequence * length * channels + columns
-    B += sequence * length * states + rows
-    C += sequence * length * states + rows
-    dB += (tl.program_id(1) * sequences + sequence) * length * states + rows
-    dC += (tl.program_id(1) * sequences + sequence) * length * states + rows
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    n = tl.arange(0, BLOCK_N)
+    t = tl.arange(0, CHUNK)
+    in_d, in_n = d < channels, n < states
+    in_state = in_n[:, None] & in_d[None, :]
+    decay = tl.load(A + (direction * channels + d[None, :]) * states + n[:, None], mask=in_state,
+                    other=0.0) * LOG2_E
+    through = tl.load(skip + direction * channels + d, mask=in_d, other=0.0)
+    u += (sequence // 4) * length * channels
+    delta += sequence * length * channels
+    dy += sequence * length * channels
+    du += sequence * length * channels
+    ddelta += sequence * length * channels
+    B += sequence * length * states
+    C += sequence * length * states
+    dB += (tl.program_id(1) * sequences + sequence) * length * states
+    dC += (tl.program_id(1) * sequences + sequence) * length * states
     chunks = tl.cdiv(length, CHUNK)
-    checkpoints += (sequence * chunks * states + n) * channels + d
-    scratch += (sequence * tl.num_programs(1) + tl.program_id(1)) * CHUNK * BLOCK_D * BLOCK_N
-    scratch += n * BLOCK_D + d - tl.program_id(1) * BLOCK_D
+    checkpoints += sequence * chunks * states * channels + n[:, None] * channels + d[None, :]
     carry = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     decay_sum = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    skip_sum = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
-    for i in range(0, chunks):
-        first = (chunks - 1 - i) * CHUNK
-        last = tl.minimum(first + CHUNK, length)
-        state = tl.load(checkpoints + (chunks - 1 - i) * channels * states, mask=in_n & in_d,
-                        other=0.0)
-        pixel = _pixel(first, direction, height, width)
-        u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-        delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-        B_next = tl.load(B + pixel * states, mask=in_rows, other=0.0)
-        for t in range(0, last - first):
-            u_l, delta_l, B_l = u_next, delta_next, B_next
-            pixel = _pixel(first + t + 1, direction, height, width)
-            u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-            delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-            B_next = tl.load(B + pixel * states, mask=in_rows, other=0.0)
-            tl.store(scratch + t * BLOCK_D * BLOCK_N, state)
-            state = tl.exp(delta_l * decay) * state + delta_l * u_l * B_l[:, None]
-        tl.debug_barrier()
-        pixel = _pixel(last - 1, direction, height, width)
-        before_next = tl.load(scratch + (last - first - 1) * BLOCK_D * BLOCK_N)
-        u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-        delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-        dy_next = tl.load(dy + pixel * channels, mask=in_d, other=0.0)
-        B_next = tl.load(B + pixel * states, mask=in_rows, other=0.0)
-        C_next = tl.load(C + pixel * states, mask=in_rows, other=0.0)
-        for back in range(1, last - first + 1):
-            here = pixel
-            before, u_l, delta_l, dy_l = before_next, u_next, delta_next, dy_next
-            B_l, C_l = B_next[:, None], C_next[:, None]
-            pixel = _pixel(last - 1 - back, direction, height, width)
-            before_next = tl.load(scratch + tl.maximum(last - first - 1 - back, 0)
-                                  * BLOCK_D * BLOCK_N)
-            u_next = tl.load(u + pixel * channels, mask=in_d, other=0.0)
-            delta_next = tl.load(delta + pixel * channels, mask=in_d, other=0.0)
-            dy_next = tl.load(dy + pixel * channels, mask=in_d, other=0.0)
-            B_next = tl.load(B + pixel * states, mask=in_rows, other=0.0)
-            C_next = tl.load(C + pixel * states, mask=in_rows, other=0.0)
-            kept = tl.exp(delta_l * decay)
-            inherited = kept * before
-            driven = delta_l * u_l
-            g = carry + dy_l * C_l
-            tl.store(dB + here * states, tl.sum(g * driven, 1), mask=in_rows)
-            tl.store(dC + here * states, tl.sum((inherited + driven * B_l) * dy_l, 1),
-                     mask=in_rows)
-            carry = g * kept
-            inherited *= g
-            decay_sum += inherited * delta_l
-            skip_sum += dy_l * u_l
-            tl.store(ddelta + here * channels, tl.sum(inherited * decay + g * B_l * u_l, 0),
-                     mask=in_columns)
-            tl.store(du + here * channels, tl.sum(g * B_l * delta_l + dy_l * through, 0),
-                     mask=in_columns)
-        tl.debug_barrier()
-    tl.store(dA + sequence * channels * states + d * states + n, decay_sum, mask=in_n & in_d)
-    tl.store(dskip + sequence * channels + d, skip_sum, mask=in_d & (n == 0))
+    skip_sum = tl.zeros((BLOCK_D,), tl.float32)
+    for i in tl.range(0, chunks, num_stages=STAGES):
+        chunk = chunks - 1 - i
+        state = tl.load(checkpoints + chunk * states * channels, mask=in_state, other=0.0)
+        positions = chunk * CHUNK + t
+        pixels = _pixels(positions, direction, height, width)
+        in_td = (positions < length)[:, None] & in_d[None, :]
+        in_tn = (positions < length)[:, None] & in_n[None, :]
+        u_t = _load(u, pixels, d, channels, in_td)
+        delta_t = _load(delta, pixels, d, channels, in_td)
+        dy_t = _load(dy, pixels, d, channels, in_td)
+        B_t = _load(B, pixels, n, states, in_tn)[:, :, None]
+        C_t = _load(C, pixels, n, states, in_tn)[:, :, None]
+        following = _pixels(positions + 1, direction, height, width)
+        delta_next = _load(delta, following, d, channels,
+                           (positions + 1 < length)[:, None] & in_d[None, :])
+        kept = tl.exp2(delta_t[:, None, :] * decay[None, :, :])
+        driven = (delta_t * u_t)[:, None, :] * B_t
+        first = driven + tl.where((t == 0)[:, None, None], kept * state[None, :, :], 0.0)
+        _, h = tl.associative_scan((kept, first), 0, _then)
+        kept_next = tl.exp2(delta_next[:, None, :] * decay[None, :, :])
+        g = dy_t[:, None, :] * C_t
+        g += tl.where((t == CHUNK - 1)[:, None, None], kept_next * carry[None, :, :], 0.0)
+        _, g = tl.associative_scan((kept_next, g), 0, _then, reverse=True)
+        carry = tl.sum(tl.where((t == 0)[:, None, None], g, 0.0), 0)
+        tl.store(dC + pixels[:, None] * states + n[None, :],
+                 tl.sum(h * dy_t[:, None, :], 2), mask=in_tn)
+        tl.store(dB + pixels[:, None] * states + n[None, :],
+                 tl.sum(g * (delta_t * u_t)[:, None, :], 2), mask=in_tn)
+        inherited = (h - driven) * g
+        decay_sum += tl.sum(inherited * delta_t[:, None, :], 0)
+        skip_sum += tl.sum(dy_t * u_t, 0)
+        drive = tl.sum(g * B_t, 1)
+        tl.store(ddelta + pixels[:, None] * channels + d[None, :],
+                 tl.sum(inherited * decay[None, :, :], 1) / LOG2_E + drive * u_t, mask=in_td)
+        tl.store(du + pixels[:, None] * channels + d[None, :],
+                 drive * delta_t + dy_t * through[None, :], mask=in_td)
+    tl.store(dA + (sequence * channels + d[None, :]) * states + n[:, None], decay_sum,
+             mask=in_state)
+    tl.store(dskip + sequence * channels + d, skip_sum, mask=in_d)
 
 
-class _Scan(torch.autograd.Function):
-    """y of the scan; all tensors float32 and contiguous."""
+# Opaque to torch.compile, which would otherwise have to look into them.
+@torch.library.custom_op("hymn_train::scan", mutates_args=(), schema=(
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor skip, int height, int width)"
+    " -> (Tensor, Tensor)"))
+def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+          height: int, width: int) -> Tuple[Tensor, Tensor]:
+    """y of the scan, and the states at the start of every chunk; float32, contiguous."""
+    y, checkpoints = _scan_shapes(u, delta, A, B, C, skip, height, width)
+    sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
+    _forward[_grid(sequences, channels)](
+        u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
+        **_blocks(states))
+    return y, checkpoints
 
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
-                skip: Tensor, height: int, width: int) -> Tensor:
-        sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-        y = torch.empty_like(delta)
-        chunks = triton.cdiv(height * width, CHUNK)
-        checkpoints = u.new_empty(sequences, chunks, states, channels)
-        _forward[_grid(sequences, channels)](
-            u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-            **_blocks(states))
-        ctx.save_for_backward(u, delta, A, B, C, skip, checkpoints)
-        ctx.size = height, width
-        return y
 
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> Tuple[Any, ...]:
-        u, delta, A, B, C, skip, checkpoints = ctx.saved_tensors
-        sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-        grid, sizes = _grid(sequences, channels), _blocks(states)
-        du, ddelta = torch.empty_like(delta), torch.empty_like(delta)
-        scratch = u.new_empty(grid[0] * grid[1], CHUNK, sizes["BLOCK_N"], sizes["BLOCK_D"])
-        dA = u.new_empty(delta.shape[0], *A.shape)
-        dskip = u.new_empty(delta.shape[0], *skip.shape)
-        dB, dC = (u.new_empty(grid[1], *B.shape) for _ in range(2))
-        _backward[grid](
-            u, delta, A, B, C, skip, dy.contiguous(), checkpoints, scratch,
-            du, ddelta, dA, dB, dC, dskip, *ctx.size, channels, states, **sizes)
-        return du.sum(1), ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dskip.sum(0), None, None
+@_scan.register_fake
+def _scan_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+                 height: int, width: int) -> Tuple[Tensor, Tensor]:
+    chunks = -(-height * width // CHUNK)
+    checkpoints = u.new_empty(delta.shape[0] * DIRECTIONS, chunks, A.shape[2], A.shape[1])
+    return torch.empty_like(delta), checkpoints
+
+
+@torch.library.custom_op("hymn_train::scan_backward", mutates_args=(), schema=(
+    "(Tensor dy, Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor skip,"
+    " Tensor checkpoints, int height, int width)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"))
+def _scan_backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                   skip: Tensor, checkpoints: Tensor, height: int, width: int) -> Gradients:
+    """The gradients of u, delta, A, B, C and skip."""
+    sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
+    grid, sizes = _grid(sequences, channels), _blocks(states)
+    du, ddelta = torch.empty_like(delta), torch.empty_like(delta)
+    dA = u.new_empty(delta.shape[0], *A.shape)
+    dskip = u.new_empty(delta.shape[0], *skip.shape)
+    dB, dC = (u.new_empty(grid[1], *B.shape) for _ in range(2))
+    _backward[grid](
+        u, delta, A, B, C, skip, dy, checkpoints,
+        du, ddelta, dA, dB, dC, dskip, height, width, channels, states, **sizes)
+    return du.sum(1), ddelta, dA.sum(0), dB.sum(0), dC.sum(0), dskip.sum(0)
+
+
+@_scan_backward.register_fake
+def _scan_backward_shapes(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+                          skip: Tensor, checkpoints: Tensor, height: int,
+                          width: int) -> Gradients:
+    return tuple(torch.empty_like(x) for x in (u, delta, A, B, C, skip))
+
+
+def _keep_inputs(ctx: Any, inputs: Tuple[Any, ...], output: Tuple[Tensor, Tensor]) -> None:
+    *tensors, ctx.height, ctx.width = inputs
+    ctx.save_for_backward(*tensors, output[1])
+
+
+def _differentiate(ctx: Any, dy: Tensor, _: Any) -> Tuple[Any, ...]:
+    return (*_scan_backward(dy.contiguous(), *ctx.saved_tensors, ctx.height, ctx.width),
+            None, None)
+
+
+_scan.register_autograd(_differentiate, setup_context=_keep_inputs)
 
 
 def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
          height: int, width: int) -> Tensor:
     """The scan of scan.py's docstring, float32, on a CUDA device."""
     tensors = (x.contiguous() for x in (u, delta, A, B, C, skip))
-    return _Scan.apply(*tensors, height, width)
+    return _scan(*tensors, height, width)[0]
 
 
 def _grid(sequences: int, channels: int) -> Tuple[int, int]:
-    return sequences, triton.cdiv(channels, BLOCK_CHANNELS)
+    return sequences, -(-channels // BLOCK_CHANNELS)
 
 
 def _blocks(states: int) -> Dict[str, int]:
-    return {"CHUNK": CHUNK, "BLOCK_D": BLOCK_CHANNELS,
-            "BLOCK_N": triton.next_power_of_2(states), "num_warps": 1 if states <= 16 else 4}
+    """Compile-time sizes: with up to 16 states, one lane a state of a channel."""
+    block = max(triton.next_power_of_2(states), 4)
+    return {"CHUNK": CHUNK, "BLOCK_D": BLOCK_CHANNELS, "BLOCK_N": block, "STAGES": STAGES,
+            "num_warps": min(max(block * BLOCK_CHANNELS // LANES, 1), 8)}

@@ -15,22 +15,28 @@ import dataclasses
 import json
 import math
 import pathlib
+import sys
 import time
-from typing import Any, ContextManager, Dict, List, Optional
+from typing import (Any, Callable, ContextManager, Dict, List, Mapping, Optional, Sequence,
+                    Tuple)
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from .augment import augment
 from .config import Config
 from .data import Samples, normalise
 from .evaluate import Scores, evaluate
-from .losses import hybrid_loss
+from .losses import LOSSES
 from .network import HyMUNet
+from .scan import automatic_form
+from .supervised import Supervised, Teachers, pyramid_loss
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @dataclasses.dataclass
@@ -38,7 +44,10 @@ class Recipe:
     """How to train.  ``precision`` is ``fp32``, ``tf32`` or ``bf16`` (autocast).
 
     ``average`` is the decay of the weights' moving average, by which runs are evaluated and
-    exported; ``every`` is the number of epochs between evaluations.
+    exported; ``every`` the number of epochs between evaluations; ``loss`` a row of
+    :data:`losses.LOSSES`; ``supervision`` the number of coarser decoder stages with heads of
+    their own; ``drop_path`` the stochastic depth of the last VSS block; ``distil`` the share of
+    the loss that is taken from the teachers, where there are any.
     """
 
     epochs: int = 60
@@ -48,27 +57,58 @@ class Recipe:
     warmup: int = 3
     average: float = 0.999
     clip: float = 1.0
-    precision: str = "tf32"
+    precision: str = "bf16"
     seed: int = 0
     every: int = 5
+    loss: str = "hybrid"
+    supervision: int = 2
+    drop_path: float = 0.0
+    distil: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
 
 
 class Trainer:
-    """One run, whose checkpoint and log live in ``folder``."""
+    """One run, whose checkpoint and log live in ``folder``.
+
+    ``initial`` are weights to start from (a state_dict), ``teachers`` finished networks to learn
+    from.  ``compiled`` has torch.compile fuse the network: a minute at the start, faster steps,
+    other rounding.  Where torch.distributed is initialised, every process takes its share of each
+    batch, and the first evaluates, logs and saves.
+    """
 
     def __init__(self, config: Config, recipe: Recipe, folder: pathlib.Path, device: torch.device,
-                 train: Samples, validation: Optional[Samples]) -> None:
+                 train: Samples, validation: Optional[Samples],
+                 initial: Optional[Mapping[str, Tensor]] = None,
+                 teachers: Sequence[HyMUNet] = (), compiled: bool = False) -> None:
         self.config, self.recipe, self.folder, self.device = config, recipe, folder, device
         self.train, self.validation = train.to(device), validation and validation.to(device)
         torch.manual_seed(recipe.seed)
-        self.network = HyMUNet(config).to(device)
+        self.rank, self.world = process()
+        self.network = HyMUNet(config).use_drop_path(recipe.drop_path).to(device)
+        if initial is not None:
+            self.network.load_state_dict(initial)
+        self.supervised = Supervised(self.network, recipe.supervision).to(device)
         if device.type == "cuda":
-            self.network = self.network.to(memory_format=torch.channels_last)
+            self.supervised = self.supervised.to(memory_format=torch.channels_last)
+            self.network.use_scan(automatic_form(device, torch.float32, True))
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(_decay_groups(self.network, recipe.weight_decay),
-                                           lr=recipe.lr)
+        self.teachers = Teachers([self._ready(teacher) for teacher in teachers])
+        self.forward: Callable[[Tensor], List[Tensor]] = self.supervised
+        if compiled:
+            self.forward = torch.compile(self.supervised, dynamic=False)
+            self.teachers.networks = [torch.compile(x, dynamic=False)
+                                      for x in self.teachers.networks]
+        self.optimizer = torch.optim.AdamW(
+            _decay_groups(self.supervised, recipe.weight_decay), lr=recipe.lr,
+            **({"fused": True} if device.type == "cuda" else {}))
         self.generator = torch.Generator(device)
         self.epoch, self.step = 0, 0
+        self._pair_averages()
         folder.mkdir(parents=True, exist_ok=True)
         set_precision(recipe.precision)
 
@@ -81,17 +121,18 @@ class Trainer:
             self.epoch += 1
             last = self.epoch == self.recipe.epochs
             due = last or self.epoch % self.recipe.every == 0
-            if due and self.validation is not None:
+            if due and self.validation is not None and self.rank == 0:
                 scores = evaluate(self.averaged, self.validation)
-            self._log(time.monotonic() - start, loss, scores if due else None)
-            self.save()
+            if self.rank == 0:
+                self._log(time.monotonic() - start, loss, scores if due else None)
+                self.save()
         return scores
 
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
                  "epoch": self.epoch, "step": self.step, "model": self.averaged.state_dict(),
-                 "network": self.network.state_dict(),
+                 "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
         partial = self.folder / f"{CHECKPOINT}.partial"
         torch.save(state, partial)
@@ -106,10 +147,12 @@ class Trainer:
         if (state["config"], state["recipe"]) != (self.config.to_json(), self._recipe_json()):
             raise ValueError(f"{path}: made with another configuration or recipe")
         self.averaged.load_state_dict(state["model"])
-        self.network.load_state_dict(state["network"])
+        self.supervised.load_state_dict(state["supervised"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(),
                                         "state": state["optimizer"]})
         self.epoch, self.step = state["epoch"], state["step"]
+        if self.rank == 0:
+            self._trim_log()
         return True
 
     def _recipe_json(self) -> str:
@@ -117,52 +160,80 @@ class Trainer:
         with ``weights_only`` in every PyTorch since 1.13."""
         return json.dumps(dataclasses.asdict(self.recipe))
 
+    def _ready(self, teacher: HyMUNet) -> HyMUNet:
+        if teacher.config.num_classes != self.config.num_classes:
+            raise ValueError("a teacher has another number of classes")
+        teacher = teacher.to(self.device)
+        if self.device.type == "cuda":
+            teacher.use_scan(automatic_form(self.device, torch.float32, True))
+            teacher = teacher.to(memory_format=torch.channels_last)
+        return teacher
+
     def _train_epoch(self) -> float:
         """One pass over the training set; its mean loss."""
-        self.network.train()
-        self.generator.manual_seed(self.recipe.seed * 1_000_003 + self.epoch)
+        self.supervised.train()
+        seed = self.recipe.seed * 1_000_003 + self.epoch
+        self.generator.manual_seed(seed)
         count = len(self.train.names)
         order = torch.randperm(count, generator=self.generator, device=self.device)
+        self.generator.manual_seed(seed + (self.rank + 1) * 1_000_000_007)
+        torch.manual_seed(seed + (self.rank + 1) * 1_000_000_007)
         total = torch.zeros((), device=self.device)
         steps = max(count // self.recipe.batch, 1)
         for i in range(steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate(self.epoch + i / steps)
-            total += self._train_step(order[i * self.recipe.batch:(i + 1) * self.recipe.batch])
+            batch = order[i * self.recipe.batch:(i + 1) * self.recipe.batch]
+            total += self._train_step(batch[self.rank::self.world])
+            self._progress(i + 1, steps)
         return float(total) / steps
 
     def _train_step(self, chosen: Tensor) -> Tensor:
         images, masks = augment(self.train.images[chosen], self.train.masks[chosen],
-                                self.generator)
+                                self.generator, self.config.num_classes)
         x = normalise(images, self.config)
         if self.device.type == "cuda":
             x = x.contiguous(memory_format=torch.channels_last)
+        weights = LOSSES[self.recipe.loss]
         with self._autocast():
-            logits = self.network(x)
-        loss = hybrid_loss(logits, masks)
+            pyramid = self.forward(x)
+            target = self.teachers(x) if self.teachers.networks else None
+        loss = pyramid_loss(pyramid, masks, weights)
+        if target is not None:
+            taught = pyramid_loss(pyramid, target, weights)
+            loss = (1.0 - self.recipe.distil) * loss + self.recipe.distil * taught
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+        self._share_gradients()
+        nn.utils.clip_grad_norm_(self.supervised.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
         self._average()
         return loss.detach()
 
+    def _share_gradients(self) -> None:
+        """The mean of the gradients over the processes, in one exchange."""
+        if self.world > 1:
+            gradients = [p.grad for p in self.supervised.parameters() if p.grad is not None]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            torch.distributed.all_reduce(flat)
+            flat /= self.world
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts):
+                gradient.copy_(part.view_as(gradient))
+
+    def _pair_averages(self) -> None:
+        """Note the tensors that :meth:`_average` works on."""
+        pairs = list(zip(self.averaged.state_dict().values(), self.network.state_dict().values()))
+        self._targets = [target for target, _ in pairs if target.is_floating_point()]
+        self._sources = [source for _, source in pairs if source.is_floating_point()]
+
     @torch.no_grad()
     def _average(self) -> None:
         """Move the averaged network, BN statistics included, towards the trained one."""
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-        targets: List[Tensor] = []
-        sources: List[Tensor] = []
-        for target, source in zip(self.averaged.state_dict().values(),
-                                  self.network.state_dict().values()):
-            if target.is_floating_point():
-                targets.append(target)
-                sources.append(source)
-            else:
-                target.copy_(source)
-        torch._foreach_mul_(targets, decay)
-        torch._foreach_add_(targets, sources, alpha=1.0 - decay)
+        torch._foreach_mul_(self._targets, decay)
+        torch._foreach_add_(self._targets, self._sources, alpha=1.0 - decay)
 
     def _rate(self, epoch: float) -> float:
         """The learning rate at a fractional epoch: linear warm-up, then half a cosine to zero."""
@@ -177,6 +248,13 @@ class Trainer:
             return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
 
+    def _progress(self, step: int, steps: int) -> None:
+        """On a terminal, how far the epoch is."""
+        if self.rank == 0 and sys.stderr.isatty():
+            end = "\r" if step < steps else "\r\033[K"
+            text = f"epoch {self.epoch + 1}/{self.recipe.epochs} step {step}/{steps}"
+            print(text if step < steps else "", end=end, file=sys.stderr, flush=True)
+
     def _log(self, seconds: float, loss: float, scores: Optional[Scores]) -> None:
         path = self.folder / LOG
         fresh = not path.exists()
@@ -187,8 +265,34 @@ class Trainer:
             if fresh:
                 writer.writerow(LOG_FIELDS)
             writer.writerow(row)
+        left = seconds * (self.recipe.epochs - self.epoch)
         print(" ".join(f"{name} {value}" for name, value in zip(LOG_FIELDS, row) if value != ""),
-              flush=True)
+              f"left {left / 60:.1f} min", flush=True)
+
+    def _trim_log(self) -> None:
+        """Drop the rows of epochs that the checkpoint does not have: they are trained again."""
+        rows = read_log(self.folder)
+        if rows:
+            with open(self.folder / f"{LOG}.partial", "w", newline="") as file:
+                writer = csv.DictWriter(file, LOG_FIELDS)
+                writer.writeheader()
+                writer.writerows(row for row in rows if int(row["epoch"]) <= self.epoch)
+            (self.folder / f"{LOG}.partial").replace(self.folder / LOG)
+
+
+def process() -> Tuple[int, int]:
+    """This process' number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def read_log(folder: pathlib.Path) -> List[Dict[str, str]]:
+    """The rows of a run's log, whole ones only; none where there is no log."""
+    if not (folder / LOG).exists():
+        return []
+    with open(folder / LOG, newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
 
 
 def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu")) -> Dict[str, Any]:

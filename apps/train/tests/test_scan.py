@@ -77,6 +77,11 @@ class ScanForms(unittest.TestCase):
             self.skipTest("no Triton, or nothing to run it on")
         self.check("triton", torch.float32, 1e-5, "cpu" if interpreted else "cuda")
 
+    def test_mamba(self) -> None:
+        if not (torch.cuda.is_available() and scan.mamba_available()):
+            self.skipTest("no mamba-ssm, or no CUDA device")
+        self.check("mamba", torch.float32, 1e-5, "cuda")
+
     def test_order(self) -> None:
         order = scan.pixel_order(2, 3).tolist()
         self.assertEqual(order, [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5],

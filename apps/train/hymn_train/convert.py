@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Checkpoints of other trainers as the state_dict that a model file holds.
+
+A checkpoint is what ``torch.save`` wrote, or a safetensors file.  The weights may lie under
+``state_dict``, ``model`` or ``model_state_dict``, one inside the other, and their names may
+start with ``module.`` (DataParallel) or ``_orig_mod.`` (torch.compile).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Mapping
+
+import torch
+from torch import Tensor
+
+from . import tensorfile
+from .config import Config
+from .network import HyMUNet
+
+WRAPPERS = ("state_dict", "model", "model_state_dict")
+PREFIXES = ("module.", "_orig_mod.")
+
+
+def read_weights(path: "os.PathLike[str] | str") -> Dict[str, Tensor]:
+    """The tensors of a checkpoint by their plain names; ValueError where there are none."""
+    if os.fspath(path).endswith(".safetensors"):
+        content: Any = tensorfile.load(path)[0]
+    else:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    return plain_names(unwrap(content, path))
+
+
+def unwrap(content: Any, path: Any) -> Mapping[str, Tensor]:
+    """The mapping from names to tensors inside ``content``; ``path`` is for the message."""
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS
+                      if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor)
+                                                   for x in content.values()):
+        raise ValueError(f"{path}: no state_dict in it, nor under {', '.join(WRAPPERS)}")
+    return {name: x for name, x in content.items() if isinstance(x, Tensor)}
+
+
+def plain_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """The same tensors without the prefixes that wrappers put before every name."""
+    names = list(weights)
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if all(name.startswith(prefix) for name in names):
+                names = [name[len(prefix):] for name in names]
+                stripped = True
+    return dict(zip(names, weights.values()))
+
+
+def fit(weights: Mapping[str, Tensor], config: Config) -> Dict[str, Tensor]:
+    """``weights`` as the network of ``config`` has them; ValueError says what does not fit."""
+    expected = HyMUNet(config).state_dict()
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - counters - set(weights))
+    strangers = sorted(set(weights) - set(expected))
+    shapes = sorted(name for name in set(weights) & set(expected) - counters
+                    if weights[name].shape != expected[name].shape)
+    for what, names in (("lacks", missing), ("has besides", strangers),
+                        ("has in another shape", shapes)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(f"the checkpoint {what} {', '.join(names[:5])}{more}")
+    return {name: weights[name] for name in expected if name not in counters}
