@@ -12,11 +12,11 @@ struct bench_setup {
     const struct hymn_model *model;
     const char *model_path; // for messages
     uint32_t height, width, batch;
-    uint32_t runs, warmup; // runs 0: as many as fit into `seconds`, at least 3
-    double seconds;
-    bool tensor;  // float tensors to logits; otherwise 8-bit pictures of the network's size to masks
-    bool check;   // compare with the fp32 base variants
-    bool profile; // per-operator times
+    uint32_t runs, warmup;  // runs 0: as many as fit into `seconds`, at least 3
+    double seconds, tuning; // tuning: seconds that operators may be timed for before the measurement
+    bool tensor;            // float tensors to logits; otherwise 8-bit pictures of the network's size to masks
+    bool check;             // compare with the fp32 base variants
+    bool profile;           // per-operator times
 };
 
 struct bench_spread {
@@ -40,6 +40,7 @@ struct bench_result {
     uint32_t samples; // runs behind each of the two
     double images_per_second;
     struct bench_start cold, warm;
+    double tuning_ms;                    // spent between these two
     uint64_t process_bytes;              // the process's largest resident size so far
     double max_abs_error, nmse, max_abs; // of the logits; max_abs: the largest logit. Negative if not checked
     struct bench_operator *operators;    // from malloc

@@ -62,12 +62,33 @@ static struct hymn_session_params session_params(const struct bench_setup *setup
                                         .width = setup->width,
                                         .batch = setup->batch,
                                         .precision = setup->common->precision,
-                                        .runs_in_flight = BENCH_IN_FLIGHT};
+                                        .runs_in_flight = BENCH_IN_FLIGHT,
+                                        .tuning_ms = HYMN_TUNING_NONE};
 }
 
-// From nothing to the first result.
-static enum exit_code start(struct bench *bench, struct bench_start *out_start) {
-    const struct hymn_session_params params = session_params(bench->setup);
+// Chooses among the ways of each operator, for the measurements that follow.
+static enum exit_code tune(struct bench *bench) {
+    struct hymn_session_params params = session_params(bench->setup);
+    params.tuning_ms = (uint32_t)(1000 * bench->setup->tuning);
+    if (params.tuning_ms == 0) {
+        return CODE_OK;
+    }
+    enum exit_code code = common_open_device(bench->setup->common, bench->cache, &bench->context);
+    if (code == CODE_OK) {
+        code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
+                                   &bench->session);
+    }
+    if (code == CODE_OK) {
+        bench->result->tuning_ms = hymn_session_get_info(bench->session)->tuning_ms;
+        code = common_close(&bench->session, &bench->context, code); // writes the cache
+    }
+    return code;
+}
+
+// From nothing to the first result; tuning_ms as in struct hymn_session_params.
+static enum exit_code start(struct bench *bench, uint32_t tuning_ms, struct bench_start *out_start) {
+    struct hymn_session_params params = session_params(bench->setup);
+    params.tuning_ms = tuning_ms;
     double since = hymn_time_now();
     enum exit_code code = common_open_device(bench->setup->common, bench->cache, &bench->context);
     out_start->context_ms = milliseconds(since);
@@ -282,12 +303,15 @@ static uint64_t resident_bytes(void) {
 
 static enum exit_code measure(struct bench *bench) {
     struct bench_result *result = bench->result;
-    enum exit_code code = start(bench, &result->cold);
+    enum exit_code code = start(bench, 0, &result->cold);
     if (code == CODE_OK) {
         code = common_close(&bench->session, &bench->context, code); // writes the cache
     }
     if (code == CODE_OK) {
-        code = start(bench, &result->warm);
+        code = tune(bench);
+    }
+    if (code == CODE_OK) {
+        code = start(bench, HYMN_TUNING_NONE, &result->warm);
     }
     if (code != CODE_OK) {
         return code;

@@ -196,6 +196,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "gpu_ms", spread_json(&result->gpu));
     json_object_set_new(object, "wall_ms", spread_json(&result->wall));
     json_object_set_new(object, "images_per_second", report_real(result->images_per_second));
+    json_object_set_new(object, "tuning_ms", report_real(result->tuning_ms));
     json_object_set_new(object, "cold_start_ms", report_real(bench_start_total(&result->cold)));
     json_object_set_new(object, "warm_start_ms", report_real(bench_start_total(&result->warm)));
     add_memory(object, result);

@@ -23,7 +23,7 @@ struct settings {
     struct size_list sizes;
     struct number_list batches;
     uint32_t runs, warmup;
-    double seconds;
+    double seconds, tuning;
     bool profile, no_check;
 };
 
@@ -41,6 +41,9 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
          NULL},
         {"warmup", 'w', OPTION_NUMBER, "N", "runs before those that are measured (default 2)", &s->warmup, 0, 1000000,
          NULL},
+        {"tuning", 0, OPTION_REAL, "T",
+         "seconds that GPUs may take to choose the fastest way of\neach operator first (default 10)", &s->tuning, 0,
+         3600, NULL},
         {"input", 0, OPTION_CHOICE, "KIND",
          "image: 8-bit pictures to masks, with resizing (the\ndefault); tensor: float tensors to logits", &s->input, 0,
          0, input_kinds},
@@ -74,6 +77,7 @@ static size_t list_setups(const struct settings *settings, const struct hymn_mod
                                                        .runs = settings->runs,
                                                        .warmup = settings->warmup,
                                                        .seconds = settings->seconds,
+                                                       .tuning = settings->tuning,
                                                        .tensor = !pictures || strcmp(settings->input, "tensor") == 0,
                                                        .check = !settings->no_check,
                                                        .profile = settings->profile || settings->trace != NULL};
@@ -132,6 +136,7 @@ int command_bench(char **arguments, size_t count) {
                                 .input = input_kinds[0],
                                 .warmup = 2,
                                 .seconds = 3,
+                                .tuning = 10,
                                 .sizes = {.count = 1},
                                 .batches = {.items = {1}, .count = 1}};
     size_t rest = 0;

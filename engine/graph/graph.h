@@ -66,6 +66,11 @@ struct hymn_term {
     const float *weights; // CONV2D: [out_channels][taps][source.channels], taps row-major for kernel 3
 };
 
+// One of the ways in which an operator can compute a node. What the words mean is the operator's own.
+struct hymn_method {
+    uint32_t words[9];
+};
+
 struct hymn_node {
     enum hymn_kind kind;
     const char *name;
@@ -73,6 +78,8 @@ struct hymn_node {
     uint32_t term_count;
     uint32_t output;     // value
     uint32_t scratch[3]; // values that live during this node only; HYMN_NONE
+    bool tuned;          // to be computed by `method`, else by the operator's own rule
+    struct hymn_method method;
 
     // CONV2D: out = activation(sum over terms + bias + residual). DEPTHWISE: weights [9][C] in terms[0].
     uint32_t out_channels;

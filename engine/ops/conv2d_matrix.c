@@ -3,6 +3,7 @@
 // The convolution on matrix units: which tiles the kernel is made for, and its dispatch.
 #include "ops/conv2d_matrix.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "ops/conv2d.h"
@@ -25,8 +26,7 @@ static uint32_t divide_up(uint32_t a, uint32_t b) {
     return (a + b - 1) / b;
 }
 
-// ------------------------------------------------------------------------------------------------------------- the
-// node
+// ------------------------------------------------------------------------------------------------------------ the node
 
 struct problem {
     uint32_t width, height, rows; // of the output
@@ -63,8 +63,7 @@ static uint32_t stages(const struct problem *problem, uint32_t depth) {
     return count;
 }
 
-// ------------------------------------------------------------------------------------------------------------- the
-// tile
+// ------------------------------------------------------------------------------------------------------------ the tile
 
 static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
                              const struct hymn_vk_matrix *matrix) {
@@ -172,11 +171,115 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     return tile;
 }
 
+static_assert(sizeof(struct hymn_conv2d_tile) == sizeof(struct hymn_method), "a tile is a method");
+
 static struct hymn_conv2d_tile tile_of(const struct hymn_graph *graph, const struct hymn_node *node,
                                        const struct hymn_vk_plan *plan) {
-    struct hymn_conv2d_tile tile = forced_tile ? *forced_tile : hymn_conv2d_matrix_choose(graph, node, plan);
+    struct hymn_conv2d_tile tile;
+    if (forced_tile) {
+        tile = *forced_tile;
+    } else if (node->tuned) {
+        memcpy(&tile, &node->method, sizeof tile);
+    } else {
+        tile = hymn_conv2d_matrix_choose(graph, node, plan);
+    }
     tile.splits = hymn_variant_allowed(plan, "conv2d_matrix_split", NULL) ? tile.splits : 1;
     return tile;
+}
+
+// ---------------------------------------------------------------------------------------------------- tiles worth
+// timing
+
+struct tile_list {
+    const struct hymn_graph *graph;
+    const struct hymn_node *node;
+    const struct hymn_vk_plan *plan;
+    struct hymn_method *methods;
+    uint32_t count, most;
+};
+
+static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
+    uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
+    // Sums of a subgroup that its registers hold, and that are worth its loads.
+    bool sensible = rows * columns >= 512 && rows * columns <= 4096;
+    if (list->count < list->most && sensible && hymn_conv2d_matrix_valid(list->graph, list->node, list->plan, tile)) {
+        memcpy(&list->methods[list->count++], tile, sizeof *tile);
+    }
+}
+
+static void vary_steps(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
+    static const uint32_t steps[][2] = {{1, 8}, {1, 4}, {3, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
+    for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct hymn_conv2d_tile tile = *from;
+        tile.taps = steps[i][0];
+        tile.depth = steps[i][1];
+        if ((problem->wide || tile.taps == 1) && (tile.taps != from->taps || tile.depth != from->depth)) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
+static void vary_sizes(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
+    for (uint32_t larger = 0; larger < 2; larger++) {
+        struct hymn_conv2d_tile tile = *from;
+        set_pixels(problem, larger ? 2 * from->width * from->height : from->width * from->height / 2,
+                   list->plan->matrix.m, &tile);
+        add_tile(list, &tile);
+        tile.rows = larger ? 2 * from->rows : from->rows > 1 ? from->rows / 2 : 1;
+        add_tile(list, &tile);
+        tile = *from;
+        tile.channels = larger ? 2 * from->channels : from->channels / 2;
+        if (tile.channels < 2 * problem->channels) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
+static void vary_subgroups(struct tile_list *list, const struct hymn_conv2d_tile *from) {
+    static const uint32_t subgroups[][2] = {{2, 1}, {4, 1}, {8, 1}, {1, 2}, {2, 2}, {4, 2}, {2, 4}};
+    for (uint32_t i = 0; i < sizeof subgroups / sizeof *subgroups; i++) {
+        struct hymn_conv2d_tile tile = *from;
+        tile.rows = subgroups[i][0];
+        tile.columns = subgroups[i][1];
+        uint32_t now = tile.rows * tile.columns, before = from->rows * from->columns;
+        if ((tile.rows != from->rows || tile.columns != from->columns) && now <= 2 * before && before <= 2 * now) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
+static void vary_splits(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
+    uint32_t groups = groups_of(problem, from), target = list->plan->target_lanes / LANES_PER_GROUP;
+    struct hymn_conv2d_tile tile = *from;
+    for (tile.splits = 1; tile.splits <= 8; tile.splits *= 2) {
+        if (tile.splits != from->splits && (tile.splits == 1 || groups * tile.splits <= 4 * target)) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
+uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                  struct hymn_method *out_methods, uint32_t most) {
+    if (!hymn_conv2d_matrix_fits(graph, node, plan)) {
+        return 0;
+    }
+    struct tile_list list = {graph, node, plan, out_methods, 0, most};
+    struct problem problem = describe(graph, node);
+    struct hymn_conv2d_tile tile;
+    if (from) {
+        memcpy(&tile, from, sizeof tile);
+    } else {
+        tile = tile_of(graph, node, plan);
+        memcpy(&list.methods[list.count++], &tile, sizeof tile);
+    }
+    vary_steps(&list, &problem, &tile);
+    vary_sizes(&list, &problem, &tile);
+    vary_subgroups(&list, &tile);
+    if (hymn_variant_allowed(plan, "conv2d_matrix_split", NULL)) {
+        vary_splits(&list, &problem, &tile);
+    }
+    return list.count;
 }
 
 // ------------------------------------------------------------------------------------------------------------ lowering

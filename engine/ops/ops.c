@@ -9,14 +9,15 @@
 #define WEIGHT_ALIGNMENT 256u
 
 const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
-    [HYMN_KIND_CONV2D] = {"conv2d", hymn_conv2d_prepare, hymn_conv2d_lower},
-    [HYMN_KIND_MAX_POOL] = {"max_pool", NULL, hymn_max_pool_lower},
-    [HYMN_KIND_RESIZE] = {"resize", NULL, hymn_resize_lower},
-    [HYMN_KIND_DEPTHWISE] = {"depthwise", NULL, hymn_depthwise_lower},
-    [HYMN_KIND_NORM_STATS] = {"norm_stats", NULL, hymn_norm_stats_lower},
-    [HYMN_KIND_SELECTIVE_SCAN] = {"selective_scan", hymn_selective_scan_prepare, hymn_selective_scan_lower},
-    [HYMN_KIND_MERGE] = {"merge", NULL, hymn_merge_lower},
-    [HYMN_KIND_GATE] = {"gate", NULL, hymn_gate_lower},
+    [HYMN_KIND_CONV2D] = {"conv2d", hymn_conv2d_prepare, hymn_conv2d_lower, hymn_conv2d_list_methods},
+    [HYMN_KIND_MAX_POOL] = {"max_pool", NULL, hymn_max_pool_lower, NULL},
+    [HYMN_KIND_RESIZE] = {"resize", NULL, hymn_resize_lower, NULL},
+    [HYMN_KIND_DEPTHWISE] = {"depthwise", NULL, hymn_depthwise_lower, NULL},
+    [HYMN_KIND_NORM_STATS] = {"norm_stats", NULL, hymn_norm_stats_lower, NULL},
+    [HYMN_KIND_SELECTIVE_SCAN] = {"selective_scan", hymn_selective_scan_prepare, hymn_selective_scan_lower,
+                                  hymn_selective_scan_list_methods},
+    [HYMN_KIND_MERGE] = {"merge", NULL, hymn_merge_lower, NULL},
+    [HYMN_KIND_GATE] = {"gate", NULL, hymn_gate_lower, NULL},
 };
 
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,

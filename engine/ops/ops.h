@@ -34,6 +34,12 @@ struct hymn_op {
     enum hymn_status (*prepare)(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                 const struct hymn_log *log);
     enum hymn_status (*lower)(struct hymn_lower *lower, const struct hymn_node *node);
+    // Lists ways to compute the node that are worth timing, at most `most`, and returns how many. from NULL: beginning
+    // with the operator's own choice; else those that differ from `from` in little, itself not among them. Before
+    // prepare. NULL or 0: there is one way.
+    uint32_t (*list_methods)(const struct hymn_graph *graph, const struct hymn_node *node,
+                             const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                             struct hymn_method *out_methods, uint32_t most);
 };
 
 extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
@@ -68,6 +74,9 @@ void hymn_lower_bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, 
 enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                      const struct hymn_log *log);
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node);
+uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                  struct hymn_method *out_methods, uint32_t most);
 enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_max_pool_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_resize_lower(struct hymn_lower *lower, const struct hymn_node *node);
@@ -77,6 +86,9 @@ enum hymn_status hymn_merge_lower(struct hymn_lower *lower, const struct hymn_no
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
                                              const struct hymn_vk_plan *plan, const struct hymn_log *log);
 enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struct hymn_node *node);
+uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                          const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                          struct hymn_method *out_methods, uint32_t most);
 
 // Pre- and post-processing are not nodes: a session adds them around the network for the images of a run. See
 // ops/image.h.

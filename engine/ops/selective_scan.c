@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "ops/selective_scan.h"
 
+#include <string.h>
+
 #include "ops/grid.h"
 #include "shaders/params.h"
 
@@ -14,7 +16,6 @@
 #define MIN_CHUNK_LENGTH 16u
 // Groups of lanes a channel: of a workgroup, of a group, steps of a block; what hymn_divide divides exactly.
 #define GROUP_LANES 128u
-#define MAX_GROUP 16u
 #define MIN_BLOCK 8u
 #define MAX_DIVIDED (1u << 21)
 
@@ -32,6 +33,20 @@ static const struct hymn_scan_method *forced;
 
 void hymn_selective_scan_force(const struct hymn_scan_method *method) {
     forced = method;
+}
+
+// What the node is to be computed by; NULL: the rule.
+static const struct hymn_scan_method *method_of(const struct hymn_node *node, struct hymn_scan_method *storage) {
+    if (forced || !node->tuned) {
+        return forced;
+    }
+    *storage = (struct hymn_scan_method){node->method.words[0], node->method.words[1], node->method.words[2]};
+    return storage;
+}
+
+static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
+    node->tuned = true;
+    node->method = (struct hymn_method){{method->chunk_length, method->group, method->block}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -55,10 +70,11 @@ static uint32_t shortest_chunk(uint32_t length) {
     return chunk;
 }
 
-static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_vk_plan *plan) {
+static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_scan_method *method,
+                                    const struct hymn_vk_plan *plan) {
     uint32_t longest = MAX_ITERATIONS / (1 + (scan->rank > MAX_HELD_RANK ? scan->rank : 0));
-    if (forced && forced->chunk_length) {
-        return min_u32(forced->chunk_length, min_u32(longest, scan->length));
+    if (method && method->chunk_length) {
+        return min_u32(method->chunk_length, min_u32(longest, scan->length));
     }
     uint64_t lanes = (uint64_t)4 * scan->batch * scan->pairs;
     uint64_t chunks = plan->target_lanes / lanes, most = scan->length / shortest_chunk(scan->length);
@@ -85,21 +101,23 @@ static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan)
            shared_bytes(scan, plan) <= plan->max_shared_bytes;
 }
 
+// Where the lanes fill the device without chunks, each exponential is computed once; long sequences are better off with
+// chunks all the same (measured on an H100).
+static bool group_pays(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    return (uint64_t)4 * scan->batch * scan->width * 4 >= plan->target_lanes / 4 && scan->length <= 1024;
+}
+
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
-static void choose_group(struct scan *scan, enum hymn_storage storage, const struct hymn_vk_plan *plan) {
+static void choose_group(struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
+                         const struct hymn_vk_plan *plan) {
     scan->group = scan->block = 0;
     bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
-    if (!able || (forced ? forced->group == 0 : plan->cpu)) {
+    if (!able || (method ? method->group == 0 : plan->cpu || !group_pays(scan, plan))) {
         return;
     }
-    uint64_t channels = (uint64_t)4 * scan->batch * scan->width;
-    scan->group = forced ? forced->group : 2;
-    while (!forced && scan->group < MAX_GROUP && scan->group < scan->states &&
-           channels * scan->group < plan->target_lanes / 2) {
-        scan->group *= 2;
-    }
-    scan->block = forced ? forced->block : 16;
+    scan->group = method ? method->group : 4;
+    scan->block = method ? method->block : 16;
     while (scan->block > scan->group && scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
@@ -120,14 +138,46 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     };
     scan.pairs = scan.width / 2;
     scan.local = local_size(scan.pairs, plan);
-    scan.chunk_length = choose_chunk_length(&scan, plan);
+    struct hymn_scan_method storage;
+    const struct hymn_scan_method *method = method_of(node, &storage);
+    scan.chunk_length = choose_chunk_length(&scan, method, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
-    choose_group(&scan, output->storage, plan);
-    if (scan.group > 0 && !(forced && forced->chunk_length)) {
+    choose_group(&scan, method, output->storage, plan);
+    if (scan.group > 0 && !(method && method->chunk_length)) {
         scan.chunks = 1;
         scan.chunk_length = scan.length;
     }
     return scan;
+}
+
+uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                          const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                          struct hymn_method *out_methods, uint32_t most) {
+    static const struct hymn_scan_method methods[] = {{0, 0, 0},   {0, 4, 16},   {0, 2, 16},  {0, 8, 16},
+                                                      {0, 16, 16}, {64, 0, 0},   {128, 0, 0}, {256, 0, 0},
+                                                      {32, 0, 0},  {128, 4, 16}, {256, 4, 16}};
+    if (plan->cpu || from) {
+        return 0;
+    }
+    struct scan own = describe(graph, node, plan);
+    uint32_t count = 0, listed = sizeof methods / sizeof *methods;
+    for (uint32_t i = 0; i <= listed && count < most; i++) {
+        struct hymn_scan_method method = {own.chunks > 1 ? own.chunk_length : 0, own.group, own.block};
+        bool is_own = i == 0;
+        if (i > 0) {
+            is_own = memcmp(&method, &methods[i - 1], sizeof method) == 0;
+            method = methods[i - 1];
+        }
+        struct hymn_node tried = *node;
+        set_method(&tried, &method);
+        struct scan scan = describe(graph, &tried, plan);
+        bool possible = scan.group == method.group && 2 * method.chunk_length <= scan.length;
+        if (i == 0 || (!is_own && possible)) {
+            memcpy(out_methods[count].words, tried.method.words, sizeof tried.method.words);
+            count++;
+        }
+    }
+    return count;
 }
 
 // Scratch of the three passes: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].

@@ -33,19 +33,25 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
     return HYMN_STATUS_OK;
 }
 
+enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
+                                   const struct hymn_log *log, struct hymn_graph *out_graph) {
+    hymn_graph_init(out_graph, shape->batch, shape->storage);
+    enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
+    return status == HYMN_STATUS_OK ? hymn_graph_optimize(out_graph, log) : status;
+}
+
+enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                                    struct hymn_graph *graph) {
+    enum hymn_status status = hymn_ops_prepare(graph, plan, log);
+    return status == HYMN_STATUS_OK ? hymn_graph_plan_memory(graph, true, log) : status;
+}
+
 enum hymn_status hymn_network_build(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                     const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *out_graph) {
-    hymn_graph_init(out_graph, shape->batch, shape->storage);
-    enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
+    enum hymn_status status = hymn_network_make(model, shape, log, out_graph);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_graph_optimize(out_graph, log);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_ops_prepare(out_graph, plan, log);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_graph_plan_memory(out_graph, true, log);
+        status = hymn_network_place(plan, log, out_graph);
     }
     if (status != HYMN_STATUS_OK) {
         hymn_graph_free(out_graph);

@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "selftest/selftest.h"
+#include "tune/tune.h"
 #include "vk/pipeline.h"
+
+#define DEFAULT_TUNING_MS 1000.0
 
 static enum hymn_status no_memory(const struct hymn_session *session) {
     return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
@@ -102,7 +105,16 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
 static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,
                                         const struct hymn_network_shape *shape, struct hymn_graph *graph,
                                         struct hymn_lower *lower) {
-    enum hymn_status status = hymn_network_build(model, shape, &session->plan, &session->log, graph);
+    double spent_ms = 0.0;
+    enum hymn_status status = hymn_network_make(model, shape, &session->log, graph);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_tune_graph(session->device, &session->plan, graph, session->tuning_ms, &spent_ms);
+        session->tuning_ms -= spent_ms;
+        session->info.tuning_ms += spent_ms;
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_network_place(&session->plan, &session->log, graph);
+    }
     *lower = (struct hymn_lower){.graph = graph, .plan = &session->plan, .log = &session->log};
     if (status == HYMN_STATUS_OK) {
         status = check_bindings(session, graph);
@@ -237,6 +249,9 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     session->device = context->device;
     session->timings = given->timings;
     session->gpu_ms = -1.0;
+    session->tuning_ms = given->tuning_ms == HYMN_TUNING_NONE ? 0.0
+                         : given->tuning_ms                   ? given->tuning_ms
+                                                              : DEFAULT_TUNING_MS;
     session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
                       &session->plan);

@@ -51,6 +51,7 @@ struct hymn_session {
     uint32_t in_channels, num_classes;
     float mean[8], std[8], threshold;
     bool timings;
+    double tuning_ms;        // left
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
     struct hymn_vk_buffer weights, activations;

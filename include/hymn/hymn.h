@@ -216,7 +216,9 @@ struct hymn_selftest_params {
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
                                                struct hymn_selftest **out_selftest);
+// Sets *selftest to NULL. Thread-safety: any thread.
 HYMN_API void hymn_selftest_destroy(struct hymn_selftest **selftest);
+// Thread-safety: any thread.
 HYMN_API uint32_t hymn_selftest_count(const struct hymn_selftest *selftest);
 // NULL past the end; owned by the self-test. Thread-safety: any thread.
 HYMN_API const struct hymn_selftest_result *hymn_selftest_get(const struct hymn_selftest *selftest, uint32_t index);
@@ -271,6 +273,8 @@ enum hymn_precision {
 // it allocates nothing and compiles nothing.
 struct hymn_session;
 
+#define HYMN_TUNING_NONE UINT32_MAX
+
 struct hymn_session_params {
     struct hymn_log log;    // callback NULL: the context's
     uint32_t height, width; // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
@@ -280,6 +284,10 @@ struct hymn_session_params {
     uint32_t runs_in_flight; // 0: 2; at most 8
     bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
+    // On GPUs, operators that can be computed in several ways are timed, those with the most work first, until about so
+    // many milliseconds have passed. What is found is kept with the pipeline cache and used by every later session, which
+    // goes on where this one stopped. 0: 1000; HYMN_TUNING_NONE: nothing is timed, what is known is used.
+    uint32_t tuning_ms;
 };
 
 struct hymn_session_info {
@@ -292,6 +300,7 @@ struct hymn_session_info {
     uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
     uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
     uint64_t host_bytes; // host memory held by the session, buffers for images and results included
+    double tuning_ms;    // that hymn_session_create spent on timing operators
 };
 
 // INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the

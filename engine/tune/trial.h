@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// One way to compute one node, on the device alone, ready to be timed.
+#ifndef HYMN_TUNE_TRIAL_H
+#define HYMN_TUNE_TRIAL_H
+
+#include "ops/ops.h"
+#include "vk/command.h"
+
+struct hymn_trial {
+    struct hymn_method method;
+    struct hymn_graph graph; // the node and its values
+    struct hymn_lower lower;
+    struct hymn_vk_program repeated; // the lowered program several times
+    struct hymn_vk_buffer weights;
+    struct hymn_vk_command command;
+    double ms; // the shortest run so far
+};
+
+// Lowers graph's node by the method for a plan (kept by reference). Freed with hymn_trial_close in any case.
+enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                 const struct hymn_graph *graph, const struct hymn_node *node,
+                                 const struct hymn_method *method, struct hymn_trial *trial);
+// Uploads and records; pipelines have been made. activations: graph.activation_bytes or more, which trials that do not
+// run at the same time may share. What they hold does not matter: nothing branches on it.
+enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
+                                  struct hymn_trial *trial);
+// Runs it and keeps the time in trial->ms if it is shorter than those before.
+enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
+void hymn_trial_close(struct hymn_vk_device *device, struct hymn_trial *trial);
+
+#endif

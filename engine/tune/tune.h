@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+//
+// Chooses by timing among the ways in which operators can compute a graph's nodes (hymn_op.list_methods), and keeps
+// what was found in the device's store, for this device, driver, shaders and problem.
+#ifndef HYMN_TUNE_TUNE_H
+#define HYMN_TUNE_TUNE_H
+
+#include "graph/graph.h"
+#include "vk/device.h"
+
+// graph: optimized, not prepared. Gives each node the fastest method known: from the store, or, while less than
+// `budget_ms` have passed, by timing those that are not there, the most work first; the rest keep their operators' own
+// rules. A trial that fails costs its result, no more. Shaders are used only after their self-test (plan: the
+// session's). Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
+enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
+                                 double budget_ms, double *out_spent_ms);
+
+#endif
