@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+//
+// Tuning: what it finds is kept and used again, whatever it finds is right, and its time is bounded. Software devices
+// are not tuned by themselves: the plan says that this is another kind.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <string.h>
+
+#include "ops/ops.h"
+#include "support/test_context.h"
+#include "support/test_node.h"
+#include "tune/tune.h"
+#include "vk/store.h"
+
+static struct hymn_context *context;
+
+static struct hymn_vk_plan make_plan(void) {
+    struct hymn_vk_plan plan = context->device->plan;
+    plan.cpu = plan.weights_f32 = false;
+    return plan;
+}
+
+static void build_scan(struct test_node *test, struct test_random *random, uint32_t side) {
+    enum { CHANNELS = 16, STATES = 4, RANK = 4 };
+    test_node_begin(test, HYMN_KIND_SELECTIVE_SCAN, 1, HYMN_STORAGE_F32);
+    struct hymn_node *node = test->node;
+    uint32_t row = hymn_round_up(RANK + 2 * STATES, 8);
+    test_node_input(test, random, side, side, CHANNELS, HYMN_STORAGE_F32, -1.0f, 1.0f);
+    test_node_input(test, random, side, side, 4 * row, HYMN_STORAGE_F32, -1.0f, 1.0f);
+    uint32_t output = test_node_output(test, side, side, CHANNELS, HYMN_STORAGE_F32);
+    test->graph.values[test->outputs[output].value].planes = 4;
+    node->terms[0].source = (struct hymn_source){test->inputs[0].value, 0, CHANNELS};
+    node->terms[1].source = (struct hymn_source){test->inputs[1].value, 0, 4 * row};
+    node->term_count = 2;
+    node->output = test->outputs[output].value;
+    node->d_state = STATES;
+    node->dt_rank = RANK;
+    node->dt_weights = test_node_array(test, random, 4 * CHANNELS * RANK, -1.0f, 1.0f);
+    node->dt_bias = test_node_array(test, random, 4 * CHANNELS, -3.0f, 0.0f);
+    float *a = test_node_array(test, random, 4 * CHANNELS * STATES, -2.0f, 1.0f);
+    for (uint32_t i = 0; i < 4 * CHANNELS * STATES; i++) {
+        a[i] = -expf(a[i]);
+    }
+    node->a = a;
+    node->d = test_node_array(test, random, 4 * CHANNELS, -1.0f, 1.0f);
+}
+
+static double *run(struct test_node *test, const struct hymn_vk_plan *plan) {
+    for (uint32_t i = 0; i < 3; i++) {
+        test->node->scratch[i] = HYMN_NONE;
+    }
+    test_node_run(test, context, plan, 0, NULL);
+    size_t count = test_op_size(&test->graph, test->outputs[0].value);
+    double *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < count; i++) {
+        values[i] = test->outputs[0].data[i];
+    }
+    return values;
+}
+
+static void test_found_kept_and_right(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune");
+    struct hymn_vk_plan plan = make_plan();
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct test_node test;
+    build_scan(&test, &random, 21);
+    double *own = run(&test, &plan), spent = 0.0;
+    uint32_t known = hymn_vk_store_count(context->device);
+
+    // No budget: nothing is timed and nothing is known.
+    assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 0.0, &spent), HYMN_STATUS_OK);
+    assert_false(test.node->tuned);
+    assert_true(spent == 0.0);
+
+    assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_true(test.node->tuned);
+    assert_true(spent > 0.0);
+    assert_true(hymn_vk_store_count(context->device) > known);
+    struct hymn_method found = test.node->method;
+
+    test.node->tuned = false;
+    memset(&test.node->method, 0xFF, sizeof found);
+    assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_true(test.node->tuned);
+    assert_true(spent == 0.0);
+    assert_memory_equal(&test.node->method, &found, sizeof found);
+
+    double *tuned = run(&test, &plan);
+    test_node_compare(&test, 0, own, 1e-10, "tuned");
+    free(own);
+    free(tuned);
+    test_node_end(&test);
+}
+
+// Every way that is listed computes the same.
+static void test_all_methods_right(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune methods");
+    struct hymn_vk_plan plan = make_plan();
+    struct test_node test;
+    build_scan(&test, &random, 33);
+    struct hymn_method methods[24];
+    double *own = run(&test, &plan);
+    test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
+    uint32_t count = hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, methods, 24);
+    assert_true(count > 1);
+    for (uint32_t i = 0; i < count; i++) {
+        test.node->tuned = true;
+        test.node->method = methods[i];
+        free(run(&test, &plan));
+        char what[64];
+        snprintf(what, sizeof what, "method %u: chunk %u, group %u, block %u", i, methods[i].words[0],
+                 methods[i].words[1], methods[i].words[2]);
+        test_node_compare(&test, 0, own, 1e-10, what);
+    }
+    free(own);
+    test_node_end(&test);
+}
+
+static void test_software_devices_are_left_alone(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune software");
+    struct hymn_vk_plan plan = make_plan();
+    plan.cpu = true;
+    struct test_node test;
+    build_scan(&test, &random, 8);
+    double spent = 1.0;
+    assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_false(test.node->tuned);
+    assert_true(spent == 0.0);
+    test_node_end(&test);
+}
+
+int main(void) {
+    context = test_context_open();
+    if (!context) {
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_found_kept_and_right),
+        cmocka_unit_test(test_all_methods_right),
+        cmocka_unit_test(test_software_devices_are_left_alone),
+    };
+    int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);
+    return test_context_close(&context) != 0 || failed;
+}
