@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "selftest/selftest.h"
+#include "vk/divide.h"
 #include "vk/pipeline.h"
 
 static enum hymn_status no_memory(const struct hymn_session *session) {
@@ -99,6 +100,14 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
     return status;
 }
 
+static void divide(struct hymn_session *session) {
+    struct hymn_vk_device *device = session->device;
+    session->slowness = device->slowness;
+    session->seconds =
+        hymn_vk_program_divide(&session->program, &session->plan, device->slowness, device->submission_seconds) /
+        device->slowness;
+}
+
 static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,
                                         const struct hymn_network_shape *shape, struct hymn_graph *graph,
                                         struct hymn_lower *lower) {
@@ -137,6 +146,7 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
     if (status == HYMN_STATUS_OK) {
         describe(session, shape, &graph, &lower);
         status = keep_program(session, &lower);
+        divide(session);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph.activation_bytes, "activations",
@@ -161,6 +171,32 @@ uint64_t hymn_session_host_bytes(const struct hymn_session *session) {
     return bytes + steps * sizeof *session->program.steps;
 }
 
+static enum hymn_status record_network(struct hymn_session *session, struct hymn_slot *slot) {
+    struct hymn_vk_record_params record = {
+        .name = "network",
+        .steps = session->program.steps,
+        .count = session->program.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
+        .timestamps = true,
+        .step_timestamps = session->timings,
+    };
+    slot->slowness = session->slowness;
+    return hymn_vk_command_record(session->device, &record, &slot->network);
+}
+
+enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (session->slowness != session->device->slowness) {
+        divide(session);
+        status = hymn_vk_pipelines_prepare(session->device, session->program.steps, session->program.count);
+    }
+    if (status != HYMN_STATUS_OK || slot->slowness == session->slowness) {
+        return status;
+    }
+    slot->recorded = 0; // what surrounds the network is divided anew too
+    return record_network(session, slot);
+}
+
 static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot *slot) {
     uint32_t batch = session->info.batch;
     slot->outputs = hymn_alloc(batch, sizeof *slot->outputs);
@@ -170,18 +206,7 @@ static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot
         return no_memory(session);
     }
     enum hymn_status status = hymn_vk_fence_create(session->device, &slot->fence);
-    if (status != HYMN_STATUS_OK) {
-        return status;
-    }
-    struct hymn_vk_record_params record = {
-        .name = "network",
-        .steps = session->program.steps,
-        .count = session->program.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
-        .timestamps = true,
-        .step_timestamps = session->timings,
-    };
-    return hymn_vk_command_record(session->device, &record, &slot->network);
+    return status == HYMN_STATUS_OK ? record_network(session, slot) : status;
 }
 
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model) {
