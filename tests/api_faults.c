@@ -200,6 +200,80 @@ static void device_lost_in_the_self_test(void **state) {
     assert_int_equal(test_context_close(&lost), 0);
 }
 
+// --------------------------------------------------------------------------------------------------------- too little
+
+// What a session of this batch and size takes of device memory, before it has run.
+static uint64_t bytes_of(uint32_t size, uint32_t batch) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = size, .width = size, .batch = batch};
+    uint64_t before = context->device->memory_bytes;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    uint64_t bytes = context->device->memory_bytes - before;
+    hymn_session_destroy(&session);
+    return bytes;
+}
+
+static void expect_session(const struct hymn_session_params *params, uint32_t height, uint32_t width, uint32_t batch) {
+    struct hymn_session *session = NULL;
+    enum hymn_status status = hymn_session_create(context, golden.model, params, &session);
+    if (batch == 0) {
+        assert_int_equal(status, HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_null(session);
+        return;
+    }
+    assert_int_equal(status, HYMN_STATUS_OK);
+    const struct hymn_session_info *info = hymn_session_get_info(session);
+    assert_int_equal(info->height, height);
+    assert_int_equal(info->width, width);
+    assert_int_equal(info->batch, batch);
+    assert_int_equal(session->log.level, HYMN_LOG_WARNING); // its own log, not the one of the tries
+    assert_ptr_equal(session->log.callback, context->device->log.callback);
+    hymn_session_destroy(&session);
+}
+
+static void smaller_sessions_where_allowed(void **state) {
+    (void)state;
+    const uint64_t before = context->device->memory_bytes;
+    const uint64_t three = bytes_of(64, 3), small = bytes_of(33, 1);
+    assert_true(small < bytes_of(64, 1) && three < bytes_of(64, 6));
+    hymn_vk_memory_cap(context->device, before + three);
+    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 12};
+    expect_session(&params, 0, 0, 0);
+    params.min_batch = 4;
+    expect_session(&params, 0, 0, 0); // 12, 6, 4
+    params.min_batch = 1;
+    expect_session(&params, 64, 64, 3);
+    params.batch = 3;
+    expect_session(&params, 64, 64, 3);
+    hymn_vk_memory_cap(context->device, before + small);
+    params.batch = 5;
+    expect_session(&params, 0, 0, 0); // not even one
+    params.min_height = 33;
+    params.min_width = 20;
+    expect_session(&params, 33, 32, 1);
+    params.min_height = params.min_width = 64;
+    expect_session(&params, 0, 0, 0);
+    hymn_vk_memory_cap(context->device, 0);
+    expect_session(&params, 64, 64, 5);
+    assert_int_equal(context->device->memory_bytes, before);
+}
+
+// A tensor beyond the largest binding: named, or a smaller batch.
+static void small_bindings_are_refused_or_fitted(void **state) {
+    (void)state;
+    uint64_t range = context->device->snapshot.max_storage_buffer_range;
+    context->device->snapshot.max_storage_buffer_range = (uint64_t)1 << 27;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = 512, .width = 512, .batch = 256};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    assert_null(session);
+    params.min_batch = 2;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    assert_true(hymn_session_get_info(session)->batch < 256 && hymn_session_get_info(session)->batch >= 2);
+    hymn_session_destroy(&session);
+    context->device->snapshot.max_storage_buffer_range = range;
+}
+
 static int open_context(void **state) {
     (void)state;
     golden_load("five_stages", &golden);
@@ -215,10 +289,9 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(divided_runs_give_the_same_bits),
-        cmocka_unit_test(runs_adapt_to_a_slow_device),
-        cmocka_unit_test(lost_device_is_a_status),
-        cmocka_unit_test(device_lost_in_the_self_test),
+        cmocka_unit_test(divided_runs_give_the_same_bits), cmocka_unit_test(runs_adapt_to_a_slow_device),
+        cmocka_unit_test(lost_device_is_a_status),         cmocka_unit_test(device_lost_in_the_self_test),
+        cmocka_unit_test(smaller_sessions_where_allowed),  cmocka_unit_test(small_bindings_are_refused_or_fitted),
     };
     return cmocka_run_group_tests_name("api_faults", tests, open_context, close_context);
 }

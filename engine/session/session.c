@@ -241,6 +241,86 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     return status;
 }
 
+// Makes a session of exactly the size and batch that are asked for.
+static enum hymn_status create_exactly(struct hymn_context *context, const struct hymn_model *model,
+                                       const struct hymn_session_params *params, const struct hymn_log *log,
+                                       struct hymn_session **out_session) {
+    struct hymn_session *session = hymn_alloc(1, sizeof *session);
+    if (!session) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
+    }
+    session->log = *log;
+    session->device = context->device;
+    session->timings = params->timings;
+    session->gpu_ms = -1.0;
+    session->info.runs_in_flight = params->runs_in_flight ? params->runs_in_flight : 2;
+    hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
+                      &session->plan);
+    memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
+    session->info.tier = session->plan.tier;
+    hymn_session_copy_model(session, model);
+    enum hymn_status status = make_session(session, model, params);
+    if (status != HYMN_STATUS_OK) {
+        hymn_session_destroy(&session);
+        return status;
+    }
+    session->info.host_bytes = hymn_session_host_bytes(session);
+    *out_session = session;
+    return HYMN_STATUS_OK;
+}
+
+// Half of a number, but no less than `least`.
+static bool halve(uint32_t *number, uint32_t least) {
+    uint32_t before = *number, half = (before + 1) / 2;
+    *number = least == 0 || least >= before ? before : half > least ? half : least;
+    return *number < before;
+}
+
+// The next smaller session that the caller allows; false: none. The size and the batch are those in use.
+static bool shrink(const struct hymn_session_params *given, struct hymn_session_params *params) {
+    if (halve(&params->batch, given->min_batch)) {
+        return true;
+    }
+    bool lower = halve(&params->height, given->min_height);
+    return halve(&params->width, given->min_width) || lower;
+}
+
+// While a smaller session may still be tried, why one could not be made is a detail.
+static void log_as_info(void *user, enum hymn_log_level level, const char *message) {
+    hymn_log_write(user, level == HYMN_LOG_ERROR ? HYMN_LOG_INFO : level, "%s", message);
+}
+
+static enum hymn_status create_largest(struct hymn_context *context, const struct hymn_model *model,
+                                       const struct hymn_session_params *given, const struct hymn_log *log,
+                                       struct hymn_session **out_session) {
+    const struct hymn_model_info *info = hymn_model_get_info(model);
+    struct hymn_session_params params = *given, next;
+    struct hymn_log device_log = context->device->log;
+    params.height = params.height ? params.height : info->input_height;
+    params.width = params.width ? params.width : info->input_width;
+    params.batch = params.batch ? params.batch : 1;
+    for (;;) {
+        next = params;
+        bool more = shrink(given, &next);
+        struct hymn_log soft = {log_as_info, (void *)log, log->level};
+        struct hymn_log soft_device = {log_as_info, &device_log, device_log.level};
+        context->device->log = more ? soft_device : device_log;
+        enum hymn_status status = create_exactly(context, model, &params, more ? &soft : log, out_session);
+        context->device->log = device_log;
+        bool too_large = status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED;
+        if (status == HYMN_STATUS_OK) {
+            (*out_session)->log = *log;
+        }
+        if (!too_large || !more) {
+            return status;
+        }
+        hymn_log_write(log, HYMN_LOG_WARNING, "%ux%u, batch %u is too much for %s: trying %ux%u, batch %u",
+                       params.height, params.width, params.batch, context->device->info.name, next.height, next.width,
+                       next.batch);
+        params = next;
+    }
+}
+
 enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
                                      const struct hymn_session_params *params, struct hymn_session **out_session) {
     static const struct hymn_session_params defaults;
@@ -254,33 +334,17 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_session *session = hymn_alloc(1, sizeof *session);
-    if (!session) {
-        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
-    }
-    session->log = *log;
-    session->device = context->device;
-    session->timings = given->timings;
-    session->gpu_ms = -1.0;
-    session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
-    hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
-                      &session->plan);
-    memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
-    session->info.tier = session->plan.tier;
-    hymn_session_copy_model(session, model);
-    status = make_session(session, model, given);
+    struct hymn_log own = *log; // the device's own may be replaced for a while
+    status = create_largest(context, model, given, &own, out_session);
     if (status != HYMN_STATUS_OK) {
-        hymn_session_destroy(&session);
         return status;
     }
-    session->info.host_bytes = hymn_session_host_bytes(session);
-    hymn_log_write(log, HYMN_LOG_INFO,
+    const struct hymn_session_info *info = &(*out_session)->info;
+    hymn_log_write(&own, HYMN_LOG_INFO,
                    "%ux%u, batch %u, %s, tier %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
-                   session->info.height, session->info.width, session->info.batch,
-                   session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32",
-                   hymn_tier_string(session->plan.tier), session->info.dispatches,
-                   (double)session->info.activation_bytes * 1e-6, (double)session->info.weight_bytes * 1e-6);
-    *out_session = session;
+                   info->height, info->width, info->batch, info->precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32",
+                   hymn_tier_string(info->tier), info->dispatches, (double)info->activation_bytes * 1e-6,
+                   (double)info->weight_bytes * 1e-6);
     return HYMN_STATUS_OK;
 }
 
