@@ -13,12 +13,14 @@
 #include "session/session.h"
 #include "support/golden.h"
 #include "support/test_context.h"
+#include "support/test_log.h"
 #include "vk/divide.h"
 #include "vk/memory.h"
 
 static struct hymn_context *context;
 static struct golden golden;
 static PFN_vkQueueSubmit real_submit;
+static PFN_vkWaitForFences real_wait;
 static uint32_t submissions, most_buffers, submit_fails_at; // 1: the next one; 0: never
 
 static VKAPI_ATTR VkResult VKAPI_CALL counting_submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos,
@@ -31,14 +33,16 @@ static VKAPI_ATTR VkResult VKAPI_CALL counting_submit(VkQueue queue, uint32_t co
     return real_submit(queue, count, infos, fence);
 }
 
+// A device that is lost in truth is done with everything; so is this one when it says so.
 static VKAPI_ATTR VkResult VKAPI_CALL lost_wait(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
                                                 uint64_t timeout) {
-    (void)device;
-    (void)count;
-    (void)fences;
-    (void)all;
-    (void)timeout;
+    real_wait(device, count, fences, all, timeout);
     return VK_ERROR_DEVICE_LOST;
+}
+
+static void lose_while_waiting(struct hymn_context *of) {
+    real_wait = of->device->table.vkWaitForFences;
+    of->device->table.vkWaitForFences = lost_wait;
 }
 
 static void count_submissions(struct hymn_context *of, uint32_t fails_at) {
@@ -166,15 +170,15 @@ static void lost_device_is_a_status(void **state) {
         lost->device->submission_seconds = where == 1 ? 1e-7 : HYMN_VK_SUBMISSION_SECONDS;
         struct hymn_session *session = open_session(lost, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
         assert_int_equal(run(session, logits), HYMN_STATUS_OK);
-        PFN_vkWaitForFences real_wait = lost->device->table.vkWaitForFences;
         if (where < 2) { // at once, and in the midst of many submissions
             count_submissions(lost, where == 0 ? 1 : 5);
         } else {
-            lost->device->table.vkWaitForFences = lost_wait;
+            lose_while_waiting(lost);
         }
         assert_int_equal(run(session, logits), HYMN_STATUS_DEVICE_LOST);
-        lost->device->table.vkWaitForFences = real_wait;
-        lost->device->table.vkQueueSubmit = where < 2 ? real_submit : lost->device->table.vkQueueSubmit;
+        if (where < 2) {
+            lost->device->table.vkQueueSubmit = real_submit;
+        }
         lost->device->table.vkQueueWaitIdle(lost->device->queue); // it was not lost in truth
         expect_lost(lost, session, logits);
         hymn_session_destroy(&session);
@@ -189,7 +193,7 @@ static void device_lost_in_the_self_test(void **state) {
     struct hymn_context *lost = test_context_open();
     struct hymn_session *session = NULL;
     assert_non_null(lost);
-    lost->device->table.vkWaitForFences = lost_wait;
+    lose_while_waiting(lost);
     struct hymn_selftest *selftest = NULL;
     assert_int_equal(hymn_selftest_create(lost, NULL, &selftest), HYMN_STATUS_DEVICE_LOST);
     assert_null(selftest);
@@ -274,6 +278,83 @@ static void small_bindings_are_refused_or_fitted(void **state) {
     context->device->snapshot.max_storage_buffer_range = range;
 }
 
+// A tensor that 32-bit offsets do not reach is refused by its name before anything is computed from its size, whatever
+// the device claims to bind.
+static void offsets_beyond_32_bits_are_refused(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_log sink = test_log_start(&log);
+    uint64_t range = context->device->snapshot.max_storage_buffer_range;
+    context->device->snapshot.max_storage_buffer_range = UINT64_MAX;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.log = sink, .height = 32768, .width = 32768, .batch = 1024};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&log, "which 32-bit offsets do not reach");
+    params.batch = 1;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    struct hymn_summary *summary = NULL;
+    struct hymn_summary_params what = {.height = 32768, .width = 32768, .batch = 1024};
+    assert_int_equal(hymn_summary_create(golden.model, &what, &summary), HYMN_STATUS_UNSUPPORTED);
+    assert_null(summary);
+    context->device->snapshot.max_storage_buffer_range = range;
+}
+
+// ------------------------------------------------------------------------------------------------------------- memory
+
+static PFN_vkFlushMappedMemoryRanges real_flush;
+static PFN_vkInvalidateMappedMemoryRanges real_invalidate;
+static uint32_t flushes, invalidates;
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_flush(VkDevice device, uint32_t count,
+                                                     const VkMappedMemoryRange *ranges) {
+    flushes++;
+    return real_flush(device, count, ranges);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_invalidate(VkDevice device, uint32_t count,
+                                                          const VkMappedMemoryRange *ranges) {
+    invalidates++;
+    return real_invalidate(device, count, ranges);
+}
+
+// The same device as if its memory were of another kind: behind a bus (staged), and not coherent with the host. Both
+// give the bits that the device's own gives.
+static void every_kind_of_memory_gives_the_same_bits(void **state) {
+    (void)state;
+    float *own = new_logits(), *other = new_logits();
+    struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    assert_int_equal(run(session, own), HYMN_STATUS_OK);
+    hymn_session_destroy(&session);
+    for (int kind = 0; kind < 4; kind++) {
+        struct hymn_context *fresh = test_context_open();
+        assert_non_null(fresh);
+        struct hymn_vk_device *device = fresh->device;
+        bool coherent = kind & 1, unified = kind & 2;
+        device->snapshot.unified_memory = device->snapshot.unified_memory && unified;
+        device->plan.skip_staging = device->plan.skip_staging && unified;
+        for (uint32_t i = 0; i < device->memory.memoryTypeCount && !coherent; i++) {
+            device->memory.memoryTypes[i].propertyFlags &= ~(VkMemoryPropertyFlags)VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+        }
+        real_flush = device->table.vkFlushMappedMemoryRanges;
+        real_invalidate = device->table.vkInvalidateMappedMemoryRanges;
+        device->table.vkFlushMappedMemoryRanges = counting_flush;
+        device->table.vkInvalidateMappedMemoryRanges = counting_invalidate;
+        flushes = invalidates = 0;
+        session = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+        assert_int_equal(run(session, other), HYMN_STATUS_OK);
+        assert_memory_equal(own, other, golden.output_count * sizeof *own);
+        assert_int_equal(session->plan.skip_staging, device->plan.skip_staging);
+        assert_int_equal(session->slots[0].before_program.steps[0].kind == HYMN_VK_STEP_COPY,
+                         !session->plan.skip_staging);
+        assert_int_equal(flushes > 0, !coherent);
+        assert_int_equal(invalidates > 0, !coherent);
+        hymn_session_destroy(&session);
+        assert_int_equal(test_context_close(&fresh), 0);
+    }
+    free(own);
+    free(other);
+}
+
 static int open_context(void **state) {
     (void)state;
     golden_load("five_stages", &golden);
@@ -289,9 +370,14 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(divided_runs_give_the_same_bits), cmocka_unit_test(runs_adapt_to_a_slow_device),
-        cmocka_unit_test(lost_device_is_a_status),         cmocka_unit_test(device_lost_in_the_self_test),
-        cmocka_unit_test(smaller_sessions_where_allowed),  cmocka_unit_test(small_bindings_are_refused_or_fitted),
+        cmocka_unit_test(divided_runs_give_the_same_bits),
+        cmocka_unit_test(runs_adapt_to_a_slow_device),
+        cmocka_unit_test(lost_device_is_a_status),
+        cmocka_unit_test(device_lost_in_the_self_test),
+        cmocka_unit_test(smaller_sessions_where_allowed),
+        cmocka_unit_test(small_bindings_are_refused_or_fitted),
+        cmocka_unit_test(offsets_beyond_32_bits_are_refused),
+        cmocka_unit_test(every_kind_of_memory_gives_the_same_bits),
     };
     return cmocka_run_group_tests_name("api_faults", tests, open_context, close_context);
 }

@@ -24,6 +24,10 @@ static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static uint64_t max_u64(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
@@ -226,7 +230,8 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }
     plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
-    plan->max_binding_bytes = max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES);
+    // Shaders count in 32 bits.
+    plan->max_binding_bytes = min_u64(max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES), UINT32_MAX);
     plan->alignment = BINDING_ALIGNMENT;
     plan->target_lanes = target_lanes(s->type);
     guess_rates(s->type, plan);

@@ -46,7 +46,7 @@ struct hymn_vk_snapshot {
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;
-    bool unified_memory; // every device-local heap is host-visible too
+    bool unified_memory; // the host sees all of the device's memory (memory_type.h)
 };
 
 enum { HYMN_VK_MAX_SHADERS = 256 };

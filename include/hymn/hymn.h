@@ -398,7 +398,7 @@ struct hymn_summary_params {
     enum hymn_precision precision;
 };
 
-// OUT_OF_MEMORY, INVALID_ARGUMENT. Thread-safety: any thread.
+// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets). Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
                                               struct hymn_summary **out_summary);
 // Sets *summary to NULL. Thread-safety: any thread, once no other uses the summary.
