@@ -111,7 +111,8 @@ static void submit(const struct hymn_vk_record_params *record, uint32_t repeat, 
     assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
     for (uint32_t i = 0; i <= repeat; i++) {
         double start = hymn_time_now();
-        assert_int_equal(hymn_vk_submit(device, &command.buffer, 1, fence), HYMN_STATUS_OK);
+        assert_int_equal(hymn_vk_submit(device, (const struct hymn_vk_command *[]){&command}, 1, fence),
+                         HYMN_STATUS_OK);
         assert_int_equal(hymn_vk_wait(device, fence), HYMN_STATUS_OK);
         double ms = 1e3 * (hymn_time_now() - start);
         if (out_ms && (i == 1 || (i > 1 && ms < *out_ms))) {

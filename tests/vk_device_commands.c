@@ -130,12 +130,12 @@ static void record(struct bench *bench, bool step_timestamps) {
 }
 
 static void submit_and_wait(struct bench *bench, uint32_t times) {
-    VkCommandBuffer buffers[8];
+    const struct hymn_vk_command *commands[8];
     for (uint32_t i = 0; i < times; i++) {
-        buffers[i] = bench->command.buffer;
+        commands[i] = &bench->command;
         run_expected(bench);
     }
-    assert_int_equal(hymn_vk_submit(bench->vk.device, buffers, times, bench->fence), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_submit(bench->vk.device, commands, times, bench->fence), HYMN_STATUS_OK);
     assert_int_equal(hymn_vk_wait(bench->vk.device, bench->fence), HYMN_STATUS_OK);
     assert_true(hymn_vk_done(bench->vk.device, bench->fence));
 }
@@ -250,7 +250,7 @@ static void commands_are_recorded_again(void **state) {
     }
     VkDescriptorPool pool = bench->command.descriptor_pool;
     VkDescriptorSet set = bench->command.sets[0];
-    VkCommandBuffer buffer = bench->command.buffer;
+    VkCommandBuffer buffer = bench->command.buffers[0];
     for (uint32_t i = 0; i < 10; i++) { // the same shape with other regions and numbers: no allocation
         bench->program.count = 0;
         for (uint32_t j = 0; j < 5; j++) {
@@ -267,7 +267,7 @@ static void commands_are_recorded_again(void **state) {
         check_contents(bench);
     }
     assert_ptr_equal(bench->command.descriptor_pool, pool);
-    assert_ptr_equal(bench->command.buffer, buffer);
+    assert_ptr_equal(bench->command.buffers[0], buffer);
     bench_close(bench);
 }
 
@@ -297,8 +297,8 @@ static void all_bindings_and_shared_buffers(void **state) {
     assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, params.steps, 2), HYMN_STATUS_OK);
     assert_int_equal(hymn_vk_command_record(bench->vk.device, &params, &bench->command), HYMN_STATUS_OK);
     assert_int_equal(bench->command.barrier_count, 1);
-    VkCommandBuffer buffer = bench->command.buffer;
-    assert_int_equal(hymn_vk_submit(bench->vk.device, &buffer, 1, bench->fence), HYMN_STATUS_OK);
+    const struct hymn_vk_command *command = &bench->command;
+    assert_int_equal(hymn_vk_submit(bench->vk.device, &command, 1, bench->fence), HYMN_STATUS_OK);
     assert_int_equal(hymn_vk_wait(bench->vk.device, bench->fence), HYMN_STATUS_OK);
     for (uint32_t i = 0; i < REGION; i++) {
         uint32_t rest = 0; // regions 1 to 6
@@ -465,8 +465,8 @@ static void lost_device_refuses_work(void **state) {
     record(bench, false);
     hymn_vk_result(device, VK_ERROR_DEVICE_LOST, "a test");
     struct hymn_vk_record_params params = record_params(bench);
-    VkCommandBuffer buffer = bench->command.buffer;
-    assert_int_equal(hymn_vk_submit(device, &buffer, 1, bench->fence), HYMN_STATUS_DEVICE_LOST);
+    const struct hymn_vk_command *command = &bench->command;
+    assert_int_equal(hymn_vk_submit(device, &command, 1, bench->fence), HYMN_STATUS_DEVICE_LOST);
     assert_int_equal(hymn_vk_wait(device, bench->fence), HYMN_STATUS_DEVICE_LOST);
     assert_int_equal(hymn_vk_command_record(device, &params, &bench->command), HYMN_STATUS_DEVICE_LOST);
     assert_int_equal(hymn_vk_pipelines_prepare(device, params.steps, params.count), HYMN_STATUS_DEVICE_LOST);

@@ -16,7 +16,7 @@
 enum { MAX_SAMPLES = 1 << 20, PROFILED_RUNS = 10, CACHE_PATH = 512 };
 
 struct bench {
-    const struct bench_setup *setup;
+    struct bench_setup *setup; // its batch becomes what fits into the device's memory
     struct bench_data data;
     struct hymn_context *context;
     struct hymn_session *session;
@@ -61,6 +61,7 @@ static struct hymn_session_params session_params(const struct bench_setup *setup
     return (struct hymn_session_params){.height = setup->height,
                                         .width = setup->width,
                                         .batch = setup->batch,
+                                        .min_batch = 1,
                                         .precision = setup->common->precision,
                                         .runs_in_flight = BENCH_IN_FLIGHT,
                                         .tuning_ms = HYMN_TUNING_NONE};
@@ -220,6 +221,7 @@ static enum exit_code measure_error(struct bench *bench) {
     struct hymn_session_params params = session_params(bench->setup);
     params.precision = HYMN_PRECISION_FP32;
     params.tier = HYMN_TIER_BASE;
+    params.min_batch = 0;
     params.runs_in_flight = 1;
     float *values = bench->data.logits[0], *reference = bench->data.logits[1];
     enum exit_code code = check(bench, bench_data_logits(&bench->data, bench->setup, bench->session, values));
@@ -305,6 +307,9 @@ static enum exit_code measure(struct bench *bench) {
     struct bench_result *result = bench->result;
     enum exit_code code = start(bench, 0, &result->cold);
     if (code == CODE_OK) {
+        const uint32_t batch = hymn_session_get_info(bench->session)->batch;
+        bench->data.logit_count = bench->data.logit_count / bench->setup->batch * batch;
+        bench->setup->batch = batch;
         code = common_close(&bench->session, &bench->context, code); // writes the cache
     }
     if (code == CODE_OK) {
@@ -330,7 +335,8 @@ static enum exit_code measure(struct bench *bench) {
 }
 
 enum exit_code bench_measure(const struct bench_setup *setup, struct bench_result *out_result) {
-    struct bench bench = {.setup = setup, .result = out_result};
+    struct bench_setup fitting = *setup;
+    struct bench bench = {.setup = &fitting, .result = out_result};
     *out_result = (struct bench_result){.max_abs_error = -1, .nmse = -1, .max_abs = -1};
     if (!bench_data_init(&bench.data, setup)) {
         console_error(NULL, "out of memory for %u x %u, batch %u", setup->height, setup->width, setup->batch);

@@ -50,7 +50,7 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
         format_gpu(&r->gpu, gpu, sizeof(gpu));
         format_error(r, error, sizeof(error));
         table_row(&table, "%ux%u|%u|%u|%s|%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.1f|%.1f|%s", setups[i].height,
-                  setups[i].width, setups[i].batch, r->samples, gpu, r->wall.p50, r->wall.p90, r->wall.p99,
+                  setups[i].width, r->session.batch, r->samples, gpu, r->wall.p50, r->wall.p90, r->wall.p99,
                   r->images_per_second, bench_start_total(&r->cold), bench_start_total(&r->warm),
                   mebibytes(bench_device_bytes(r)), mebibytes(r->session.host_bytes), error);
     }
@@ -59,9 +59,8 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
         const struct hymn_session_info *s = &results[i].session;
         printf("\n%ux%u batch %u: device memory %.1f MiB weights + %.1f MiB activations (%.1f without sharing) + %.1f "
                "MiB transfers; %u dispatches; %.2f GMAC\n",
-               setups[i].height, setups[i].width, setups[i].batch, mebibytes(s->weight_bytes),
-               mebibytes(s->activation_bytes), mebibytes(s->activation_bytes_unaliased), mebibytes(s->io_bytes),
-               s->dispatches, (double)s->macs / 1e9);
+               setups[i].height, setups[i].width, s->batch, mebibytes(s->weight_bytes), mebibytes(s->activation_bytes),
+               mebibytes(s->activation_bytes_unaliased), mebibytes(s->io_bytes), s->dispatches, (double)s->macs / 1e9);
     }
 }
 
@@ -125,7 +124,8 @@ void bench_print_profile(const struct bench_setup *setup, const struct bench_res
     for (uint32_t i = 0; i < result->operator_count; i++) {
         total += result->operators[i].gpu_ms;
     }
-    printf("\noperators at %ux%u, batch %u: %.3f ms in all\n", setup->height, setup->width, setup->batch, total);
+    printf("\noperators at %ux%u, batch %u: %.3f ms in all\n", setup->height, setup->width, result->session.batch,
+           total);
     table_begin(&table, "<operator|<shader|ms|share|GB/s|GFLOP/s");
     for (uint32_t i = 0; i < result->operator_count; i++) {
         const struct bench_operator *operation = &result->operators[i];
@@ -190,7 +190,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "precision", report_text(common_precision_name(result->session.precision)));
     json_object_set_new(object, "tier", report_text(hymn_tier_string(result->session.tier)));
     json_object_set_new(object, "size", size);
-    set_integer(object, "batch", setup->batch);
+    set_integer(object, "batch", result->session.batch);
     json_object_set_new(object, "input", report_text(setup->tensor ? "tensor" : "image"));
     set_integer(object, "runs", result->samples);
     json_object_set_new(object, "gpu_ms", spread_json(&result->gpu));
@@ -274,8 +274,8 @@ json_t *bench_trace(const struct bench_setup *setups, const struct bench_result 
     json_t *events = json_array(), *trace = json_object();
     for (size_t i = 0; i < count; i++) {
         char name[400];
-        snprintf(name, sizeof(name), "%ux%u, batch %u, %s on %s", setups[i].height, setups[i].width, setups[i].batch,
-                 common_precision_name(results[i].session.precision), results[i].device.name);
+        snprintf(name, sizeof(name), "%ux%u, batch %u, %s on %s", setups[i].height, setups[i].width,
+                 results[i].session.batch, common_precision_name(results[i].session.precision), results[i].device.name);
         name_lane(events, "process_name", i, 0, name);
         name_lane(events, "thread_name", i, LANE_COLD, "cold start");
         name_lane(events, "thread_name", i, LANE_WARM, "warm start");

@@ -179,6 +179,9 @@ static enum exit_code run_session(const struct settings *settings, const struct 
     const struct hymn_session_params params = {.height = settings->size.height,
                                                .width = settings->size.width,
                                                .batch = settings->batch,
+                                               .min_batch = 1,
+                                               .min_height = settings->tile ? COMMON_MIN_TILE : 0,
+                                               .min_width = settings->tile ? COMMON_MIN_TILE : 0,
                                                .precision = settings->common.precision};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
@@ -190,7 +193,7 @@ static enum exit_code run_session(const struct settings *settings, const struct 
             .masks = masks,
             .pipeline = {.session = session,
                          .classes = info->num_classes,
-                         .batch = settings->batch,
+                         .batch = hymn_session_get_info(session)->batch,
                          .threshold = settings->threshold > 0 ? (float)settings->threshold : info->threshold,
                          .tile = settings->tile,
                          .overlap = settings->overlap,

@@ -150,13 +150,14 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
     const struct hymn_session_params params = {.height = (uint32_t)input->shape[2],
                                                .width = (uint32_t)input->shape[3],
                                                .batch = batch,
+                                               .min_batch = 1,
                                                .precision = settings->common.precision};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, model, settings->model, &params, &session);
     }
     if (code == CODE_OK) {
-        code = run_session(session, settings, input, info->num_classes, batch);
+        code = run_session(session, settings, input, info->num_classes, hymn_session_get_info(session)->batch);
     }
     return common_close(&session, &context, code);
 }

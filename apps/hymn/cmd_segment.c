@@ -125,6 +125,9 @@ static enum exit_code segment(const struct settings *settings, struct segment_pa
     const struct hymn_session_params params = {.height = settings->size.height,
                                                .width = settings->size.width,
                                                .batch = settings->batch,
+                                               .min_batch = 1,
+                                               .min_height = settings->tile ? COMMON_MIN_TILE : 0,
+                                               .min_width = settings->tile ? COMMON_MIN_TILE : 0,
                                                .precision = settings->common.precision};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
@@ -132,6 +135,7 @@ static enum exit_code segment(const struct settings *settings, struct segment_pa
     }
     if (code == CODE_OK) {
         work->pipeline.session = session;
+        work->pipeline.batch = hymn_session_get_info(session)->batch;
         code = segment_run(work);
     }
     return common_close(&session, &context, code);

@@ -54,7 +54,8 @@ struct common {
 #define COMMON_COUNT(options) (sizeof(options) / sizeof((options)[0]))
 
 // Largest side of a network input that options take.
-enum { COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
+// COMMON_MIN_TILE: what a tile's sides may shrink to where memory does not suffice.
+enum { COMMON_MIN_TILE = 64, COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
 
 extern const char *const common_tiers[]; // in the order of enum hymn_tier
 

@@ -88,3 +88,11 @@ enum hymn_status hymn_fail(const struct hymn_log *log, enum hymn_status status, 
     va_end(arguments);
     return status;
 }
+
+static void write_softer(void *user, enum hymn_log_level level, const char *message) {
+    hymn_log_write(user, level == HYMN_LOG_ERROR ? HYMN_LOG_INFO : level, "%s", message);
+}
+
+struct hymn_log hymn_log_soften(const struct hymn_log *log) {
+    return (struct hymn_log){write_softer, (void *)log, log->level};
+}

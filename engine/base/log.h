@@ -20,6 +20,9 @@ void hymn_log_write(const struct hymn_log *log, enum hymn_log_level level, const
 enum hymn_status hymn_fail(const struct hymn_log *log, enum hymn_status status, const char *format, ...)
     HYMN_PRINTF(3, 4);
 
+// A log that hands everything to `log`, which must outlive it, errors as mere information: for attempts that may fail.
+struct hymn_log hymn_log_soften(const struct hymn_log *log);
+
 // Copies `text` to `out` (which may be the same) and, where it has `capacity` bytes or more, ends it in "..." without
 // splitting a character: for names of any length in messages. capacity: at least 8. Returns `out`.
 char *hymn_text_cut(const char *text, char *out, size_t capacity);

@@ -115,7 +115,7 @@ enum hymn_status hymn_selftest_execute(struct hymn_selftest_run *run) {
     struct hymn_vk_write write = {0, run->before, run->bytes};
     enum hymn_status status = hymn_vk_buffer_write(run->device, &run->activations, &write, 1);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_submit(run->device, &run->command.buffer, 1, run->fence);
+        status = hymn_vk_submit(run->device, (const struct hymn_vk_command *[]){&run->command}, 1, run->fence);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_wait(run->device, run->fence);

@@ -6,6 +6,7 @@
 
 #include "ops/image.h"
 #include "session/session.h"
+#include "vk/divide.h"
 #include "vk/pipeline.h"
 
 #define ALIGNMENT 256u
@@ -185,7 +186,10 @@ static const struct hymn_vk_buffer *used(const struct hymn_vk_buffer *buffer) {
 }
 
 static enum hymn_status record(struct hymn_session *session, struct hymn_slot *slot, const char *name,
-                               const struct hymn_vk_program *program, struct hymn_vk_command *command) {
+                               struct hymn_vk_program *program, struct hymn_vk_command *command) {
+    double slowness = session->device->slowness;
+    slot->seconds +=
+        hymn_vk_program_divide(program, &session->plan, slowness, session->device->submission_seconds) / slowness;
     struct hymn_vk_record_params params = {
         .name = name,
         .steps = program->steps,
@@ -221,6 +225,7 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
         return HYMN_STATUS_OK;
     }
     slot->recorded = 0;
+    slot->seconds = 0.0;
     struct layout layout = lay_out(session, images, count, slot->places);
     enum hymn_status status = grow_all(session, slot, &layout);
     slot->before_program.count = slot->after_program.count = 0;

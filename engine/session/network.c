@@ -33,11 +33,42 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
     return HYMN_STATUS_OK;
 }
 
+// Kernels index units of four bytes and more with 32 bits, and count pixels with 31: so much a tensor may have.
+static enum hymn_status check_value(const struct hymn_graph *graph, uint32_t index, const struct hymn_log *log) {
+    if (index == HYMN_NONE) {
+        return HYMN_STATUS_OK;
+    }
+    const struct hymn_value *v = &graph->values[index];
+    uint64_t pixels = (uint64_t)v->planes * graph->batch * v->height * v->width; // below 2^43
+    uint64_t bytes = pixels * v->stride * (v->storage == HYMN_STORAGE_F16 ? 2 : 4);
+    if (pixels <= INT32_MAX && bytes <= UINT32_MAX) {
+        return HYMN_STATUS_OK;
+    }
+    return hymn_fail(log, HYMN_STATUS_UNSUPPORTED,
+                     "%s (%u x %u x %u, batch %u) takes %llu bytes, which 32-bit offsets do not reach: use a smaller "
+                     "size, tiles or a smaller batch",
+                     v->name, v->height, v->width, v->channels, graph->batch, (unsigned long long)bytes);
+}
+
+static enum hymn_status check_offsets(const struct hymn_graph *graph, const struct hymn_log *log) {
+    enum hymn_status status = check_value(graph, graph->input, log);
+    for (uint32_t i = 0; i < graph->node_count && status == HYMN_STATUS_OK; i++) {
+        status = check_value(graph, graph->nodes[i].output, log);
+        if (status == HYMN_STATUS_OK) {
+            status = check_value(graph, graph->nodes[i].stats, log);
+        }
+    }
+    return status;
+}
+
 enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                    const struct hymn_log *log, struct hymn_graph *out_graph) {
     hymn_graph_init(out_graph, shape->batch, shape->storage);
     enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
-    return status == HYMN_STATUS_OK ? hymn_graph_optimize(out_graph, log) : status;
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_graph_optimize(out_graph, log);
+    }
+    return status == HYMN_STATUS_OK ? check_offsets(out_graph, log) : status;
 }
 
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,

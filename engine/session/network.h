@@ -26,7 +26,7 @@ enum hymn_status hymn_network_make(const struct hymn_model *model, const struct 
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *graph);
 // Builds, optimizes, and plans the memory of a model's graph. On failure the graph is empty; in any case it is freed
-// with hymn_graph_free. OUT_OF_MEMORY, INTERNAL.
+// with hymn_graph_free. OUT_OF_MEMORY, INTERNAL; UNSUPPORTED: a tensor of 4 GiB and more (names it).
 enum hymn_status hymn_network_build(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                     const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *out_graph);

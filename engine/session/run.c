@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/image.h"
+#include "vk/slowness.h"
 #include "vk/timer.h"
 
 static uint32_t bytes_per_pixel(enum hymn_pixel_format format) {
@@ -130,7 +131,10 @@ static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *s
         images[i] = describe_image(session, params, i);
     }
     float threshold = params->threshold != 0.0f ? params->threshold : session->threshold;
-    enum hymn_status status = hymn_io_prepare(session, slot, images, count, threshold);
+    enum hymn_status status = hymn_slot_adapt(session, slot);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_io_prepare(session, slot, images, count, threshold);
+    }
     hymn_free(images);
     if (status != HYMN_STATUS_OK) {
         return status;
@@ -142,8 +146,8 @@ static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *s
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    VkCommandBuffer buffers[] = {slot->before.buffer, slot->network.buffer, slot->after.buffer};
-    return hymn_vk_submit(session->device, buffers, 3, slot->fence);
+    const struct hymn_vk_command *const commands[] = {&slot->before, &slot->network, &slot->after};
+    return hymn_vk_submit(session->device, commands, 3, slot->fence);
 }
 
 enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
@@ -225,6 +229,7 @@ static enum hymn_status collect_steps(struct hymn_session *session, const struct
 
 static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot) {
     session->gpu_ms = hymn_vk_timer_span(session->device, &slot->before, &slot->after);
+    hymn_vk_slowness_measure(session->device, session->seconds + slot->seconds, session->gpu_ms * 1e-3);
     session->timing_count = 0;
     if (!session->timings || !session->plan.timestamps) {
         return HYMN_STATUS_OK;

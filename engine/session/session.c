@@ -5,6 +5,7 @@
 
 #include "selftest/selftest.h"
 #include "tune/tune.h"
+#include "vk/divide.h"
 #include "vk/pipeline.h"
 
 #define DEFAULT_TUNING_MS 1000.0
@@ -102,6 +103,14 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
     return status;
 }
 
+static void divide(struct hymn_session *session) {
+    struct hymn_vk_device *device = session->device;
+    session->slowness = device->slowness;
+    session->seconds =
+        hymn_vk_program_divide(&session->program, &session->plan, device->slowness, device->submission_seconds) /
+        device->slowness;
+}
+
 static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,
                                         const struct hymn_network_shape *shape, struct hymn_graph *graph,
                                         struct hymn_lower *lower) {
@@ -149,6 +158,7 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
     if (status == HYMN_STATUS_OK) {
         describe(session, shape, &graph, &lower);
         status = keep_program(session, &lower);
+        divide(session);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph.activation_bytes, "activations",
@@ -173,6 +183,32 @@ uint64_t hymn_session_host_bytes(const struct hymn_session *session) {
     return bytes + steps * sizeof *session->program.steps;
 }
 
+static enum hymn_status record_network(struct hymn_session *session, struct hymn_slot *slot) {
+    struct hymn_vk_record_params record = {
+        .name = "network",
+        .steps = session->program.steps,
+        .count = session->program.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
+        .timestamps = true,
+        .step_timestamps = session->timings,
+    };
+    slot->slowness = session->slowness;
+    return hymn_vk_command_record(session->device, &record, &slot->network);
+}
+
+enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (session->slowness != session->device->slowness) {
+        divide(session);
+        status = hymn_vk_pipelines_prepare(session->device, session->program.steps, session->program.count);
+    }
+    if (status != HYMN_STATUS_OK || slot->slowness == session->slowness) {
+        return status;
+    }
+    slot->recorded = 0; // what surrounds the network is divided anew too
+    return record_network(session, slot);
+}
+
 static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot *slot) {
     uint32_t batch = session->info.batch;
     slot->outputs = hymn_alloc(batch, sizeof *slot->outputs);
@@ -182,18 +218,7 @@ static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot
         return no_memory(session);
     }
     enum hymn_status status = hymn_vk_fence_create(session->device, &slot->fence);
-    if (status != HYMN_STATUS_OK) {
-        return status;
-    }
-    struct hymn_vk_record_params record = {
-        .name = "network",
-        .steps = session->program.steps,
-        .count = session->program.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
-        .timestamps = true,
-        .step_timestamps = session->timings,
-    };
-    return hymn_vk_command_record(session->device, &record, &slot->network);
+    return status == HYMN_STATUS_OK ? record_network(session, slot) : status;
 }
 
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model) {
@@ -228,6 +253,84 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     return status;
 }
 
+// Makes a session of exactly the size and batch that are asked for.
+static enum hymn_status create_exactly(struct hymn_context *context, const struct hymn_model *model,
+                                       const struct hymn_session_params *params, const struct hymn_log *log,
+                                       struct hymn_session **out_session) {
+    struct hymn_session *session = hymn_alloc(1, sizeof *session);
+    if (!session) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
+    }
+    session->log = *log;
+    session->device = context->device;
+    session->timings = params->timings;
+    session->gpu_ms = -1.0;
+    if (params->tuning_ms != HYMN_TUNING_NONE) {
+        session->tuning_ms = params->tuning_ms ? params->tuning_ms : DEFAULT_TUNING_MS;
+    }
+    session->info.runs_in_flight = params->runs_in_flight ? params->runs_in_flight : 2;
+    hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
+                      &session->plan);
+    memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
+    session->info.tier = session->plan.tier;
+    hymn_session_copy_model(session, model);
+    enum hymn_status status = make_session(session, model, params);
+    if (status != HYMN_STATUS_OK) {
+        hymn_session_destroy(&session);
+        return status;
+    }
+    session->info.host_bytes = hymn_session_host_bytes(session);
+    *out_session = session;
+    return HYMN_STATUS_OK;
+}
+
+// Half of a number, but no less than `least`.
+static bool halve(uint32_t *number, uint32_t least) {
+    uint32_t before = *number, half = (before + 1) / 2;
+    *number = least == 0 || least >= before ? before : half > least ? half : least;
+    return *number < before;
+}
+
+// The next smaller session that the caller allows; false: none. The size and the batch are those in use.
+static bool shrink(const struct hymn_session_params *given, struct hymn_session_params *params) {
+    if (halve(&params->batch, given->min_batch)) {
+        return true;
+    }
+    bool lower = halve(&params->height, given->min_height);
+    return halve(&params->width, given->min_width) || lower;
+}
+
+static enum hymn_status create_largest(struct hymn_context *context, const struct hymn_model *model,
+                                       const struct hymn_session_params *given, const struct hymn_log *log,
+                                       struct hymn_session **out_session) {
+    const struct hymn_model_info *info = hymn_model_get_info(model);
+    struct hymn_session_params params = *given, next;
+    struct hymn_log device_log = context->device->log;
+    params.height = params.height ? params.height : info->input_height;
+    params.width = params.width ? params.width : info->input_width;
+    params.batch = params.batch ? params.batch : 1;
+    for (;;) {
+        next = params;
+        bool more = shrink(given, &next);
+        // While a smaller session may still be tried, why one could not be made is a detail.
+        struct hymn_log soft = hymn_log_soften(log), soft_device = hymn_log_soften(&device_log);
+        context->device->log = more ? soft_device : device_log;
+        enum hymn_status status = create_exactly(context, model, &params, more ? &soft : log, out_session);
+        context->device->log = device_log;
+        bool too_large = status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED;
+        if (status == HYMN_STATUS_OK) {
+            (*out_session)->log = *log;
+        }
+        if (!too_large || !more) {
+            return status;
+        }
+        hymn_log_write(log, HYMN_LOG_WARNING, "%ux%u, batch %u is too much for %s: trying %ux%u, batch %u",
+                       params.height, params.width, params.batch, context->device->info.name, next.height, next.width,
+                       next.batch);
+        params = next;
+    }
+}
+
 enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
                                      const struct hymn_session_params *params, struct hymn_session **out_session) {
     static const struct hymn_session_params defaults;
@@ -241,36 +344,17 @@ enum hymn_status hymn_session_create(struct hymn_context *context, const struct 
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_session *session = hymn_alloc(1, sizeof *session);
-    if (!session) {
-        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
-    }
-    session->log = *log;
-    session->device = context->device;
-    session->timings = given->timings;
-    session->gpu_ms = -1.0;
-    session->tuning_ms = given->tuning_ms == HYMN_TUNING_NONE ? 0.0
-                         : given->tuning_ms                   ? given->tuning_ms
-                                                              : DEFAULT_TUNING_MS;
-    session->info.runs_in_flight = given->runs_in_flight ? given->runs_in_flight : 2;
-    hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, given->tier),
-                      &session->plan);
-    memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
-    session->info.tier = session->plan.tier;
-    hymn_session_copy_model(session, model);
-    status = make_session(session, model, given);
+    struct hymn_log own = *log; // the device's own may be replaced for a while
+    status = create_largest(context, model, given, &own, out_session);
     if (status != HYMN_STATUS_OK) {
-        hymn_session_destroy(&session);
         return status;
     }
-    session->info.host_bytes = hymn_session_host_bytes(session);
-    hymn_log_write(log, HYMN_LOG_INFO,
+    const struct hymn_session_info *info = &(*out_session)->info;
+    hymn_log_write(&own, HYMN_LOG_INFO,
                    "%ux%u, batch %u, %s, tier %s: %u dispatches, %.1f MB of activations, %.1f MB of weights",
-                   session->info.height, session->info.width, session->info.batch,
-                   session->info.precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32",
-                   hymn_tier_string(session->plan.tier), session->info.dispatches,
-                   (double)session->info.activation_bytes * 1e-6, (double)session->info.weight_bytes * 1e-6);
-    *out_session = session;
+                   info->height, info->width, info->batch, info->precision == HYMN_PRECISION_FP16 ? "fp16" : "fp32",
+                   hymn_tier_string(info->tier), info->dispatches, (double)info->activation_bytes * 1e-6,
+                   (double)info->weight_bytes * 1e-6);
     return HYMN_STATUS_OK;
 }
 

@@ -39,6 +39,8 @@ struct hymn_slot {
     struct hymn_io_place *places; // [batch]
     struct hymn_vk_program before_program, after_program;
     uint32_t recorded; // images that the commands are recorded for; 0: not recorded
+    double slowness;   // that they are divided for
+    double seconds;    // estimate of before and after with slowness 1
     float threshold;   // likewise
 };
 
@@ -54,6 +56,7 @@ struct hymn_session {
     double tuning_ms;        // left
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
+    double slowness, seconds; // that the program is divided for; its estimate with slowness 1
     struct hymn_vk_buffer weights, activations;
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
     uint64_t last_ticket;
@@ -74,6 +77,8 @@ enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct h
 enum hymn_status hymn_io_warm(struct hymn_session *session);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
+// Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.
+enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot);
 // What hymn_session_info::host_bytes reports.
 uint64_t hymn_session_host_bytes(const struct hymn_session *session);
 void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot);

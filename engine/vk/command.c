@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "vk/divide.h"
 #include "vk/hazard.h"
 #include "vk/pipeline.h"
 
@@ -17,6 +18,8 @@ struct recorder {
     VkPipelineStageFlags stages; // that the program uses; all of them in each of its barriers, so that a barrier orders
                                  // everything before it and the tracker starts anew
     struct hymn_vk_hazards hazards;
+    VkCommandBuffer buffer; // being recorded
+    double seconds;         // of it so far
 };
 
 static VkAccessFlags writes_of(VkPipelineStageFlags stages) {
@@ -38,8 +41,8 @@ static void barrier(const struct recorder *recorder, VkPipelineStageFlags source
         .srcAccessMask = writes_of(source),
         .dstAccessMask = reads_of(destination) | writes_of(destination),
     };
-    recorder->device->table.vkCmdPipelineBarrier(recorder->command->buffer, source, destination, 0, written ? 1 : 0,
-                                                 &memory, 0, NULL, 0, NULL);
+    recorder->device->table.vkCmdPipelineBarrier(recorder->buffer, source, destination, 0, written ? 1 : 0, &memory, 0,
+                                                 NULL, 0, NULL);
 }
 
 // ---------------------------------------------------------------------------------------------------------- checks
@@ -104,7 +107,7 @@ static enum hymn_status check_step(const struct recorder *recorder, const struct
 
 // --------------------------------------------------------------------------------------------------------- objects
 
-static enum hymn_status ensure_buffer(struct recorder *recorder) {
+static enum hymn_status ensure_pool(struct recorder *recorder) {
     struct hymn_vk_device *device = recorder->device;
     struct hymn_vk_command *command = recorder->command;
     if (command->pool) {
@@ -118,21 +121,37 @@ static enum hymn_status ensure_buffer(struct recorder *recorder) {
     VkResult result = device->table.vkCreateCommandPool(device->handle, &pool_info, NULL, &command->pool);
     if (result != VK_SUCCESS) {
         command->pool = VK_NULL_HANDLE;
-        return hymn_vk_result(device, result, "vkCreateCommandPool");
     }
-    VkCommandBufferAllocateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = command->pool,
-        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = 1,
-    };
-    result = device->table.vkAllocateCommandBuffers(device->handle, &info, &command->buffer);
-    if (result != VK_SUCCESS) {
-        device->table.vkDestroyCommandPool(device->handle, command->pool, NULL);
-        command->pool = VK_NULL_HANDLE;
-        command->buffer = NULL;
+    return hymn_vk_result(device, result, "vkCreateCommandPool");
+}
+
+// One more command buffer than the recording has, taken from those of the last one where there are more.
+static enum hymn_status add_buffer(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    struct hymn_vk_command *command = recorder->command;
+    if (command->buffer_count == command->buffer_capacity) {
+        uint32_t capacity = command->buffer_capacity + 1;
+        VkCommandBuffer *buffers = hymn_realloc(command->buffers, capacity, sizeof(VkCommandBuffer));
+        command->buffers = buffers ? buffers : command->buffers;
+        double *seconds = hymn_realloc(command->seconds, capacity, sizeof *seconds);
+        command->seconds = seconds ? seconds : command->seconds;
+        if (!buffers || !seconds) {
+            return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+        }
+        VkCommandBufferAllocateInfo info = {
+            .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+            .commandPool = command->pool,
+            .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+            .commandBufferCount = 1,
+        };
+        VkResult result = device->table.vkAllocateCommandBuffers(device->handle, &info, &buffers[capacity - 1]);
+        if (result != VK_SUCCESS) {
+            return hymn_vk_result(device, result, "vkAllocateCommandBuffers");
+        }
+        command->buffer_capacity = capacity;
     }
-    return hymn_vk_result(device, result, "vkAllocateCommandBuffers");
+    recorder->buffer = command->buffers[command->buffer_count++];
+    return HYMN_STATUS_OK;
 }
 
 static uint32_t descriptors_of(const struct hymn_vk_step *step) {
@@ -302,13 +321,12 @@ static void write_descriptors(const struct recorder *recorder, const struct hymn
     }
 }
 
-static void record_dispatch(const struct recorder *recorder, uint32_t index) {
+static void bind(const struct recorder *recorder, uint32_t index) {
     struct hymn_vk_device *device = recorder->device;
     const struct hymn_vk_step *step = &recorder->params->steps[index];
     const struct hymn_vk_pipeline *pipeline = hymn_vk_pipeline_find(device, step);
-    VkCommandBuffer buffer = recorder->command->buffer;
+    VkCommandBuffer buffer = recorder->buffer;
     VkDescriptorSet set = recorder->command->sets[index];
-    write_descriptors(recorder, step, set);
     device->table.vkCmdBindPipeline(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
     if (step->binding_count > 0) {
         device->table.vkCmdBindDescriptorSets(buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->layout, 0, 1, &set, 0,
@@ -318,18 +336,29 @@ static void record_dispatch(const struct recorder *recorder, uint32_t index) {
         device->table.vkCmdPushConstants(buffer, pipeline->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, step->push_bytes,
                                          step->push);
     }
-    device->table.vkCmdDispatch(buffer, step->groups[0], step->groups[1], step->groups[2]);
+}
+
+static void record_slice(const struct recorder *recorder, const struct hymn_vk_step *step, uint32_t slice) {
+    uint32_t base[3] = {0}, groups[3] = {step->groups[0], step->groups[1], step->groups[2]};
+    if (step->slices <= 1) {
+        recorder->device->table.vkCmdDispatch(recorder->buffer, groups[0], groups[1], groups[2]);
+        return;
+    }
+    uint32_t axis = hymn_vk_step_axis(step);
+    hymn_vk_step_slice(step, slice, &base[axis], &groups[axis]);
+    recorder->device->table.vkCmdDispatchBase(recorder->buffer, base[0], base[1], base[2], groups[0], groups[1],
+                                              groups[2]);
 }
 
 static void record_copy(const struct recorder *recorder, const struct hymn_vk_step *step) {
     const struct hymn_vk_binding *source = &step->bindings[0], *destination = &step->bindings[1];
     VkBufferCopy region = {source->offset, destination->offset, destination->bytes};
-    recorder->device->table.vkCmdCopyBuffer(recorder->command->buffer, recorder->params->buffers[source->role]->handle,
+    recorder->device->table.vkCmdCopyBuffer(recorder->buffer, recorder->params->buffers[source->role]->handle,
                                             recorder->params->buffers[destination->role]->handle, 1, &region);
 }
 
 static void record_timestamp(const struct recorder *recorder, uint32_t query) {
-    recorder->device->table.vkCmdWriteTimestamp(recorder->command->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT,
+    recorder->device->table.vkCmdWriteTimestamp(recorder->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT,
                                                 recorder->command->queries, query);
 }
 
@@ -337,29 +366,86 @@ static void record_label(const struct recorder *recorder, const struct hymn_vk_s
     const struct hymn_vk_instance_table *table = &recorder->device->instance->table;
     if (table->vkCmdBeginDebugUtilsLabelEXT && step) {
         VkDebugUtilsLabelEXT label = {.sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_LABEL_EXT, .pLabelName = step->name};
-        table->vkCmdBeginDebugUtilsLabelEXT(recorder->command->buffer, &label);
+        table->vkCmdBeginDebugUtilsLabelEXT(recorder->buffer, &label);
     } else if (table->vkCmdEndDebugUtilsLabelEXT && !step) {
-        table->vkCmdEndDebugUtilsLabelEXT(recorder->command->buffer);
+        table->vkCmdEndDebugUtilsLabelEXT(recorder->buffer);
     }
 }
 
-static void record_step(struct recorder *recorder, uint32_t index) {
+// A new command buffer. It begins with waiting for everything before it; what the host wrote needs no barrier: a
+// submission makes it visible.
+static enum hymn_status begin_buffer(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    enum hymn_status status = add_buffer(recorder);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    const char *name = recorder->params->name ? recorder->params->name : "program";
+    hymn_vk_name(device, VK_OBJECT_TYPE_COMMAND_BUFFER, (uint64_t)(uintptr_t)recorder->buffer, name);
+    VkCommandBufferBeginInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+        .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
+    };
+    VkResult result = device->table.vkBeginCommandBuffer(recorder->buffer, &info);
+    if (result != VK_SUCCESS) {
+        return hymn_vk_result(device, result, "vkBeginCommandBuffer");
+    }
+    hymn_vk_hazards_clear(&recorder->hazards);
+    barrier(recorder, STAGES, STAGES, true);
+    recorder->seconds = 0.0;
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status end_buffer(struct recorder *recorder) {
+    struct hymn_vk_device *device = recorder->device;
+    recorder->command->seconds[recorder->command->buffer_count - 1] = recorder->seconds;
+    VkResult result = device->table.vkEndCommandBuffer(recorder->buffer);
+    return hymn_vk_result(device, result, "vkEndCommandBuffer");
+}
+
+// Goes on in another command buffer where this one would hold too much.
+static enum hymn_status make_room(struct recorder *recorder, double seconds) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (recorder->seconds > 0.0 && recorder->seconds + seconds > recorder->device->submission_seconds) {
+        status = end_buffer(recorder);
+        status = status == HYMN_STATUS_OK ? begin_buffer(recorder) : status;
+    }
+    recorder->seconds += seconds;
+    return status;
+}
+
+static enum hymn_status record_step(struct recorder *recorder, uint32_t index) {
     const struct hymn_vk_step *step = &recorder->params->steps[index];
-    bool timed = recorder->command->query_count > 2;
-    record_barrier(recorder, step);
-    record_label(recorder, step);
-    if (timed) {
-        record_timestamp(recorder, 2 + 2 * index);
+    bool timed = recorder->command->query_count > 2, copy = step->kind == HYMN_VK_STEP_COPY;
+    uint32_t slices = step->slices > 1 ? step->slices : 1;
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (!copy) {
+        write_descriptors(recorder, step, recorder->command->sets[index]);
     }
-    if (step->kind == HYMN_VK_STEP_COPY) {
-        record_copy(recorder, step);
-    } else {
-        record_dispatch(recorder, index);
+    for (uint32_t i = 0; i < slices && status == HYMN_STATUS_OK; i++) {
+        status = make_room(recorder, step->seconds / slices);
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+        if (i == 0 || recorder->hazards.count == 0) { // slices do not depend on each other
+            record_barrier(recorder, step);
+        }
+        record_label(recorder, step);
+        if (timed && i == 0) {
+            record_timestamp(recorder, 2 + 2 * index);
+        }
+        if (copy) {
+            record_copy(recorder, step);
+        } else {
+            bind(recorder, index);
+            record_slice(recorder, step, i);
+        }
+        if (timed && i + 1 == slices) {
+            record_timestamp(recorder, 2 + 2 * index + 1);
+        }
+        record_label(recorder, NULL);
     }
-    if (timed) {
-        record_timestamp(recorder, 2 + 2 * index + 1);
-    }
-    record_label(recorder, NULL);
+    return status;
 }
 
 static bool writes_readback(const struct hymn_vk_record_params *params) {
@@ -377,22 +463,20 @@ static bool writes_readback(const struct hymn_vk_record_params *params) {
 static enum hymn_status record_all(struct recorder *recorder) {
     struct hymn_vk_device *device = recorder->device;
     struct hymn_vk_command *command = recorder->command;
-    VkCommandBufferBeginInfo info = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
-        .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT,
-    };
-    VkResult result = device->table.vkBeginCommandBuffer(command->buffer, &info);
-    if (result != VK_SUCCESS) {
-        return hymn_vk_result(device, result, "vkBeginCommandBuffer");
+    command->buffer_count = 0;
+    enum hymn_status status = begin_buffer(recorder);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
-    // What the host wrote needs no barrier: a submission makes it visible.
-    barrier(recorder, STAGES, STAGES, true);
     if (command->query_count > 0) {
-        device->table.vkCmdResetQueryPool(command->buffer, command->queries, 0, command->query_count);
+        device->table.vkCmdResetQueryPool(recorder->buffer, command->queries, 0, command->query_count);
         record_timestamp(recorder, 0);
     }
-    for (uint32_t i = 0; i < recorder->params->count; i++) {
-        record_step(recorder, i);
+    for (uint32_t i = 0; i < recorder->params->count && status == HYMN_STATUS_OK; i++) {
+        status = record_step(recorder, i);
+    }
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
     if (command->query_count > 0) {
         record_timestamp(recorder, 1);
@@ -400,8 +484,7 @@ static enum hymn_status record_all(struct recorder *recorder) {
     if (writes_readback(recorder->params)) {
         barrier(recorder, recorder->stages, VK_PIPELINE_STAGE_HOST_BIT, true);
     }
-    result = device->table.vkEndCommandBuffer(command->buffer);
-    return hymn_vk_result(device, result, "vkEndCommandBuffer");
+    return end_buffer(recorder);
 }
 
 enum hymn_status hymn_vk_command_record(struct hymn_vk_device *device, const struct hymn_vk_record_params *params,
@@ -416,7 +499,7 @@ enum hymn_status hymn_vk_command_record(struct hymn_vk_device *device, const str
         }
     }
     if (status == HYMN_STATUS_OK) {
-        status = ensure_buffer(&recorder);
+        status = ensure_pool(&recorder);
     }
     if (status == HYMN_STATUS_OK) {
         status = ensure_sets(&recorder);
@@ -429,8 +512,6 @@ enum hymn_status hymn_vk_command_record(struct hymn_vk_device *device, const str
     }
     command->step_count = params->count;
     command->barrier_count = 0;
-    hymn_vk_name(device, VK_OBJECT_TYPE_COMMAND_BUFFER, (uint64_t)(uintptr_t)command->buffer,
-                 params->name ? params->name : "program");
     return record_all(&recorder);
 }
 
@@ -440,5 +521,7 @@ void hymn_vk_command_destroy(struct hymn_vk_device *device, struct hymn_vk_comma
     device->table.vkDestroyCommandPool(device->handle, command->pool, NULL);
     hymn_free(command->sets);
     hymn_free(command->binding_counts);
+    hymn_free(command->buffers);
+    hymn_free(command->seconds);
     memset(command, 0, sizeof *command);
 }

@@ -10,7 +10,9 @@
 // Zero-initialise before the first hymn_vk_command_record.
 struct hymn_vk_command {
     VkCommandPool pool;
-    VkCommandBuffer buffer;
+    VkCommandBuffer *buffers; // run in order; more than one where the steps' estimated seconds ask for it
+    double *seconds;          // of each, estimated
+    uint32_t buffer_count, buffer_capacity;
     VkDescriptorPool descriptor_pool;
     VkDescriptorSet *sets;   // one per step; VK_NULL_HANDLE for copies
     uint8_t *binding_counts; // of each set
@@ -34,6 +36,9 @@ struct hymn_vk_record_params {
 // Records a program whose pipelines have been prepared. The commands
 // - wait for everything submitted to the queue before them, and for what the host wrote before the submission;
 // - put a barrier only between steps that touch the same bytes and at least one of which writes;
+// - begin another command buffer before a step, or a slice of one, that would make the estimated seconds of the last
+// one
+//   more than device->submission_seconds;
 // - make writes to host-visible buffers visible to the host once the fence is signalled.
 // `command` may have been recorded before (not pending any more): what it holds is reused, without allocating when the
 // steps' number and binding counts are the same. On failure it must be recorded again or destroyed.
@@ -47,9 +52,13 @@ void hymn_vk_command_destroy(struct hymn_vk_device *device, struct hymn_vk_comma
 enum hymn_status hymn_vk_fence_create(struct hymn_vk_device *device, VkFence *out_fence); // unsignalled
 void hymn_vk_fence_destroy(struct hymn_vk_device *device, VkFence *fence);                // sets VK_NULL_HANDLE
 
-// One vkQueueSubmit of command buffers that run in order; the fence is reset first and signalled when all are done.
-enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
-                                VkFence fence);
+// Submits recorded programs that run in order, in as few submissions as keep each within device->submission_seconds of
+// estimated work. The fence is reset first and signalled when all are done. After a failure nothing is pending.
+enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
+                                uint32_t count, VkFence fence);
+// One vkQueueSubmit of command buffers.
+enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
+                                        VkFence fence);
 // Waits without a time limit. DEVICE_LOST.
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence);
 // True when the fence is signalled or the device is lost.

@@ -5,8 +5,10 @@
 
 #include "base/alloc.h"
 #include "vk/cache.h"
+#include "vk/divide.h"
 #include "vk/extensions.h"
 #include "vk/pipeline.h"
+#include "vk/slowness.h"
 #include "vk/store.h"
 
 enum hymn_status hymn_vk_result(struct hymn_vk_device *device, VkResult result, const char *what) {
@@ -195,6 +197,7 @@ static enum hymn_status create_contents(struct hymn_vk_device *device, const cha
         status = hymn_vk_store_open(device, cache_dir);
     }
     if (status == HYMN_STATUS_OK) {
+        hymn_vk_slowness_load(device);
         status = hymn_vk_pipelines_create(device);
     }
     return status;
@@ -217,6 +220,7 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
     device->tier = params->tier;
     device->inspected = inspected;
     device->trust_variants = params->trust_variants;
+    device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
     enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
     device->owns_instance = true;
     if (status == HYMN_STATUS_OK) {

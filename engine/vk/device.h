@@ -35,11 +35,13 @@ struct hymn_vk_device {
     bool memory_budget;                               // VK_EXT_memory_budget is enabled
     bool inspected;                                   // it was asked for a device whose pipelines keep statistics
     bool statistics;                                  // and VK_KHR_pipeline_executable_properties is enabled
-    _Atomic bool lost;                                // sticky
-    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS];         // allocated now
-    uint64_t memory_bytes;                            // their sum
-    uint64_t memory_cap;                              // tests: allocations beyond this total fail; 0: none
-    VkCommandPool transfer_pool;                      // of buffer_write and buffer_read
+    double submission_seconds;                        // most estimated work of one submission
+    double slowness;   // how much longer it takes than the plan's rates say; measured, kept in the store
+    _Atomic bool lost; // sticky
+    uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
+    uint64_t memory_bytes;                    // their sum
+    uint64_t memory_cap;                      // tests: allocations beyond this total fail; 0: none
+    VkCommandPool transfer_pool;              // of buffer_write and buffer_read
 };
 
 // What hymn_context_create does, but for the context around it. Same statuses.

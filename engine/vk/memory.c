@@ -8,29 +8,6 @@ void hymn_vk_memory_cap(struct hymn_vk_device *device, uint64_t bytes) {
     device->memory_cap = bytes;
 }
 
-// How well a memory type serves a usage; 0: not at all.
-static uint32_t score(const struct hymn_vk_device *device, enum hymn_vk_usage usage, VkMemoryPropertyFlags flags) {
-    // Memory that only some queues may touch, that exists on demand, or that bypasses caches.
-    const VkMemoryPropertyFlags special = VK_MEMORY_PROPERTY_LAZILY_ALLOCATED_BIT | VK_MEMORY_PROPERTY_PROTECTED_BIT |
-                                          VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD |
-                                          VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD;
-    bool local = flags & VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT, visible = flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
-    bool coherent = flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT, cached = flags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
-    bool unified = device->plan.skip_staging;
-    if ((flags & special) || (usage != HYMN_VK_USAGE_DEVICE && !visible)) {
-        return 0;
-    }
-    switch (usage) {
-    case HYMN_VK_USAGE_UPLOAD:
-        return 1 + 4 * (local == unified) + 2 * coherent + !cached;
-    case HYMN_VK_USAGE_READBACK:
-        return 1 + 4 * cached + 2 * coherent + (local == unified);
-    case HYMN_VK_USAGE_DEVICE:
-        break;
-    }
-    return 1 + 8 * local + 4 * (visible == unified) + 2 * (unified && coherent) + !cached;
-}
-
 struct heap_room {
     uint64_t free, size;
 };
@@ -68,34 +45,23 @@ static enum hymn_status no_room(const struct hymn_vk_device *device, const char 
                      (double)device->memory_bytes / mib);
 }
 
-// The best type with room for `bytes`. A usage that has device-local types never falls back to others: the reason for
-// its slowness would be hard to find.
+// The best type with room for `bytes`.
 static enum hymn_status choose_type(const struct hymn_vk_device *device, enum hymn_vk_usage usage, uint32_t allowed,
                                     uint64_t bytes, const char *what, uint32_t *out_type) {
-    const VkPhysicalDeviceMemoryProperties *memory = &device->memory;
-    uint32_t best = UINT32_MAX, best_score = 0, fitting_score = 0;
-    for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
-        VkMemoryPropertyFlags flags = memory->memoryTypes[i].propertyFlags;
-        uint32_t points = allowed & (1u << i) ? score(device, usage, flags) : 0;
-        if (points > best_score) {
-            best = i;
-            best_score = points;
-        }
-        bool fits = points > fitting_score && heap_room(device, memory->memoryTypes[i].heapIndex).free >= bytes;
-        if (fits) {
-            *out_type = i;
-            fitting_score = points;
-        }
+    uint64_t room[VK_MAX_MEMORY_HEAPS] = {0};
+    for (uint32_t i = 0; i < device->memory.memoryHeapCount; i++) {
+        room[i] = heap_room(device, i).free;
     }
-    if (best == UINT32_MAX) {
+    struct hymn_vk_memory_choice choice =
+        hymn_vk_memory_choose(&device->memory, device->plan.skip_staging, usage, allowed, bytes, room);
+    *out_type = choice.type;
+    if (choice.best == HYMN_VK_NO_TYPE) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: %s has no memory type for it", what,
                          device->info.name);
     }
-    bool demoted = usage == HYMN_VK_USAGE_DEVICE && best_score >= 8 && fitting_score < 8;
-    if (fitting_score == 0 || demoted) {
-        return no_room(device, what, bytes, memory->memoryTypes[best].heapIndex);
-    }
-    return HYMN_STATUS_OK;
+    return choice.type == HYMN_VK_NO_TYPE
+               ? no_room(device, what, bytes, device->memory.memoryTypes[choice.best].heapIndex)
+               : HYMN_STATUS_OK;
 }
 
 static enum hymn_status allocate(struct hymn_vk_device *device, enum hymn_vk_usage usage, const char *what,
@@ -195,17 +161,9 @@ void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer
     memset(buffer, 0, sizeof *buffer);
 }
 
-// The smallest range around [offset, offset + bytes) that may be flushed or invalidated.
 static VkMappedMemoryRange mapped_range(const struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
                                         uint64_t offset, uint64_t bytes) {
-    uint64_t atom = device->snapshot.non_coherent_atom > 0 ? device->snapshot.non_coherent_atom : 1;
-    uint64_t begin = offset / atom * atom, end = (offset + bytes + atom - 1) / atom * atom;
-    return (VkMappedMemoryRange){
-        .sType = VK_STRUCTURE_TYPE_MAPPED_MEMORY_RANGE,
-        .memory = buffer->memory,
-        .offset = begin,
-        .size = end >= buffer->allocated ? VK_WHOLE_SIZE : end - begin,
-    };
+    return hymn_vk_memory_range(buffer->memory, buffer->allocated, device->snapshot.non_coherent_atom, offset, bytes);
 }
 
 enum hymn_status hymn_vk_buffer_flush(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,

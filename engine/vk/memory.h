@@ -5,12 +5,7 @@
 #define HYMN_VK_MEMORY_H
 
 #include "vk/device.h"
-
-enum hymn_vk_usage {
-    HYMN_VK_USAGE_DEVICE = 0,  // fastest for shaders; mapped only if the plan says skip_staging
-    HYMN_VK_USAGE_UPLOAD = 1,  // mapped, written by the host in order and never read by it
-    HYMN_VK_USAGE_READBACK = 2 // mapped, read by the host; cached
-};
+#include "vk/memory_type.h"
 
 // All usages can be bound as storage buffers and copied from and to. Zero-initialised: no buffer.
 struct hymn_vk_buffer {

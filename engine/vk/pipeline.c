@@ -16,6 +16,7 @@ struct entry {
     const struct hymn_shader *shader;
     uint32_t constants[HYMN_VK_MAX_CONSTANTS];
     uint32_t constant_count, binding_count, push_bytes;
+    bool sliced; // dispatched from a base other than 0 too
     bool wanted; // by the batch under way
     VkResult result;
     double milliseconds;
@@ -77,6 +78,7 @@ static uint64_t hash_step(const struct hymn_vk_step *step) {
 static bool is_entry_of(const struct entry *entry, const struct hymn_vk_step *step) {
     return entry->shader == step->shader && entry->constant_count == step->constant_count &&
            entry->binding_count == step->binding_count && entry->push_bytes == step->push_bytes &&
+           entry->sliced == (step->slices > 1) &&
            memcmp(entry->constants, step->constants, step->constant_count * sizeof(uint32_t)) == 0;
 }
 
@@ -93,7 +95,8 @@ static struct hymn_vk_step step_of(const struct entry *entry) {
     struct hymn_vk_step step = {.shader = entry->shader,
                                 .constant_count = entry->constant_count,
                                 .binding_count = entry->binding_count,
-                                .push_bytes = entry->push_bytes};
+                                .push_bytes = entry->push_bytes,
+                                .slices = entry->sliced ? 2 : 1};
     memcpy(step.constants, entry->constants, sizeof step.constants);
     return step;
 }
@@ -234,7 +237,8 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     bool sized = entry->shader->needs & HYMN_NEEDS_COOPERATIVE_MATRIX; // these count their subgroups
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .flags = device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0,
+        .flags = (device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
+                 (entry->sliced ? VK_PIPELINE_CREATE_DISPATCH_BASE : 0),
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .pNext = sized && device->snapshot.subgroup_max > 0 ? &subgroup_size : NULL,
                   .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
@@ -316,6 +320,7 @@ static enum hymn_status add_to_batch(struct batch *batch, const struct hymn_vk_s
         entry->constant_count = step->constant_count;
         entry->binding_count = step->binding_count;
         entry->push_bytes = step->push_bytes;
+        entry->sliced = step->slices > 1;
         memcpy(entry->constants, step->constants, step->constant_count * sizeof(uint32_t));
         *slot = entry;
         device->pipelines->count++;

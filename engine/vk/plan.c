@@ -24,6 +24,10 @@ static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
+static uint64_t min_u64(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static uint64_t max_u64(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
@@ -198,6 +202,14 @@ static uint32_t target_lanes(enum hymn_device_type type) {
     return 16384;
 }
 
+// What even a slow device of its type reaches with these shaders; measured runs correct it.
+static void guess_rates(enum hymn_device_type type, struct hymn_vk_plan *plan) {
+    double gigabytes = type == HYMN_DEVICE_TYPE_DISCRETE_GPU ? 50.0 : type == HYMN_DEVICE_TYPE_CPU ? 2.0 : 5.0;
+    double gigaflops = type == HYMN_DEVICE_TYPE_DISCRETE_GPU ? 500.0 : type == HYMN_DEVICE_TYPE_CPU ? 5.0 : 50.0;
+    plan->bytes_per_second = 1e9 * gigabytes;
+    plan->flops_per_second = 1e9 * gigaflops;
+}
+
 void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier tier, struct hymn_vk_plan *out_plan) {
     const struct hymn_vk_snapshot *s = snapshot;
     struct hymn_vk_plan *plan = out_plan;
@@ -218,8 +230,10 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }
     plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
-    plan->max_binding_bytes = max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES);
+    // Shaders count in 32 bits.
+    plan->max_binding_bytes = min_u64(max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES), UINT32_MAX);
     plan->alignment = BINDING_ALIGNMENT;
     plan->target_lanes = target_lanes(s->type);
+    guess_rates(s->type, plan);
     plan->timestamps = s->timestamp_bits > 0 && s->timestamp_bits <= 64 && s->timestamp_period > 0.0f;
 }

@@ -46,7 +46,7 @@ struct hymn_vk_snapshot {
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;
-    bool unified_memory; // every device-local heap is host-visible too
+    bool unified_memory; // the host sees all of the device's memory (memory_type.h)
 };
 
 enum { HYMN_VK_MAX_SHADERS = 256 };
@@ -69,6 +69,7 @@ struct hymn_vk_plan {
     uint64_t alignment;           // of bindings: at least 256
     uint32_t target_lanes;        // enough parallel invocations to fill the device: how finely scans are chunked
     bool timestamps;
+    double bytes_per_second, flops_per_second; // a careful guess, for estimates of how long work takes
 };
 
 // tier: the most to make use of. BASE decides as for the smallest device class (128 invocations, 16 KiB shared memory,

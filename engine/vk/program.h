@@ -42,7 +42,9 @@ struct hymn_vk_step {
     uint8_t push[HYMN_VK_MAX_PUSH_BYTES];
     uint32_t push_bytes;
     uint32_t groups[3];
-    uint64_t bytes, flops; // least traffic and operations, for profiles
+    uint64_t bytes, flops; // least traffic and operations, for profiles and estimates
+    double seconds;        // estimated by hymn_vk_program_divide; 0: next to nothing
+    uint32_t slices;       // that its workgroups are dispatched in; 0 and 1: whole
 };
 
 struct hymn_vk_program {

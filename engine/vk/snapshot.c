@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "vk/device.h"
+#include "vk/memory_type.h"
 #include "vk/extensions.h"
 
 static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
@@ -46,22 +47,7 @@ static void read_memory(const struct hymn_vk_instance *instance, VkPhysicalDevic
                         struct hymn_vk_snapshot *s) {
     VkPhysicalDeviceMemoryProperties memory;
     instance->table.vkGetPhysicalDeviceMemoryProperties(physical, &memory);
-    s->unified_memory = true;
-    for (uint32_t heap = 0; heap < memory.memoryHeapCount; heap++) {
-        if (!(memory.memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT)) {
-            continue;
-        }
-        if (memory.memoryHeaps[heap].size > s->device_heap_bytes) {
-            s->device_heap_bytes = memory.memoryHeaps[heap].size;
-        }
-        bool visible = false;
-        for (uint32_t type = 0; type < memory.memoryTypeCount; type++) {
-            visible = visible || (memory.memoryTypes[type].heapIndex == heap &&
-                                  memory.memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
-        }
-        s->unified_memory = s->unified_memory && visible;
-    }
-    s->unified_memory = s->unified_memory && s->device_heap_bytes > 0;
+    s->unified_memory = hymn_vk_memory_is_unified(&memory, &s->device_heap_bytes);
 }
 
 static void read_limits(const VkPhysicalDeviceProperties *properties, struct hymn_vk_snapshot *s) {

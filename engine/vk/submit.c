@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "vk/command.h"
 
+// Of one submission.
+#define MOST_BUFFERS 16u
+
 enum hymn_status hymn_vk_fence_create(struct hymn_vk_device *device, VkFence *out_fence) {
     VkFenceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
     VkResult result = device->table.vkCreateFence(device->handle, &info, NULL, out_fence);
@@ -15,20 +18,61 @@ void hymn_vk_fence_destroy(struct hymn_vk_device *device, VkFence *fence) {
     *fence = VK_NULL_HANDLE;
 }
 
-enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
-                                VkFence fence) {
+static enum hymn_status begin(struct hymn_vk_device *device, VkFence fence) {
     enum hymn_status status = hymn_vk_device_check(device);
     if (status != HYMN_STATUS_OK) {
         return status;
     }
     VkResult result = device->table.vkResetFences(device->handle, 1, &fence);
-    if (result != VK_SUCCESS) {
-        return hymn_vk_result(device, result, "vkResetFences");
-    }
+    return hymn_vk_result(device, result, "vkResetFences");
+}
+
+static enum hymn_status submit(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
+                               VkFence fence) {
     VkSubmitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = count, .pCommandBuffers = buffers};
-    result = device->table.vkQueueSubmit(device->queue, 1, &info, fence);
+    VkResult result = device->table.vkQueueSubmit(device->queue, 1, &info, fence);
     return hymn_vk_result(device, result, "vkQueueSubmit");
+}
+
+enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
+                                        VkFence fence) {
+    enum hymn_status status = begin(device, fence);
+    return status == HYMN_STATUS_OK ? submit(device, buffers, count, fence) : status;
+}
+
+// Command buffers that go into one submission.
+struct group {
+    VkCommandBuffer buffers[MOST_BUFFERS];
+    uint32_t count;
+    double seconds;
+};
+
+enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
+                                uint32_t count, VkFence fence) {
+    struct group group = {.count = 0};
+    enum hymn_status status = begin(device, fence);
+    bool pending = false;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        for (uint32_t j = 0; j < commands[i]->buffer_count && status == HYMN_STATUS_OK; j++) {
+            double seconds = group.seconds + commands[i]->seconds[j];
+            if (group.count > 0 && (group.count == MOST_BUFFERS || seconds > device->submission_seconds)) {
+                status = submit(device, group.buffers, group.count, VK_NULL_HANDLE);
+                pending = pending || status == HYMN_STATUS_OK;
+                group.count = 0;
+                group.seconds = 0.0;
+            }
+            group.buffers[group.count++] = commands[i]->buffers[j];
+            group.seconds += commands[i]->seconds[j];
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = submit(device, group.buffers, group.count, fence);
+    }
+    if (status != HYMN_STATUS_OK && pending) {
+        device->table.vkQueueWaitIdle(device->queue); // no fence tells when what was submitted is done
+    }
+    return status;
 }
 
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence) {

@@ -93,7 +93,7 @@ static enum hymn_status transfer_finish(struct transfer *transfer) {
     VkResult result = device->table.vkEndCommandBuffer(transfer->commands);
     enum hymn_status status = hymn_vk_result(device, result, "vkEndCommandBuffer");
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_submit(device, &transfer->commands, 1, transfer->fence);
+        status = hymn_vk_submit_buffers(device, &transfer->commands, 1, transfer->fence);
     }
     return status == HYMN_STATUS_OK ? hymn_vk_wait(device, transfer->fence) : status;
 }

@@ -280,6 +280,10 @@ struct hymn_session_params {
     uint32_t height, width; // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
                             // size_multiple is edge-padded below and to the right, and cropped again
     uint32_t batch;         // images per run; 0: 1
+    // Where the device's memory, or its largest storage buffer, does not suffice, half the batch is tried, and so on
+    // down to min_batch, and then half the height and width, down to min_height and min_width, with a warning. 0: no
+    // less than asked for. The session's info tells what it became.
+    uint32_t min_batch, min_height, min_width;
     enum hymn_precision precision;
     uint32_t runs_in_flight; // 0: 2; at most 8
     bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
@@ -304,7 +308,7 @@ struct hymn_session_info {
 };
 
 // INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the
-// device's storage-buffer range, says which), DEVICE_LOST, INTERNAL.
+// device's storage-buffer range or beyond 32-bit offsets, says which), DEVICE_LOST, INTERNAL.
 // Thread-safety: calls on one context must not overlap with each other, nor with submit or wait on its sessions.
 HYMN_API enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
                                               const struct hymn_session_params *params,
@@ -403,7 +407,7 @@ struct hymn_summary_params {
     enum hymn_precision precision;
 };
 
-// OUT_OF_MEMORY, INVALID_ARGUMENT. Thread-safety: any thread.
+// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets). Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
                                               struct hymn_summary **out_summary);
 // Sets *summary to NULL. Thread-safety: any thread, once no other uses the summary.

@@ -100,7 +100,8 @@ static int compare_double(const void *a, const void *b) {
 #define TIMED_COPIES 20
 
 static bool run_once(struct device_run *run) {
-    return hymn_vk_submit(run->device, &run->command.buffer, 1, run->fence) == HYMN_STATUS_OK &&
+    return hymn_vk_submit(run->device, (const struct hymn_vk_command *[]){&run->command}, 1, run->fence) ==
+               HYMN_STATUS_OK &&
            hymn_vk_wait(run->device, run->fence) == HYMN_STATUS_OK;
 }
 

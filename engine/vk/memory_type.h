@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+//
+// Which memory serves which buffer, as pure functions of a device's memory types.
+#ifndef HYMN_VK_MEMORY_TYPE_H
+#define HYMN_VK_MEMORY_TYPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vk/vulkan.h"
+
+enum hymn_vk_usage {
+    HYMN_VK_USAGE_DEVICE = 0,  // fastest for shaders; mapped only if the plan says skip_staging
+    HYMN_VK_USAGE_UPLOAD = 1,  // mapped, written by the host in order and never read by it
+    HYMN_VK_USAGE_READBACK = 2 // mapped, read by the host; cached
+};
+
+enum { HYMN_VK_NO_TYPE = 32 }; // VK_MAX_MEMORY_TYPES
+
+struct hymn_vk_memory_choice {
+    uint32_t type; // the best with room, or HYMN_VK_NO_TYPE
+    uint32_t best; // the best whether it has room or not; HYMN_VK_NO_TYPE: none serves the usage at all
+};
+
+// unified: shaders may as well read what the host sees (the plan's skip_staging). allowed: bit i: type i may be used.
+// room: free bytes of each heap. A usage that has device-local types does not fall back to others when those are full:
+// the reason for its slowness would be hard to find.
+struct hymn_vk_memory_choice hymn_vk_memory_choose(const VkPhysicalDeviceMemoryProperties *memory, bool unified,
+                                                   enum hymn_vk_usage usage, uint32_t allowed, uint64_t bytes,
+                                                   const uint64_t room[VK_MAX_MEMORY_HEAPS]);
+
+// Whether the host sees all of the device's own memory, so that nothing need be copied where no bus lies between; true
+// too where nothing is device-local, and *out_bytes, the size of the largest heap, device-local if there is such a one.
+bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory, uint64_t *out_bytes);
+
+// The range to flush or to invalidate for [offset, offset + bytes) of an allocation: whole atoms, or up to the end.
+VkMappedMemoryRange hymn_vk_memory_range(VkDeviceMemory memory, uint64_t allocated, uint64_t atom, uint64_t offset,
+                                         uint64_t bytes);
+
+#endif

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT
+//
+// Sessions on devices that are slow, that are lost, or whose memory is too small: faults are injected where the driver
+// would report them.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session/session.h"
+#include "support/golden.h"
+#include "support/test_context.h"
+#include "support/test_log.h"
+#include "vk/divide.h"
+#include "vk/memory.h"
+
+static struct hymn_context *context;
+static struct golden golden;
+static PFN_vkQueueSubmit real_submit;
+static PFN_vkWaitForFences real_wait;
+static uint32_t submissions, most_buffers, submit_fails_at; // 1: the next one; 0: never
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos,
+                                                      VkFence fence) {
+    submissions++;
+    most_buffers = infos->commandBufferCount > most_buffers ? infos->commandBufferCount : most_buffers;
+    if (submissions == submit_fails_at) {
+        return VK_ERROR_DEVICE_LOST;
+    }
+    return real_submit(queue, count, infos, fence);
+}
+
+// A device that is lost in truth is done with everything; so is this one when it says so.
+static VKAPI_ATTR VkResult VKAPI_CALL lost_wait(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
+                                                uint64_t timeout) {
+    real_wait(device, count, fences, all, timeout);
+    return VK_ERROR_DEVICE_LOST;
+}
+
+static void lose_while_waiting(struct hymn_context *of) {
+    real_wait = of->device->table.vkWaitForFences;
+    of->device->table.vkWaitForFences = lost_wait;
+}
+
+static void count_submissions(struct hymn_context *of, uint32_t fails_at) {
+    if (of->device->table.vkQueueSubmit != counting_submit) {
+        real_submit = of->device->table.vkQueueSubmit;
+        of->device->table.vkQueueSubmit = counting_submit;
+    }
+    submissions = most_buffers = 0;
+    submit_fails_at = fails_at;
+}
+
+static struct hymn_session *open_session(struct hymn_context *on, enum hymn_precision precision, enum hymn_tier tier) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {
+        .height = golden.height, .width = golden.width, .batch = golden.batch, .precision = precision, .tier = tier};
+    assert_int_equal(hymn_session_create(on, golden.model, &params, &session), HYMN_STATUS_OK);
+    return session;
+}
+
+static enum hymn_status run(struct hymn_session *session, float *logits) {
+    struct hymn_output outputs[8] = {{0}};
+    memset(logits, 0xFF, golden.output_count * sizeof *logits);
+    for (uint32_t i = 0; i < golden.batch; i++) {
+        outputs[i].logits = logits + i * (golden.output_count / golden.batch);
+    }
+    struct hymn_run_params params = {.tensor = golden.input, .outputs = outputs};
+    return hymn_session_run(session, &params);
+}
+
+static float *new_logits(void) {
+    float *logits = malloc(golden.output_count * sizeof *logits);
+    assert_non_null(logits);
+    return logits;
+}
+
+// ------------------------------------------------------------------------------------------------------ submissions
+
+// A limit so small that every dispatch is cut into as many slices as it can be, each in a submission of its own; and
+// one at which some are. The bits stay the same.
+static void divided_runs_give_the_same_bits(void **state) {
+    (void)state;
+    const double limits[] = {1e-7, 1e-4};
+    float *whole = new_logits(), *divided = new_logits();
+    for (int i = 0; i < 6; i++) {
+        enum hymn_precision precision = i % 2 ? HYMN_PRECISION_FP32 : HYMN_PRECISION_FP16;
+        enum hymn_tier tier = i / 2 == 0 ? HYMN_TIER_BASE : i / 2 == 1 ? HYMN_TIER_AUTO : HYMN_TIER_MATRIX;
+        struct hymn_session *session = open_session(context, precision, tier);
+        count_submissions(context, 0);
+        assert_int_equal(run(session, whole), HYMN_STATUS_OK);
+        assert_int_equal(submissions, 1);
+        assert_int_equal(most_buffers, 3);
+        hymn_session_destroy(&session);
+        context->device->submission_seconds = limits[i % 2];
+        session = open_session(context, precision, tier);
+        count_submissions(context, 0);
+        assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+        assert_true(submissions > (i % 2 ? 1 : session->program.count));
+        assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+        assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+        assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+        hymn_session_destroy(&session);
+        context->device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
+    }
+    free(whole);
+    free(divided);
+}
+
+// A device that is found slower than thought: the next run is divided, with the same result.
+static void runs_adapt_to_a_slow_device(void **state) {
+    (void)state;
+    float *whole = new_logits(), *divided = new_logits();
+    struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    double slowness = context->device->slowness;
+    count_submissions(context, 0);
+    assert_int_equal(run(session, whole), HYMN_STATUS_OK);
+    assert_int_equal(submissions, 1);
+    context->device->slowness = slowness * 4.0 * HYMN_VK_SUBMISSION_SECONDS / (session->seconds * slowness);
+    count_submissions(context, 0);
+    assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+    assert_true(submissions >= 4);
+    assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+    if (context->device->plan.timestamps) { // it was fast after all, which that run has shown
+        assert_true(context->device->slowness < slowness * 4.0 * HYMN_VK_SUBMISSION_SECONDS / session->seconds);
+    }
+    context->device->slowness = slowness;
+    count_submissions(context, 0);
+    assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+    assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+    assert_int_equal(submissions, 2);
+    assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+    hymn_session_destroy(&session);
+    free(whole);
+    free(divided);
+}
+
+// ---------------------------------------------------------------------------------------------------------- lost
+// device
+
+// Everything on the context says so from then on; another one is untouched, and a new one works.
+static void expect_lost(struct hymn_context *lost, struct hymn_session *session, float *logits) {
+    struct hymn_session *other = NULL;
+    uint64_t ticket = 7;
+    struct hymn_output output = {.logits = logits};
+    struct hymn_run_params params = {.tensor = golden.input, .outputs = &output, .count = 1};
+    assert_int_equal(run(session, logits), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(hymn_session_submit(session, &params, &ticket), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(ticket, 0);
+    assert_int_equal(hymn_session_create(lost, golden.model, NULL, &other), HYMN_STATUS_DEVICE_LOST);
+    assert_null(other);
+    struct hymn_context *fresh = test_context_open();
+    assert_non_null(fresh);
+    other = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    assert_int_equal(run(other, logits), HYMN_STATUS_OK);
+    assert_true(golden_nmse(logits, golden.output, golden.output_count) <= 1e-9);
+    hymn_session_destroy(&other);
+    assert_int_equal(test_context_close(&fresh), 0);
+}
+
+static void lost_device_is_a_status(void **state) {
+    (void)state;
+    float *logits = new_logits();
+    for (int where = 0; where < 3; where++) {
+        struct hymn_context *lost = test_context_open();
+        assert_non_null(lost);
+        lost->device->submission_seconds = where == 1 ? 1e-7 : HYMN_VK_SUBMISSION_SECONDS;
+        struct hymn_session *session = open_session(lost, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+        assert_int_equal(run(session, logits), HYMN_STATUS_OK);
+        if (where < 2) { // at once, and in the midst of many submissions
+            count_submissions(lost, where == 0 ? 1 : 5);
+        } else {
+            lose_while_waiting(lost);
+        }
+        assert_int_equal(run(session, logits), HYMN_STATUS_DEVICE_LOST);
+        if (where < 2) {
+            lost->device->table.vkQueueSubmit = real_submit;
+        }
+        lost->device->table.vkQueueWaitIdle(lost->device->queue); // it was not lost in truth
+        expect_lost(lost, session, logits);
+        hymn_session_destroy(&session);
+        assert_int_equal(test_context_close(&lost), 0);
+    }
+    free(logits);
+}
+
+// The self-test's own run can meet it too: no verdict is made of it.
+static void device_lost_in_the_self_test(void **state) {
+    (void)state;
+    struct hymn_context *lost = test_context_open();
+    struct hymn_session *session = NULL;
+    assert_non_null(lost);
+    lose_while_waiting(lost);
+    struct hymn_selftest *selftest = NULL;
+    assert_int_equal(hymn_selftest_create(lost, NULL, &selftest), HYMN_STATUS_DEVICE_LOST);
+    assert_null(selftest);
+    assert_int_equal(hymn_session_create(lost, golden.model, NULL, &session), HYMN_STATUS_DEVICE_LOST);
+    for (size_t i = 0; i < sizeof lost->device->checked / sizeof *lost->device->checked; i++) {
+        assert_int_equal(lost->device->checked[i], 0);
+    }
+    assert_int_equal(test_context_close(&lost), 0);
+}
+
+// --------------------------------------------------------------------------------------------------------- too little
+
+// What a session of this batch and size takes of device memory, before it has run.
+static uint64_t bytes_of(uint32_t size, uint32_t batch) {
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = size, .width = size, .batch = batch};
+    uint64_t before = context->device->memory_bytes;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    uint64_t bytes = context->device->memory_bytes - before;
+    hymn_session_destroy(&session);
+    return bytes;
+}
+
+static void expect_session(const struct hymn_session_params *params, uint32_t height, uint32_t width, uint32_t batch) {
+    struct hymn_session *session = NULL;
+    enum hymn_status status = hymn_session_create(context, golden.model, params, &session);
+    if (batch == 0) {
+        assert_int_equal(status, HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_null(session);
+        return;
+    }
+    assert_int_equal(status, HYMN_STATUS_OK);
+    const struct hymn_session_info *info = hymn_session_get_info(session);
+    assert_int_equal(info->height, height);
+    assert_int_equal(info->width, width);
+    assert_int_equal(info->batch, batch);
+    assert_int_equal(session->log.level, HYMN_LOG_WARNING); // its own log, not the one of the tries
+    assert_ptr_equal(session->log.callback, context->device->log.callback);
+    hymn_session_destroy(&session);
+}
+
+static void smaller_sessions_where_allowed(void **state) {
+    (void)state;
+    const uint64_t before = context->device->memory_bytes;
+    const uint64_t three = bytes_of(64, 3), small = bytes_of(33, 1);
+    assert_true(small < bytes_of(64, 1) && three < bytes_of(64, 6));
+    hymn_vk_memory_cap(context->device, before + three);
+    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 12};
+    expect_session(&params, 0, 0, 0);
+    params.min_batch = 4;
+    expect_session(&params, 0, 0, 0); // 12, 6, 4
+    params.min_batch = 1;
+    expect_session(&params, 64, 64, 3);
+    params.batch = 3;
+    expect_session(&params, 64, 64, 3);
+    hymn_vk_memory_cap(context->device, before + small);
+    params.batch = 5;
+    expect_session(&params, 0, 0, 0); // not even one
+    params.min_height = 33;
+    params.min_width = 20;
+    expect_session(&params, 33, 32, 1);
+    params.min_height = params.min_width = 64;
+    expect_session(&params, 0, 0, 0);
+    hymn_vk_memory_cap(context->device, 0);
+    expect_session(&params, 64, 64, 5);
+    assert_int_equal(context->device->memory_bytes, before);
+}
+
+// A tensor beyond the largest binding: named, or a smaller batch.
+static void small_bindings_are_refused_or_fitted(void **state) {
+    (void)state;
+    uint64_t range = context->device->snapshot.max_storage_buffer_range;
+    context->device->snapshot.max_storage_buffer_range = (uint64_t)1 << 27;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = 512, .width = 512, .batch = 256};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    assert_null(session);
+    params.min_batch = 2;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    assert_true(hymn_session_get_info(session)->batch < 256 && hymn_session_get_info(session)->batch >= 2);
+    hymn_session_destroy(&session);
+    context->device->snapshot.max_storage_buffer_range = range;
+}
+
+// A tensor that 32-bit offsets do not reach is refused by its name before anything is computed from its size, whatever
+// the device claims to bind.
+static void offsets_beyond_32_bits_are_refused(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_log sink = test_log_start(&log);
+    uint64_t range = context->device->snapshot.max_storage_buffer_range;
+    context->device->snapshot.max_storage_buffer_range = UINT64_MAX;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.log = sink, .height = 32768, .width = 32768, .batch = 1024};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&log, "which 32-bit offsets do not reach");
+    params.batch = 1;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
+    struct hymn_summary *summary = NULL;
+    struct hymn_summary_params what = {.height = 32768, .width = 32768, .batch = 1024};
+    assert_int_equal(hymn_summary_create(golden.model, &what, &summary), HYMN_STATUS_UNSUPPORTED);
+    assert_null(summary);
+    context->device->snapshot.max_storage_buffer_range = range;
+}
+
+// ------------------------------------------------------------------------------------------------------------- memory
+
+static PFN_vkFlushMappedMemoryRanges real_flush;
+static PFN_vkInvalidateMappedMemoryRanges real_invalidate;
+static uint32_t flushes, invalidates;
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_flush(VkDevice device, uint32_t count,
+                                                     const VkMappedMemoryRange *ranges) {
+    flushes++;
+    return real_flush(device, count, ranges);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_invalidate(VkDevice device, uint32_t count,
+                                                          const VkMappedMemoryRange *ranges) {
+    invalidates++;
+    return real_invalidate(device, count, ranges);
+}
+
+// The same device as if its memory were of another kind: behind a bus (staged), and not coherent with the host. Both
+// give the bits that the device's own gives.
+static void every_kind_of_memory_gives_the_same_bits(void **state) {
+    (void)state;
+    float *own = new_logits(), *other = new_logits();
+    struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    assert_int_equal(run(session, own), HYMN_STATUS_OK);
+    hymn_session_destroy(&session);
+    for (int kind = 0; kind < 4; kind++) {
+        struct hymn_context *fresh = test_context_open();
+        assert_non_null(fresh);
+        struct hymn_vk_device *device = fresh->device;
+        bool coherent = kind & 1, unified = kind & 2;
+        device->snapshot.unified_memory = device->snapshot.unified_memory && unified;
+        device->plan.skip_staging = device->plan.skip_staging && unified;
+        for (uint32_t i = 0; i < device->memory.memoryTypeCount && !coherent; i++) {
+            device->memory.memoryTypes[i].propertyFlags &= ~(VkMemoryPropertyFlags)VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+        }
+        real_flush = device->table.vkFlushMappedMemoryRanges;
+        real_invalidate = device->table.vkInvalidateMappedMemoryRanges;
+        device->table.vkFlushMappedMemoryRanges = counting_flush;
+        device->table.vkInvalidateMappedMemoryRanges = counting_invalidate;
+        flushes = invalidates = 0;
+        session = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+        assert_int_equal(run(session, other), HYMN_STATUS_OK);
+        assert_memory_equal(own, other, golden.output_count * sizeof *own);
+        assert_int_equal(session->plan.skip_staging, device->plan.skip_staging);
+        assert_int_equal(session->slots[0].before_program.steps[0].kind == HYMN_VK_STEP_COPY,
+                         !session->plan.skip_staging);
+        assert_int_equal(flushes > 0, !coherent);
+        assert_int_equal(invalidates > 0, !coherent);
+        hymn_session_destroy(&session);
+        assert_int_equal(test_context_close(&fresh), 0);
+    }
+    free(own);
+    free(other);
+}
+
+static int open_context(void **state) {
+    (void)state;
+    golden_load("five_stages", &golden);
+    context = test_context_open();
+    return context ? 0 : -1;
+}
+
+static int close_context(void **state) {
+    (void)state;
+    golden_free(&golden);
+    return test_context_close(&context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(divided_runs_give_the_same_bits),
+        cmocka_unit_test(runs_adapt_to_a_slow_device),
+        cmocka_unit_test(lost_device_is_a_status),
+        cmocka_unit_test(device_lost_in_the_self_test),
+        cmocka_unit_test(smaller_sessions_where_allowed),
+        cmocka_unit_test(small_bindings_are_refused_or_fitted),
+        cmocka_unit_test(offsets_beyond_32_bits_are_refused),
+        cmocka_unit_test(every_kind_of_memory_gives_the_same_bits),
+    };
+    return cmocka_run_group_tests_name("api_faults", tests, open_context, close_context);
+}
