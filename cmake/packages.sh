@@ -27,7 +27,7 @@ package_there() {
     wine) command -v wine64 >/dev/null || command -v wine >/dev/null || [ -e /usr/lib/wine/wine64 ] ;;
     aarch64) command -v aarch64-linux-gnu-gcc >/dev/null ;;
     aarch64-libraries) package_arm64 ;;
-    qemu-aarch64) command -v qemu-aarch64-static >/dev/null || command -v qemu-aarch64 >/dev/null ;;
+    qemu-aarch64) package_qemu_aarch64 >/dev/null ;;
     python-torch) package_python >/dev/null ;;
     *) echo "packages: no need is called '$1'" >&2; return 1 ;;
     esac
@@ -72,6 +72,11 @@ package_arm64() {
     for package_file in libjansson.so libcmocka.so libpng.so libjpeg.so libvulkan.so.1 libvulkan_lvp.so; do
         [ -e "/usr/lib/aarch64-linux-gnu/$package_file" ] || return 1
     done
+}
+
+# Prints the program that runs programs of 64-bit Arm Linux.
+package_qemu_aarch64() {
+    command -v qemu-aarch64-static || command -v qemu-aarch64
 }
 
 # Prints a Python that has PyTorch and NumPy.

@@ -155,7 +155,9 @@ usage_errors() {
 
 devices() {
     expect 0 "$hymn" devices && holds out device driver &&
-        expect 0 "$hymn" devices --json && holds out '"uuid"' '"usable": true'
+        expect 0 "$hymn" devices --json && holds out '"uuid"' '"usable": true' &&
+        expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' &&
+        complains 2 "full or quick" "$hymn" devices --report=long
 }
 
 inspect() {

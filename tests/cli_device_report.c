@@ -101,10 +101,11 @@ static int make_document(void **state) {
     if (file < 0 || kept < 0) {
         return -1;
     }
-    const struct common common = {.device = getenv("HYMN_DEVICE") ? getenv("HYMN_DEVICE") : "0"};
+    const char *device = getenv("HYMN_DEVICE");
+    const struct devices_report_options options = {.device = device ? device : "0", .quick = true};
     fflush(stdout);
     dup2(file, STDOUT_FILENO);
-    const enum exit_code code = devices_report(&common, true);
+    const enum exit_code code = devices_report(&options);
     fflush(stdout);
     dup2(kept, STDOUT_FILENO);
     close(kept);
@@ -158,7 +159,8 @@ static void has_every_member(void **state) {
     check_members(document, "format:i hymn:s devices:a");
     assert_string_equal(json_string_value(json_object_get(document, "hymn")), hymn_version_string());
     const json_t *device = device_of_document();
-    check_members(device, "device:o limits:o features:o tier:s plans:a cases:a pipelines:a pipelines_ms:r");
+    check_members(device, "device:o limits:o features:o tier:s plans:a cases:a pipelines:a pipelines_ms:r "
+                          "selftest:A");
     check_members(json_object_get(device, "device"),
                   "name:s type:s driver:s api_version:s vendor_id:i device_id:i memory_bytes:i");
     check_members(json_object_get(device, "limits"),

@@ -73,13 +73,15 @@ static void print_table(const struct hymn_device_list *list) {
 
 int command_devices(char **arguments, size_t count) {
     struct common common = common_defaults();
-    bool json = false;
+    bool json = false, selftest = false;
     const char *report = NULL;
     size_t rest = 0;
     const struct option options[] = {
         {"json", 0, OPTION_FLAG, NULL, "print a JSON array instead of a table", &json, 0, 0, NULL},
         {"report", 0, OPTION_MAY_CHOOSE, "full|quick",
          "print a JSON document about what the devices' compilers\nmake of the shaders", &report, 0, 0, reports},
+        {"selftest", 0, OPTION_FLAG, NULL, "with --report: 'hymn selftest' too, and its verdicts", &selftest, 0, 0,
+         NULL},
         COMMON_DEVICE_OPTION(&common),
         {"verbose", 'v', OPTION_COUNT, NULL, "say more on standard error; twice: everything", &common.verbosity, 0, 0,
          NULL},
@@ -93,7 +95,8 @@ int command_devices(char **arguments, size_t count) {
         return common_unexpected(&command, arguments[0]);
     }
     if (report != NULL) {
-        return devices_report(&common, strcmp(report, reports[1]) == 0);
+        return devices_report(&(struct devices_report_options){
+            .device = common.device, .quick = strcmp(report, reports[1]) == 0, .selftest = selftest});
     }
     struct hymn_device_list *list = NULL;
     const struct hymn_device_list_params params = {.log = console_log()};

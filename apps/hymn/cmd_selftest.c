@@ -3,6 +3,7 @@
 
 #include "common.h"
 #include "report.h"
+#include "selftest.h"
 
 static const struct command command = {
     .name = "selftest",
@@ -54,14 +55,27 @@ static json_t *describe(const struct hymn_selftest_result *result) {
     return object;
 }
 
-static bool print_json(const struct hymn_device_info *device, const struct hymn_selftest *selftest) {
-    json_t *object = json_object(), *array = json_array();
+json_t *selftest_json(const struct hymn_selftest *selftest) {
+    json_t *array = json_array();
     for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
         json_array_append_new(array, describe(hymn_selftest_get(selftest, i)));
     }
+    return array;
+}
+
+uint32_t selftest_failures(const struct hymn_selftest *selftest) {
+    uint32_t failures = 0;
+    for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
+        failures += hymn_selftest_get(selftest, i)->verdict == HYMN_SELFTEST_FAILED;
+    }
+    return failures;
+}
+
+static bool print_json(const struct hymn_device_info *device, const struct hymn_selftest *selftest) {
+    json_t *object = json_object();
     json_object_set_new(object, "device", report_text(device->name));
     json_object_set_new(object, "driver", report_text(device->driver));
-    json_object_set_new(object, "variants", array);
+    json_object_set_new(object, "variants", selftest_json(selftest));
     return report_write("-", object);
 }
 
@@ -126,10 +140,7 @@ int command_selftest(char **arguments, size_t count) {
             print_table(device, selftest);
         }
     }
-    for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
-        const bool failed = hymn_selftest_get(selftest, i)->verdict == HYMN_SELFTEST_FAILED;
-        code = failed && code == CODE_OK ? CODE_ENGINE : code;
-    }
+    code = selftest_failures(selftest) > 0 && code == CODE_OK ? CODE_ENGINE : code;
     hymn_selftest_destroy(&selftest);
     return common_close(&session, &context, code);
 }

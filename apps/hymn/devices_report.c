@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "report.h"
+#include "selftest.h"
 #include "survey.h"
 
 // Raised when a member changes its meaning or goes.
@@ -107,8 +108,31 @@ static json_t *describe_plans(const struct hymn_vk_snapshot *snapshot) {
     return array;
 }
 
-// The device of a list's index, or the one that `selector` names.
-static enum exit_code report_device(const char *selector, bool quick, json_t *devices) {
+// Null when it is not asked for: devices that only compile fail it or hang.
+static json_t *run_selftest(const struct devices_report_options *options, const char *selector, enum exit_code *code) {
+    if (!options->selftest) {
+        return json_null();
+    }
+    struct hymn_context *context = NULL;
+    struct hymn_selftest *selftest = NULL;
+    const struct hymn_context_params params = {.log = console_log(), .device = selector};
+    enum hymn_status status = hymn_context_create(&params, &context);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_selftest_create(context, NULL, &selftest);
+    }
+    if (status != HYMN_STATUS_OK) {
+        console_status(NULL, status);
+    }
+    *code = status != HYMN_STATUS_OK || selftest_failures(selftest) > 0 ? CODE_ENGINE : *code;
+    json_t *array = status == HYMN_STATUS_OK ? selftest_json(selftest) : json_null();
+    hymn_selftest_destroy(&selftest);
+    hymn_context_destroy(&context);
+    return array;
+}
+
+// The device that `selector` names: its number, or as of --device.
+static enum exit_code report_device(const struct devices_report_options *options, const char *selector,
+                                    json_t *devices) {
     struct hymn_vk_device *device = NULL;
     const struct hymn_context_params params = {.log = console_log(), .device = selector, .cache_dir = ""};
     const enum hymn_status status = hymn_vk_device_create_inspected(&params, &device);
@@ -122,13 +146,14 @@ static enum exit_code report_device(const char *selector, bool quick, json_t *de
     json_object_set_new(object, "features", describe_features(&device->snapshot, device->statistics));
     json_object_set_new(object, "tier", report_text(hymn_tier_string(device->plan.tier)));
     json_object_set_new(object, "plans", describe_plans(&device->snapshot));
-    const enum exit_code code = survey_device(device, quick, object);
+    enum exit_code code = survey_device(device, options->quick, object);
     hymn_vk_device_destroy(&device);
+    json_object_set_new(object, "selftest", run_selftest(options, selector, &code));
     json_array_append_new(devices, object);
     return code;
 }
 
-static enum exit_code report_all(bool quick, json_t *devices) {
+static enum exit_code report_all(const struct devices_report_options *options, json_t *devices) {
     struct hymn_device_list *list = NULL;
     const enum hymn_status status =
         hymn_device_list_create(&(struct hymn_device_list_params){.log = console_log()}, &list);
@@ -140,17 +165,17 @@ static enum exit_code report_all(bool quick, json_t *devices) {
     for (uint32_t i = 0; i < hymn_device_list_count(list); i++) {
         char selector[16];
         snprintf(selector, sizeof(selector), "%u", (unsigned)i);
-        const enum exit_code one = report_device(selector, quick, devices);
+        const enum exit_code one = report_device(options, selector, devices);
         code = one == CODE_OK ? code : one;
     }
     hymn_device_list_destroy(&list);
     return code;
 }
 
-enum exit_code devices_report(const struct common *common, bool quick) {
+enum exit_code devices_report(const struct devices_report_options *options) {
     json_t *document = json_object(), *devices = json_array();
     const enum exit_code code =
-        common->device != NULL ? report_device(common->device, quick, devices) : report_all(quick, devices);
+        options->device != NULL ? report_device(options, options->device, devices) : report_all(options, devices);
     json_object_set_new(document, "format", json_integer(REPORT_FORMAT));
     json_object_set_new(document, "hymn", report_text(hymn_version_string()));
     json_object_set_new(document, "devices", devices);

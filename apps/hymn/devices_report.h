@@ -4,9 +4,14 @@
 
 #include "common.h"
 
-// `hymn devices --report`: one JSON document on standard output about the wanted device, or about all of them where
-// none is wanted. quick: see survey_device. CODE_ENGINE: a device cannot be opened, or a pipeline not be made; the rest
-// is in the document.
-enum exit_code devices_report(const struct common *common, bool quick);
+struct devices_report_options {
+    const char *device; // as of --device; NULL: all of them
+    bool quick;         // see survey_device
+    bool selftest;      // run it too
+};
+
+// `hymn devices --report`: one JSON document on standard output. CODE_ENGINE: a device cannot be opened, a pipeline not
+// be made, or a variant fails the self-test; the rest is in the document.
+enum exit_code devices_report(const struct devices_report_options *options);
 
 #endif

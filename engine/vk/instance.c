@@ -111,7 +111,9 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL validation_message(VkDebugUtilsMessageSeve
     (void)types;
     struct hymn_vk_instance *instance = user;
     atomic_fetch_add(&instance->validation_messages, 1);
-    hymn_log_write(&instance->log, HYMN_LOG_ERROR, "validation: %s", data->pMessage ? data->pMessage : "(no message)");
+    hymn_log_write(&instance->log, HYMN_LOG_ERROR, "validation: %s: %s",
+                   data->pMessageIdName ? data->pMessageIdName : "(no name)",
+                   data->pMessage ? data->pMessage : "(no message)");
     return VK_FALSE;
 }
 

@@ -26,7 +26,9 @@ static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
 static void find_queue(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, struct hymn_vk_snapshot *s,
                        uint32_t *out_family) {
     VkQueueFamilyProperties families[16];
-    uint32_t count = 16;
+    uint32_t count = 0;
+    instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
+    count = count < 16 ? count : 16;
     instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
     *out_family = UINT32_MAX;
     for (uint32_t i = 0; i < count; i++) {

@@ -260,6 +260,19 @@ static int print_row(const json_t *device, const struct rows *rows, const char *
     printf(json_array_size(matrices) > 0 ? " | %zu |" : "- | %zu |", rows->made);
     print_count(rows, 0, true);
     print_count(rows, 1, false);
+    size_t passed = 0, failed = 0, index;
+    json_t *variant;
+    json_array_foreach(json_object_get(device, "selftest"), index, variant) {
+        passed += strcmp(text_of(variant, "verdict"), "passed") == 0;
+        failed += strcmp(text_of(variant, "verdict"), "failed") == 0;
+    }
+    if (failed > 0) {
+        printf(" %zu passed, %zu failed |", passed, failed);
+    } else if (passed > 0) {
+        printf(" %zu passed |", passed);
+    } else {
+        printf(" only compiled |");
+    }
     printf(" %s |\n", time);
     return 0;
 }
