@@ -12,7 +12,8 @@
 // Everything a layer may differ in is a push constant, so that a network needs few pipelines.
 // Defines: WIDE 1: 3x3 terms, then 1x1 terms; 0: 1x1 terms, or one 2x2 term of stride 2. LANES: of a subgroup, 4 or 8.
 // Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate,
-//   5 output, 6 weights; 2 prologue (enum hymn_prologue); 3 how many sources may be read; 4 SiLU.
+//   6 weights; 2 gate: 1 with the prologue that has one; 3 how many sources may be read; 4 SiLU; 5 whether the residual
+//   may be of half the size.
 // Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
 //   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
 // Sums in f32: eight products at a time, in the order of the steps.
@@ -32,9 +33,10 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint storage = 0;
-layout(constant_id = 2) const uint prologue = 0;
+layout(constant_id = 2) const uint gate = 0;
 layout(constant_id = 3) const uint sources = 3;
 layout(constant_id = 4) const uint silu = 0;
+layout(constant_id = 5) const uint resizes = 1;
 layout(push_constant) uniform Push {
     hymn_conv2d_params p;
 };
@@ -155,7 +157,7 @@ void wide_terms(int row, int x0, bool live, int lane) {
 vec2 strip_stats[STRIP];
 
 void normalize(int row, int x0, bool live, int cell) {
-    if (prologue == 2u) {
+    if (gate != 0u) {
         hymn_cell gamma, beta;
         int at = int(p.gamma_at) + 2 * cell;
         gamma = hymn_cell(uintBitsToFloat(weights[at]), uintBitsToFloat(weights[at + 1]));
@@ -179,10 +181,12 @@ void normalize(int row, int x0, bool live, int cell) {
     }
 }
 
+// What leaves the source as it is where there are no stats.
 void load_stats(int row, int x0, bool live) {
+    bool normalised = (p.modes & 2u) != 0u;
     [[unroll]] for (int i = 0; i < STRIP; i++) {
-        int pixel = live && x0 + i < int(p.width) ? row * int(p.width) + x0 + i : 0;
-        strip_stats[i] = stats[pixel];
+        int pixel = normalised && live && x0 + i < int(p.width) ? row * int(p.width) + x0 + i : 0;
+        strip_stats[i] = normalised ? stats[pixel] : vec2(0.0, 1.0);
     }
 }
 
@@ -204,7 +208,7 @@ void point_terms(int row, int x0, bool live, int lane) {
                 FETCH(i, source2, 2, at, valid)
             }
         }
-        if (prologue != 0u) {
+        if (sources == 1) {
             normalize(row, x0, live, cell);
         }
         ACCUMULATE(0)
@@ -280,20 +284,32 @@ vec4 activate(vec4 v) {
     return silu != 0u ? v / (1.0 + exp(-v)) : max(v, vec4(p.least));
 }
 
-// Stores the part.
+// Stores the part: a word of four for each pixel, or one after the other two.
 void store(int row, int x, bool live, int channel_cell) {
     int at = int(p.bias_at) + 2 * channel_cell;
     vec4 bias_lo = uintBitsToFloat(weights[at]), bias_hi = uintBitsToFloat(weights[at + 1]);
+    hymn_cell cells[PART];
     [[unroll]] for (int i = 0; i < PART; i++) {
         vec4 lo, hi;
         [[unroll]] for (int k = 0; k < 4; k++) {
             lo[k] = part[i * 8 + k];
             hi[k] = part[i * 8 + 4 + k];
         }
-        hymn_cell cell = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
-        if (live && x + i < int(p.width) && channel_cell < int(p.out_stride)) {
-            int to = (row * int(p.width) + x + i) * int(p.out_stride) + channel_cell;
-            HYMN_STORE_CELL(result, to, IS_HALF(5), cell)
+        cells[i] = hymn_cell(activate(lo + bias_lo), activate(hi + bias_hi));
+    }
+    bool whole = (p.modes & 1u) != 0u;
+    int words = whole ? 2 : 1;
+    for (int word = 0;;) {
+        [[unroll]] for (int i = 0; i < PART; i++) {
+            if (live && x + i < int(p.width) && channel_cell < int(p.out_stride)) {
+                int to = (row * int(p.width) + x + i) * int(p.out_stride) + channel_cell;
+                uvec4 bits = floatBitsToUint(word == 0 ? cells[i].lo : cells[i].hi);
+                result[to * words + word] = whole ? bits : hymn_cell_pack(cells[i]);
+            }
+        }
+        word++;
+        if (word == words) {
+            break;
         }
     }
 }
@@ -312,7 +328,7 @@ void finish(int row, int x0, bool live, int channel_cell) {
         if (p.residual == 1) {
             add_same(row, x, live, cell);
         }
-        if (p.residual == 2) {
+        if (resizes != 0u && p.residual == 2) {
             add_resized(row, x, live, cell);
         }
         store(row, x, live, cell);
@@ -346,7 +362,7 @@ void main() {
 #if WIDE
     wide_terms(row, x0, live, lane);
 #else
-    if (prologue != 0u) {
+    if (sources == 1) {
         load_stats(row, x0, live);
     }
     point_terms(row, x0, live, lane);

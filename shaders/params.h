@@ -34,6 +34,7 @@ struct hymn_conv2d_params {
     hymn_uint gate_stride, gate_first;
     hymn_uint bias_at, gamma_at; // in the weights, in units of 16 bytes; beta follows gamma
     float least;                 // 0 with ReLU, else the lowest float
+    hymn_uint modes;             // lanes: bit 0: the output is f32; 1: the source is normalised by the stats
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_params)
 

@@ -30,7 +30,7 @@ struct bench_operator {
 };
 
 struct bench_start {
-    double context_ms, session_ms, run_ms; // open the device, make the session, first result
+    double context_ms, model_ms, session_ms, run_ms; // open the device, read the model, make the session, first result
 };
 
 struct bench_result {
@@ -51,6 +51,8 @@ struct bench_result {
 enum exit_code bench_measure(const struct bench_setup *setup, struct bench_result *out_result);
 void bench_result_free(struct bench_result *result);
 
+// Until a run can begin, and until the first result.
+double bench_start_ready(const struct bench_start *start);
 double bench_start_total(const struct bench_start *start);
 uint64_t bench_device_bytes(const struct bench_result *result);
 

@@ -42,17 +42,18 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
     printf("storage  %s; tier %s; %s; times in milliseconds\n\n", common_precision_name(results[0].session.precision),
            hymn_tier_string(results[0].session.tier),
            setups[0].tensor ? "float tensors to logits" : "8-bit pictures to masks");
-    table_begin(&table, "size|batch|runs|GPU p50|p90|p99|wall p50|p90|p99|images/s|cold|warm|device MiB|host MiB|"
-                        "largest error");
+    table_begin(&table, "size|batch|runs|GPU p50|p90|p99|wall p50|p90|p99|images/s|cold|warm|ready|device MiB|"
+                        "host MiB|largest error");
     for (size_t i = 0; i < count; i++) {
         const struct bench_result *r = &results[i];
         char gpu[64], error[64];
         format_gpu(&r->gpu, gpu, sizeof(gpu));
         format_error(r, error, sizeof(error));
-        table_row(&table, "%ux%u|%u|%u|%s|%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.1f|%.1f|%s", setups[i].height,
+        table_row(&table, "%ux%u|%u|%u|%s|%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.0f|%.1f|%.1f|%s", setups[i].height,
                   setups[i].width, r->session.batch, r->samples, gpu, r->wall.p50, r->wall.p90, r->wall.p99,
                   r->images_per_second, bench_start_total(&r->cold), bench_start_total(&r->warm),
-                  mebibytes(bench_device_bytes(r)), mebibytes(r->session.host_bytes), error);
+                  bench_start_ready(&r->warm), mebibytes(bench_device_bytes(r)), mebibytes(r->session.host_bytes),
+                  error);
     }
     table_end(&table);
     for (size_t i = 0; i < count; i++) {
@@ -199,6 +200,8 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "tuning_ms", report_real(result->tuning_ms));
     json_object_set_new(object, "cold_start_ms", report_real(bench_start_total(&result->cold)));
     json_object_set_new(object, "warm_start_ms", report_real(bench_start_total(&result->warm)));
+    json_object_set_new(object, "cold_ready_ms", report_real(bench_start_ready(&result->cold)));
+    json_object_set_new(object, "warm_ready_ms", report_real(bench_start_ready(&result->warm)));
     add_memory(object, result);
     json_object_set_new(object, "max_abs_error", setup->check ? report_real(result->max_abs_error) : json_null());
     json_object_set_new(object, "max_abs_logit", setup->check ? report_real(result->max_abs) : json_null());
@@ -251,8 +254,9 @@ static void name_lane(json_t *events, const char *kind, size_t process, int lane
 
 static void trace_start(json_t *events, size_t process, int lane, const struct bench_start *start) {
     event(events, "open the device", process, lane, 0, start->context_ms);
-    event(events, "make the session", process, lane, start->context_ms, start->session_ms);
-    event(events, "first run", process, lane, start->context_ms + start->session_ms, start->run_ms);
+    event(events, "read the model", process, lane, start->context_ms, start->model_ms);
+    event(events, "make the session", process, lane, start->context_ms + start->model_ms, start->session_ms);
+    event(events, "first run", process, lane, bench_start_ready(start), start->run_ms);
 }
 
 static void trace_operators(json_t *events, size_t process, const struct bench_result *result) {

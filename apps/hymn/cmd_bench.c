@@ -10,8 +10,9 @@ static const struct command command = {
     .description =
         "Measures a model at each size and batch: GPU time and wall time of single runs (percentiles 50, 90\n"
         "and 99), images per second with two runs in flight, the time from nothing to the first result\n"
-        "without caches (cold) and with them (warm), device memory, the session's host memory, and the\n"
-        "largest difference of the logits from those of the fp32 shaders that run on every device.\n",
+        "without caches (cold) and with them (warm; ready: its part until a run can begin), device memory,\n"
+        "the session's host memory, and the largest difference of the logits from those of the fp32\n"
+        "shaders that run on every device.\n",
     .examples = "  hymn bench --model tiny.safetensors\n"
                 "  hymn bench -m base.safetensors --size 256,512 --batch 1,8 --precision fp16 --json base.json\n"
                 "  hymn bench -m tiny.safetensors --profile --trace trace.json --device 1\n",

@@ -205,9 +205,14 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     // With kernel 3, layers of one and of two sources share a pipeline, as drivers take time to make one: the loads of
     // the source that is not there cost some 3 % of the time.
     uint32_t sources = params->wide_terms > 0 && node->term_count < 3 ? 2 : node->term_count == 1 ? 1 : 3;
-    const uint32_t constants[] = {local, dispatch->storage, node->prologue, sources,
-                                  node->activation == HYMN_ACTIVATION_SILU};
-    set_constants(step, constants, 5);
+    params->modes = (dispatch->storage & HYMN_CONV2D_HALF_OUTPUT ? 0 : 1u) | (node->prologue ? 2u : 0);
+    const uint32_t constants[] = {local,
+                                  dispatch->storage & ~(uint32_t)HYMN_CONV2D_HALF_OUTPUT,
+                                  node->prologue == HYMN_PROLOGUE_NORM_GATE,
+                                  sources,
+                                  node->activation == HYMN_ACTIVATION_SILU,
+                                  params->wide_terms > 0 || params->residual == 2};
+    set_constants(step, constants, 6);
     set_groups(lower, params->tiles, layout->tiles, step);
     hymn_conv2d_finish(lower, node, dispatch, step);
     return HYMN_STATUS_OK;

@@ -272,13 +272,3 @@ enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct h
     }
     return status;
 }
-
-enum hymn_status hymn_io_warm(struct hymn_session *session) {
-    struct hymn_vk_program program = {0};
-    enum hymn_status status = hymn_io_every_kind(session, &program);
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_pipelines_prepare(session->device, program.steps, program.count);
-    }
-    hymn_vk_program_free(&program);
-    return status;
-}

@@ -230,6 +230,26 @@ void hymn_session_copy_model(struct hymn_session *session, const struct hymn_mod
     memcpy(session->std, info->std, sizeof session->std);
 }
 
+// Those of the network, and of every kind of input and output the model can have, so that no run has to make any. In
+// one batch: several threads make them.
+static enum hymn_status make_pipelines(struct hymn_session *session) {
+    struct hymn_vk_program all = {0};
+    enum hymn_status status = hymn_io_every_kind(session, &all);
+    for (uint32_t i = 0; i < session->program.count && status == HYMN_STATUS_OK; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(&all);
+        if (step) {
+            *step = session->program.steps[i];
+        } else {
+            status = no_memory(session);
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_prepare(session->device, all.steps, all.count);
+    }
+    hymn_vk_program_free(&all);
+    return status;
+}
+
 static enum hymn_status make_session(struct hymn_session *session, const struct hymn_model *model,
                                      const struct hymn_session_params *params) {
     struct hymn_network_shape shape;
@@ -242,10 +262,7 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
         status = compile(session, model, &shape);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_pipelines_prepare(session->device, session->program.steps, session->program.count);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_io_warm(session);
+        status = make_pipelines(session);
     }
     for (uint32_t i = 0; i < session->info.runs_in_flight && status == HYMN_STATUS_OK; i++) {
         status = make_slot(session, &session->slots[i]);

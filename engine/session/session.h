@@ -73,8 +73,6 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
 // Appends the steps of every kind of input and output that the model can have. Needs no device: of the session, its
 // plan and what it knows of the model and the network.
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
-// Makes the pipelines of every kind of input and output the model can have, so that no run has to.
-enum hymn_status hymn_io_warm(struct hymn_session *session);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.

@@ -112,7 +112,7 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
 }
 
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence) {
-    enum hymn_status status = hymn_vk_submit(device, &trial->command.buffer, 1, fence);
+    enum hymn_status status = hymn_vk_submit(device, (const struct hymn_vk_command *[]){&trial->command}, 1, fence);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_wait(device, fence);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vk/pipeline.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -257,6 +258,13 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     return result;
 }
 
+// The largest first, so that no thread ends up with one while the others have nothing left to do.
+static int by_size(const void *a, const void *b) {
+    const struct hymn_shader *first = (*(struct entry *const *)a)->shader,
+                             *second = (*(struct entry *const *)b)->shader;
+    return (first->code_bytes < second->code_bytes) - (first->code_bytes > second->code_bytes);
+}
+
 static void work(void *argument) {
     struct batch *batch = argument;
     for (uint32_t i = atomic_fetch_add(&batch->next, 1); i < batch->count; i = atomic_fetch_add(&batch->next, 1)) {
@@ -373,6 +381,7 @@ enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const 
     }
     if (status == HYMN_STATUS_OK && batch.count > 0) {
         double start = hymn_time_now();
+        qsort(batch.entries, batch.count, sizeof *batch.entries, by_size);
         run_batch(&batch);
         double milliseconds = (hymn_time_now() - start) * 1e3;
         pipelines->milliseconds += milliseconds;
