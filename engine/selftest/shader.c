@@ -163,19 +163,19 @@ enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struc
     struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
     *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
     // How many lanes fill the device decides about tiles and chunks: a small one makes those that large layers get.
-    const uint32_t lanes[] = {plan->target_lanes, SMALL_LANES, LARGE_LANES};
+    const uint32_t lanes[] = {plan->target_lanes, SMALL_LANES, LARGE_LANES, SMALL_LANES};
     enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < 2 * 3 * hymn_selftest_case_count() && status == HYMN_STATUS_OK; i++) {
+    for (uint32_t i = 0; i < 2 * 4 * hymn_selftest_case_count() && status == HYMN_STATUS_OK; i++) {
         struct hymn_vk_plan with = *plan;
-        uint32_t kind = i / 2 % 3;
-        check.index = i / 6;
+        uint32_t kind = i / 2 % 4;
+        check.index = i / 8;
         check.storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
         with.target_lanes = lanes[kind];
-        if (kind == 2) { // what software devices would not choose
+        if (kind >= 2) { // what software devices would not choose
             with.cpu = with.weights_f32 = false;
         }
-        bool again = kind > 0 && lanes[kind] == lanes[0];
-        bool slow = options->quick && (kind == 2 || !hymn_selftest_case_quick(check.index));
+        bool again = (kind > 0 && lanes[kind] == lanes[0]) || (kind == 3 && !plan->cpu);
+        bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check.index));
         status = again || slow ? HYMN_STATUS_OK : run_plan(&check, &with);
     }
     return status;
