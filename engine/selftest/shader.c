@@ -174,7 +174,7 @@ enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struc
         if (kind >= 2) { // what software devices would not choose
             with.cpu = with.weights_f32 = false;
         }
-        bool again = (kind > 0 && lanes[kind] == lanes[0]) || (kind == 3 && !plan->cpu);
+        bool again = kind == 3 ? !plan->cpu : kind > 0 && lanes[kind] == lanes[0];
         bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check.index));
         status = again || slow ? HYMN_STATUS_OK : run_plan(&check, &with);
     }
