@@ -326,6 +326,29 @@ static void lies_about_one_feature_cost_only_what_needs_it(void **state) {
     }
 }
 
+// Sizes from 1 to 128, that can be asked for or vary from shader to shader; what is no power of two is not believed.
+static void subgroups_of_any_size(void **state) {
+    (void)state;
+    for (uint32_t size = 1; size <= 128; size *= 2) {
+        for (int sized = 0; sized < 2; sized++) {
+            struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+            s.subgroup_size = size;
+            s.subgroup_min = sized ? size / 2 + (size == 1) : 0;
+            s.subgroup_max = sized ? 128 : 0;
+            s.subgroup_fixed = false;
+            struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), base = plan_of(&s, HYMN_TIER_BASE);
+            assert_true(plan.usable && base.usable);
+            assert_int_equal(plan.subgroup_size, size);
+            assert_int_equal(plan.subgroup_sized, sized);
+            assert_int_equal(plan.subgroup_full, sized);
+            assert_false(base.subgroup_sized || base.subgroup_full);
+            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX), sized && size >= 4);
+            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_ARITHMETIC), size >= 2);
+            assert_int_equal(plan.tier, sized && size >= 4 ? HYMN_TIER_MATRIX : HYMN_TIER_HALF);
+        }
+    }
+}
+
 static void software_device_uses_matrices_only_when_told(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){8, 8, 8}, 1);
@@ -548,6 +571,7 @@ int main(void) {
         cmocka_unit_test(a_lower_tier_hides_what_is_above_it),
         cmocka_unit_test(matrix_shapes_are_chosen_or_refused),
         cmocka_unit_test(lies_about_one_feature_cost_only_what_needs_it),
+        cmocka_unit_test(subgroups_of_any_size),
         cmocka_unit_test(software_device_uses_matrices_only_when_told),
         cmocka_unit_test(plans_allow_what_they_have_and_is_not_demoted),
         cmocka_unit_test(devices_are_chosen_by_index_name_and_uuid),

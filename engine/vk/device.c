@@ -117,7 +117,7 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
         .pNext = device->plan.needs_met & HYMN_NEEDS_FLOAT16 ? &float16 : NULL,
         .storageBuffer16BitAccess = (device->plan.needs_met & HYMN_NEEDS_STORAGE_16BIT) != 0};
-    // What the matrix kernels need: see plan.c.
+    // What kernels that share across a subgroup ask for, and what the matrix kernels need: see plan.c.
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES,
         .pNext = &storage,
@@ -134,7 +134,9 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
     bool matrices = device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX;
     VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR executables = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR,
-        .pNext = matrices ? (void *)&matrix : (void *)&storage,
+        .pNext = matrices                     ? (void *)&matrix
+                 : device->plan.subgroup_full ? (void *)&subgroup_size
+                                              : (void *)&storage,
         .pipelineExecutableInfo = VK_TRUE};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                           .pNext = device->statistics ? (void *)&executables : executables.pNext};

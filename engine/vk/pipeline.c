@@ -235,14 +235,18 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
         .requiredSubgroupSize = device->plan.subgroup_size,
     };
-    bool sized = entry->shader->needs & HYMN_NEEDS_COOPERATIVE_MATRIX; // these count their subgroups
+    const uint32_t sharing =
+        HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    bool shares = entry->shader->needs & sharing, sized = shares && device->plan.subgroup_sized;
+    // Constant 0 is the size of a workgroup: smaller ones than a subgroup exist.
+    bool full = shares && device->plan.subgroup_full && entry->constants[0] % device->plan.subgroup_size == 0;
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags = (device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
                  (entry->sliced ? VK_PIPELINE_CREATE_DISPATCH_BASE : 0),
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                  .pNext = sized && device->snapshot.subgroup_max > 0 ? &subgroup_size : NULL,
-                  .flags = sized ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
+                  .pNext = sized ? &subgroup_size : NULL,
+                  .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main",

@@ -123,10 +123,15 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
     return best;
 }
 
+// Whether a pipeline can ask for the size, without which a driver may choose another one for each shader.
+static bool subgroup_size_asked(const struct hymn_vk_snapshot *s) {
+    return subgroup_size_plausible(s) && s->subgroup_min > 0 && s->subgroup_min <= s->subgroup_size &&
+           s->subgroup_size <= s->subgroup_max;
+}
+
 // The matrix kernels count their subgroups: the size must be fixed, or one that can be asked for.
 static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
-    bool asked = s->subgroup_min <= s->subgroup_size && s->subgroup_size <= s->subgroup_max;
-    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (asked || s->subgroup_fixed);
+    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (subgroup_size_asked(s) || s->subgroup_fixed);
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiers
@@ -223,6 +228,8 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
+    plan->subgroup_sized = plan->usable && tier != HYMN_TIER_BASE && subgroup_size_asked(s);
+    plan->subgroup_full = plan->subgroup_sized || (plan->usable && tier != HYMN_TIER_BASE && s->subgroup_fixed);
     plan->max_invocations = BASE_INVOCATIONS;
     plan->max_shared_bytes = BASE_SHARED_BYTES;
     plan->max_groups_x = BASE_GROUPS;

@@ -65,6 +65,8 @@ struct hymn_vk_plan {
     uint32_t max_shared_bytes;
     uint32_t max_groups_x; // min over what may be dispatched in x
     uint32_t subgroup_size;
+    bool subgroup_sized;          // pipelines can ask for that size, and those that share across a subgroup do
+    bool subgroup_full;           // likewise for whole subgroups
     struct hymn_vk_matrix matrix; // the shape that matrix kernels use, where needs_met has COOPERATIVE_MATRIX
     uint64_t max_binding_bytes;   // a tensor beyond this cannot be bound
     uint64_t alignment;           // of bindings: at least 256
