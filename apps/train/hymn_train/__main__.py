@@ -42,6 +42,7 @@ def train_command(options: argparse.Namespace) -> None:
     config = Config.preset(options.preset, **dict(options.set))
     if options.init:
         network, config = load_model(options.init)
+        config = dataclasses.replace(config, **dict(options.set))
         initial = network.state_dict()
     device = _join(torch.device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
@@ -167,7 +168,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
     train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
-                       help="start from a model file, whose configuration replaces --preset's")
+                       help="start from a model file, whose configuration replaces --preset")
     train.add_argument("--teacher", type=pathlib.Path, action="append", default=[],
                        metavar="MODEL", help="a model file to learn from as well; may be repeated")
     train.add_argument("--compile", action="store_true", help="fuse the network by torch.compile")

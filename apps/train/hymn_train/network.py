@@ -167,7 +167,7 @@ class MambaStage(nn.Module):
                                       for _ in range(config.depths[stage])))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(self.down(x)).permute(0, 3, 1, 2).contiguous()
+        return self.blocks(self.down(x)).permute(0, 3, 1, 2)
 
 
 class FusionSkip(nn.Module):
@@ -254,26 +254,10 @@ class HyMUNet(nn.Module):
 
 
 def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, half-pixel centres, edges clamped.
-
-    torch.compile turns the gradient of F.interpolate into scattered atomic additions, several
-    times slower than all the rest of a decoder stage: there a doubling is written as sums of
-    slices.
-    """
-    compiler = getattr(torch, "compiler", None)
-    if compiler is not None and compiler.is_compiling() \
-            and list(size) == [2 * x.shape[2], 2 * x.shape[3]]:
-        return double(double(x, 2), 3)
-    return F.interpolate(x, list(size), mode="bilinear", align_corners=False)
-
-
-def double(x: Tensor, axis: int) -> Tensor:
-    """Twice the length along ``axis``: three quarters of a sample and one of the nearer neighbour."""
-    count = x.shape[axis]
-    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, count - 1)], axis)
-    after = torch.cat([x.narrow(axis, 1, count - 1), x.narrow(axis, count - 1, 1)], axis)
-    pair = [0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after]
-    return torch.stack(pair, axis + 1).flatten(axis, axis + 1)
+    """Bilinear, half-pixel centres, edges clamped; in x's own dtype, where autocast would take 32
+    bits and make everything after it twice the size."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, list(size), mode="bilinear", align_corners=False)
 
 
 def _residual_blocks(channels_in: int, channels: int, depth: int) -> nn.Sequential:

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""The command: a run that is killed, data, splits, pictures, and checkpoints of other trainers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from typing import List
+
+import numpy
+import torch
+from PIL import Image
+
+from hymn_train import Config, HyMUNet
+from hymn_train.augment import augment
+from hymn_train.convert import fit, read_weights
+from hymn_train.data import Samples, load_folder, split
+from hymn_train.evaluate import evaluate
+from hymn_train.export import load_model
+from hymn_train.train import Recipe, Trainer, read_log
+
+SIZE = (16, 16)
+PACKAGE = pathlib.Path(__file__).parents[1]
+SMALL = {"dims": [4, 6], "depths": [1, 1], "decoder_depths": [1], "conv_stages": 1,
+         "input_size": list(SIZE)}
+
+
+def make_folder(root: pathlib.Path, count: int, classes: int = 1) -> pathlib.Path:
+    """A folder of noise with rectangles, which the masks give."""
+    random = numpy.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for i in range(count):
+        picture = random.integers(0, 90, (*SIZE, 3), numpy.uint8)
+        mask = numpy.zeros(SIZE, numpy.uint8)
+        label = 1 + i % max(classes - 1, 1)
+        mask[3:11, 2 + i % 4:12] = 255 if classes == 1 else label
+        picture[mask > 0] += 60 * label
+        Image.fromarray(picture).save(root / "images" / f"p{i:02}.png")
+        Image.fromarray(mask).save(root / "masks" / f"p{i:02}_segmentation.png")
+    return root
+
+
+def command(*words: object) -> List[str]:
+    """The words of ``python -m hymn_train``."""
+    return [sys.executable, "-m", "hymn_train", *map(str, words)]
+
+
+class Folder(unittest.TestCase):
+    """A temporary folder, and the package on the command's path."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        self.environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1"}
+
+    def run_command(self, *words: object) -> str:
+        """Standard output of a command that succeeds."""
+        done = subprocess.run(command(*words), env=self.environment, capture_output=True,
+                              text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+
+class Killed(Folder):
+    """SIGKILL in the middle of a run."""
+
+    def train_words(self, data: pathlib.Path, output: str, epochs: int) -> List[object]:
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items()]
+        return ["train", "--train", data, "--holdout", "0.25", "--output", self.root / output,
+                "--epochs", epochs, "--batch", 2, "--every", 1, "--precision", "fp32",
+                "--drop-path", "0.2", *settings]
+
+    def test_loses_at_most_one_epoch(self) -> None:
+        data, epochs = make_folder(self.root / "data", 16), 12
+        self.run_command(*self.train_words(data, "whole", epochs))
+        words = self.train_words(data, "killed", epochs)
+        process = subprocess.Popen(command(*words), env=self.environment,
+                                   stdout=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while len(read_log(self.root / "killed")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        self.assertEqual(process.wait(), -signal.SIGKILL, "the run ended before it was killed")
+        logged = len(read_log(self.root / "killed"))
+        self.assertGreaterEqual(logged, 2)
+        resumed = self.run_command(*words).splitlines()[0]
+        self.assertRegex(resumed, "^resumed after epoch [0-9]+$")
+        self.assertGreaterEqual(int(resumed.split()[-1]), logged - 1)
+        rows = [[{**row, "seconds": ""} for row in read_log(self.root / run)]
+                for run in ("whole", "killed")]
+        self.assertEqual(rows[0], rows[1])
+        self.assertEqual([row["epoch"] for row in rows[1]], [str(i + 1) for i in range(epochs)])
+        files = [(self.root / run / "model.safetensors").read_bytes() for run in ("whole", "killed")]
+        self.assertEqual(files[0], files[1])
+        for name in ("curves.png", "samples.png"):
+            with Image.open(self.root / "killed" / name) as picture:
+                self.assertGreater(len(picture.convert("RGB").getcolors(1 << 24)), 2)
+
+    def test_unfinished_row(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        recipe = Recipe(epochs=2, batch=2, precision="fp32")
+        trainer = Trainer(Config(**SMALL), recipe, self.root / "run", torch.device("cpu"),
+                          samples, None)
+        trainer.run(until=1)
+        with open(self.root / "run" / "log.csv", "a", encoding="ascii") as log:
+            log.write("2,0.1,1e-3,0.5,,\n3,0.")
+        self.assertTrue(trainer.resume())
+        self.assertEqual([row["epoch"] for row in read_log(self.root / "run")], ["1"])
+
+
+class Data(Folder):
+    """Folders, splits, several classes."""
+
+    def test_split(self) -> None:
+        names = [f"s{i}" for i in range(40)]
+        pixels = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
+        samples = Samples(names, pixels.expand(-1, 3, 1, 1), pixels)
+        kept, held = split(samples, 0.2, 1)
+        self.assertEqual((len(kept.names), len(held.names)), (32, 8))
+        self.assertEqual(sorted(kept.names + held.names), sorted(names))
+        for part in (kept, held):
+            self.assertEqual([f"s{int(x)}" for x in part.masks.flatten()], part.names)
+        backwards = samples.select(list(range(39, -1, -1)))
+        self.assertEqual(set(split(backwards, 0.2, 1)[1].names), set(held.names))
+        self.assertNotEqual(set(split(samples, 0.2, 2)[1].names), set(held.names))
+        for share in (0.0, 1.0):
+            with self.assertRaises(ValueError):
+                split(samples, share)
+
+    def test_several_classes(self) -> None:
+        config = Config(**SMALL, num_classes=3, classes=["background", "a", "b"])
+        samples = load_folder(make_folder(self.root / "data", 12, 3), SIZE, classes=3)
+        self.assertEqual(samples.masks.unique().tolist(), [0, 1, 2])
+        with self.assertRaisesRegex(ValueError, "class 2"):
+            load_folder(self.root / "data", SIZE, classes=2)
+        generator = torch.Generator().manual_seed(0)
+        _, masks = augment(samples.images, samples.masks, generator, 3)
+        self.assertEqual(masks.unique().tolist(), [0.0, 1.0, 2.0])
+        recipe = Recipe(epochs=90, batch=4, lr=1e-2, precision="fp32", average=0.9, every=90)
+        trainer = Trainer(config, recipe, self.root / "run", torch.device("cpu"), samples, samples)
+        before = evaluate(trainer.network, samples).dice
+        scores = trainer.run()
+        self.assertLess(before, 0.6)
+        self.assertGreater(scores.dice, 0.9)
+
+    def test_teachers(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        torch.manual_seed(0)
+        config, recipe = Config(**SMALL), Recipe(epochs=1, batch=4, precision="fp32", distil=1.0)
+        teacher = HyMUNet(config)
+        torch.nn.init.zeros_(teacher.head.weight)
+        losses = []
+        for level in (-20.0, 20.0):
+            torch.nn.init.constant_(teacher.head.bias, level)
+            trainer = Trainer(config, recipe, self.root / f"run{level}", torch.device("cpu"),
+                              samples, None, teachers=[teacher])
+            torch.nn.init.constant_(trainer.network.head.bias, -20.0)
+            trainer.run()
+            losses.append(float(read_log(self.root / f"run{level}")[0]["loss"]))
+        self.assertLess(losses[0], losses[1] - 1.0)
+
+
+class Convert(Folder):
+    """Checkpoints as other trainers write them."""
+
+    def test_wrappers(self) -> None:
+        torch.manual_seed(0)
+        config = Config(**SMALL)
+        network = HyMUNet(config)
+        state = network.state_dict()
+        (self.root / "config.json").write_text(config.to_json())
+        renamed = {f"module.{name}": x for name, x in state.items()}
+        for i, content in enumerate((
+                state, {"state_dict": state, "epoch": 3}, {"model": state},
+                {"model_state_dict": renamed, "optimizer": {}}, {"model": {"state_dict": renamed}},
+                {f"module._orig_mod.{name}": x for name, x in state.items()})):
+            torch.save(content, self.root / f"{i}.pt")
+            self.run_command("convert", self.root / f"{i}.pt", self.root / f"{i}.safetensors",
+                             "--config", self.root / "config.json", "--dtype", "f32")
+            loaded, found = load_model(self.root / f"{i}.safetensors")
+            self.assertEqual(found, config)
+            for name, x in state.items():
+                if not name.endswith("num_batches_tracked"):
+                    self.assertTrue(torch.equal(loaded.state_dict()[name], x), name)
+
+    def test_misfits(self) -> None:
+        config = Config(**SMALL)
+        state = HyMUNet(config).state_dict()
+        for change, message in (({"head.bias": None}, "lacks head.bias"),
+                                ({"stranger": torch.zeros(1)}, "besides stranger"),
+                                ({"head.bias": torch.zeros(2)}, "another shape head.bias")):
+            changed = {k: x for k, x in {**state, **change}.items() if x is not None}
+            with self.assertRaisesRegex(ValueError, message):
+                fit(changed, config)
+        torch.save({"epoch": 1}, self.root / "none.pt")
+        with self.assertRaisesRegex(ValueError, "no state_dict"):
+            read_weights(self.root / "none.pt")
+
+
+if __name__ == "__main__":
+    unittest.main()
