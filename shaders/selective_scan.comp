@@ -15,7 +15,6 @@
 // is exp2.
 // With SHUFFLE defined, for software devices, where a load is a loop over lanes even if all want the same address: each
 // lane loads another part of a row, and shuffles from constant lanes spread it.
-// With FLUSH defined, denormals are flushed: exp2 need not guard against them.
 //   binding 0: u   1: proj   2: weights, per direction rows of `width` floats: bias, Ds, A (N), W_dt transposed (R)
 //   3: y   4: states [4, batch, chunks, N, width] f32   5: sums of delta [4, batch, chunks, width] f32
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers (R small) instead of read at every step
@@ -27,10 +26,6 @@
 #ifdef SHUFFLE
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#endif
-#ifdef FLUSH
-#extension GL_EXT_spirv_intrinsics : require
-spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [4465], 4460, 32); // DenormFlushToZero
 #endif
 #include "common/exp.glsl"
 #include "common/grid.glsl"

@@ -17,10 +17,6 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#ifdef FLUSH
-#extension GL_EXT_spirv_intrinsics : require
-spirv_execution_mode(extensions = ["SPV_KHR_float_controls"], capabilities = [4465], 4460, 32); // DenormFlushToZero
-#endif
 #include "common/exp.glsl"
 #include "common/grid.glsl"
 #include "common/load.glsl"

@@ -61,7 +61,6 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statisti
     json_object_set_new(object, "subgroup_arithmetic", json_boolean(s->subgroup_arithmetic));
     json_object_set_new(object, "subgroup_shuffle", json_boolean(s->subgroup_shuffle));
     json_object_set_new(object, "subgroup_fixed", json_boolean(s->subgroup_fixed));
-    json_object_set_new(object, "flush32", json_boolean(s->flush32));
     json_object_set_new(object, "memory_model", json_boolean(s->memory_model));
     json_object_set_new(object, "unified_memory", json_boolean(s->unified_memory));
     json_object_set_new(object, "portability_subset", json_boolean(s->portability_subset));
@@ -74,7 +73,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statisti
 }
 
 static json_t *describe_plan(const struct survey_plan *plan) {
-    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide", "flush32"};
+    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide"};
     const struct hymn_vk_plan *p = &plan->plan;
     json_t *object = json_object(), *met = json_array();
     for (uint32_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {

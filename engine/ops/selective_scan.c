@@ -107,27 +107,12 @@ static bool group_pays(const struct scan *scan, const struct hymn_vk_plan *plan)
     return (uint64_t)4 * scan->batch * scan->width * 4 >= plan->target_lanes / 4 && scan->length <= 1024;
 }
 
-// NULL: none.
-static const char *group_shader(const struct hymn_vk_plan *plan, const char *suffix) {
-    return hymn_variant_allowed(plan, "selective_scan_group_flush", suffix) ? "selective_scan_group_flush"
-           : hymn_variant_allowed(plan, "selective_scan_group", suffix)     ? "selective_scan_group"
-                                                                            : NULL;
-}
-
-static const char *lone_shader(const struct hymn_vk_plan *plan, const char *suffix) {
-    if (plan->cpu) {
-        return hymn_variant_allowed(plan, "selective_scan_shuffle", suffix) ? "selective_scan_shuffle"
-                                                                            : "selective_scan";
-    }
-    return hymn_variant_allowed(plan, "selective_scan_flush", suffix) ? "selective_scan_flush" : "selective_scan";
-}
-
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
 static void choose_group(struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
                          const struct hymn_vk_plan *plan) {
     scan->group = scan->block = 0;
-    bool able = group_shader(plan, hymn_storage_suffix(storage)) && scan->rank <= MAX_HELD_RANK &&
-                scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
+    bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
+                scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
     if (!able || (method ? method->group == 0 : plan->cpu || !group_pays(scan, plan))) {
         return;
     }
@@ -281,7 +266,10 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     const struct hymn_value *output = &lower->graph->values[node->output];
     const struct hymn_vk_plan *plan = lower->plan;
     const char *suffix = hymn_storage_suffix(output->storage);
-    const char *shader = scan->group > 0 ? group_shader(plan, suffix) : lone_shader(plan, suffix);
+    bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
+    const char *shader = scan->group > 0 ? "selective_scan_group"
+                         : shuffle       ? "selective_scan_shuffle"
+                                         : "selective_scan";
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, suffix);
     if (!step) {
         return lower->status;

@@ -98,9 +98,6 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
         s->max_shared_bytes > BASE_SHARED_BYTES) {
         met |= HYMN_NEEDS_WIDE;
     }
-    if (s->flush32) {
-        met |= HYMN_NEEDS_FLUSH32;
-    }
     return met;
 }
 
@@ -148,7 +145,7 @@ enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b) {
 
 static uint32_t allowed_needs(enum hymn_tier tier) {
     uint32_t needs = 0;
-    needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS | HYMN_NEEDS_FLUSH32 : 0;
+    needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS : 0;
     needs |= tier >= HYMN_TIER_HALF ? HALF_NEEDS : 0;
     return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0);
 }

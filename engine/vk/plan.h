@@ -36,7 +36,6 @@ struct hymn_vk_snapshot {
     bool subgroup_shuffle;               // likewise
     bool storage_16bit;                  // storageBuffer16BitAccess
     bool float16;                        // shaderFloat16
-    bool flush32;                        // shaderDenormFlushToZeroFloat32
     bool memory_model;                   // vulkanMemoryModel
     uint32_t subgroup_min, subgroup_max; // sizes that a compute pipeline may ask for; both 0: it cannot ask
     bool subgroup_fixed;                 // but has subgroup_size always, and can ask for full subgroups

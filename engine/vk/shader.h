@@ -14,8 +14,7 @@ enum hymn_shader_needs {
     HYMN_NEEDS_SUBGROUP_ARITHMETIC = 1 << 2,
     HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 3,
     HYMN_NEEDS_SUBGROUP_SHUFFLE = 1 << 4,
-    HYMN_NEEDS_WIDE = 1 << 5,   // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
-    HYMN_NEEDS_FLUSH32 = 1 << 6 // 32-bit denormals flushed: exp2 is then one instruction where it else guards them
+    HYMN_NEEDS_WIDE = 1 << 5 // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
 };
 
 struct hymn_shader {

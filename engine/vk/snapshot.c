@@ -178,21 +178,16 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     VkPhysicalDeviceMaintenance3Properties maintenance = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
         .pNext = extensions.driver_properties ? &driver : NULL};
-    VkPhysicalDeviceFloatControlsProperties floats = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FLOAT_CONTROLS_PROPERTIES, .pNext = &maintenance};
     VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, .pNext = &floats};
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, .pNext = &maintenance};
     VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
                                                    .pNext = &maintenance};
     if (s->api_version >= VK_API_VERSION_1_3) {
         subgroup.pNext = &sizes;
-    } else if (s->api_version >= VK_API_VERSION_1_2) {
-        subgroup.pNext = &floats;
     }
     VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
-    s->flush32 = floats.shaderDenormFlushToZeroFloat32;
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
     s->subgroup_size = subgroup.subgroupSize;
     if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
