@@ -27,7 +27,7 @@
 
 #define STRIP 8
 #define CHANNELS 16
-#define PART 4 // pixels of a cell of channels that are finished at a time
+#define PART 2 // pixels of a cell of channels that are finished at a time
 #define PARTS (STRIP * CHANNELS / 8 / PART)
 #define EDGE WIDE // pixels read on either side of a strip
 
