@@ -6,6 +6,7 @@
 
 #include "selftest/run.h"
 #include "selftest/selftest.h"
+#include "vk/pipeline.h"
 
 #define TOLERANCE_F32 1e-10
 #define TOLERANCE_F16 1e-6 // weights and results rounded to 11 bits
@@ -19,6 +20,8 @@ struct check {
     struct hymn_selftest_outcome *outcome;
     uint32_t index; // case
     enum hymn_storage storage;
+    struct hymn_vk_program *collected; // not NULL: steps are only gathered here, so that their pipelines are made in
+                                       // one batch
 };
 
 static void fail(const struct check *check, const char *reason) {
@@ -116,6 +119,32 @@ static bool is_shaders_fault(enum hymn_status status) {
     return status == HYMN_STATUS_INTERNAL || status == HYMN_STATUS_UNSUPPORTED;
 }
 
+static enum hymn_status collect(const struct check *check, const struct hymn_vk_program *program) {
+    for (uint32_t i = 0; i < program->count; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(check->collected);
+        if (!step) {
+            return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+        }
+        *step = program->steps[i];
+        step->name = step->shader->name; // the node's goes with its graph
+    }
+    return HYMN_STATUS_OK;
+}
+
+static enum hymn_status ready_and_execute(const struct check *check, struct hymn_selftest_run *run) {
+    if (check->collected) {
+        return collect(check, &run->lower.program);
+    }
+    enum hymn_status status = hymn_selftest_ready(run);
+    status = status == HYMN_STATUS_OK ? execute_all(check, run) : status;
+    if (is_shaders_fault(status)) {
+        fail(check, "cannot be run");
+        check->outcome->cases += check->outcome->cases == 0;
+        return HYMN_STATUS_OK;
+    }
+    return status;
+}
+
 // One case for one plan; *out_used: the shader is in it.
 static enum hymn_status run_case(const struct check *check, const struct hymn_vk_plan *plan, bool *out_used) {
     struct hymn_selftest_problem problem;
@@ -128,13 +157,7 @@ static enum hymn_status run_case(const struct check *check, const struct hymn_vk
     enum hymn_status status = hymn_selftest_open(check->device, plan, &problem, &run);
     *out_used = status == HYMN_STATUS_OK && hymn_selftest_uses(&run, check->shader);
     if (*out_used) {
-        status = hymn_selftest_ready(&run);
-        status = status == HYMN_STATUS_OK ? execute_all(check, &run) : status;
-        if (is_shaders_fault(status)) {
-            fail(check, "cannot be run");
-            check->outcome->cases += check->outcome->cases == 0;
-            status = HYMN_STATUS_OK;
-        }
+        status = ready_and_execute(check, &run);
     }
     hymn_selftest_close(&run);
     hymn_selftest_problem_free(&problem);
@@ -157,26 +180,41 @@ static enum hymn_status run_plan(const struct check *check, const struct hymn_vk
     return run_case(check, &only, &used);
 }
 
-enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                      const struct hymn_shader *shader, const struct hymn_selftest_options *options,
-                                      struct hymn_selftest_outcome *out_outcome) {
-    struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
-    *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
+static enum hymn_status run_all(struct check *check, const struct hymn_vk_plan *plan) {
+    const struct hymn_selftest_options *options = check->options;
     // How many lanes fill the device decides about tiles and chunks: a small one makes those that large layers get.
     const uint32_t lanes[] = {plan->target_lanes, SMALL_LANES, LARGE_LANES, SMALL_LANES};
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < 2 * 4 * hymn_selftest_case_count() && status == HYMN_STATUS_OK; i++) {
         struct hymn_vk_plan with = *plan;
         uint32_t kind = i / 2 % 4;
-        check.index = i / 8;
-        check.storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        check->index = i / 8;
+        check->storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
         with.target_lanes = lanes[kind];
         if (kind >= 2) { // what software devices would not choose
             with.cpu = with.weights_f32 = false;
         }
         bool again = kind == 3 ? !plan->cpu : kind > 0 && lanes[kind] == lanes[0];
-        bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check.index));
-        status = again || slow ? HYMN_STATUS_OK : run_plan(&check, &with);
+        bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check->index));
+        status = again || slow ? HYMN_STATUS_OK : run_plan(check, &with);
     }
     return status;
+}
+
+enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                      const struct hymn_shader *shader, const struct hymn_selftest_options *options,
+                                      struct hymn_selftest_outcome *out_outcome) {
+    struct hymn_vk_program program = {0};
+    struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
+    *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
+    check.collected = &program;
+    enum hymn_status status = run_all(&check, plan);
+    if (status == HYMN_STATUS_OK) {
+        // Which one cannot be made is found again, and blamed, with its case.
+        status = hymn_vk_pipelines_prepare(device, program.steps, program.count);
+        status = is_shaders_fault(status) ? HYMN_STATUS_OK : status;
+    }
+    hymn_vk_program_free(&program);
+    check.collected = NULL;
+    return status == HYMN_STATUS_OK ? run_all(&check, plan) : status;
 }
