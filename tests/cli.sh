@@ -385,7 +385,10 @@ benchmark() {
             '"max_abs_error"' '"p50"' '"p90"' '"p99"' || return 1
     expect 0 "$hymn" bench -m "$quick" --size 32x48 --batch 1,2 --runs 1 --warmup 0 --precision fp32 --input tensor \
         --tier base --no-check --json - && [ "$(grep -c '"max_abs_error": null' out)" = 2 ] &&
-        holds out '"precision": "fp32"' '"tier": "base"'
+        holds out '"precision": "fp32"' '"tier": "base"' || return 1
+    expect 0 "$hymn" bench -m "$quick" --size 32 --runs 1 --warmup 0 --no-check --cache kept/caches &&
+        [ -n "$(ls kept/caches)" ] && touch taken &&
+        complains 3 "taken" "$hymn" bench -m "$quick" --size 32 --runs 1 --cache taken
 }
 
 selftest() {

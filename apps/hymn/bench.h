@@ -11,6 +11,7 @@ struct bench_setup {
     const struct common *common;
     const struct hymn_model *model;
     const char *model_path; // for messages
+    const char *cache;      // folder for what is compiled and chosen; NULL: a new one that is removed at the end
     uint32_t height, width, batch;
     uint32_t runs, warmup;  // runs 0: as many as fit into `seconds`, at least 3
     double seconds, tuning; // tuning: seconds that operators may be timed for before the measurement

@@ -21,7 +21,7 @@ struct bench {
     struct hymn_context *context;
     struct hymn_session *session;
     struct bench_result *result;
-    char cache[CACHE_PATH]; // folder for the pipeline cache, of this measurement only
+    char cache[CACHE_PATH]; // folder for the pipeline cache; of this measurement only, unless setup->cache
 };
 
 static double milliseconds(double since) {
@@ -39,14 +39,23 @@ static enum exit_code check(const struct bench *bench, enum hymn_status status) 
 // -------------------------------------------------------------------------------------------------------------
 // starting
 
-// A new folder, where the driver keeps its own caches too: otherwise a "cold" start is warm from the second time on.
+// A new folder, unless one is given, where the driver keeps its own caches too: otherwise a "cold" start is warm from
+// the second time on.
 static bool make_cache(struct bench *bench) {
-    const char *base = getenv("TMPDIR");
-    const int length = snprintf(bench->cache, sizeof(bench->cache), "%s/hymn-bench-XXXXXX",
-                                base != NULL && base[0] != '\0' ? base : "/tmp");
-    if (length < 0 || (size_t)length >= sizeof(bench->cache) || mkdtemp(bench->cache) == NULL) {
-        struct cause cause;
-        cause_system(&cause, "folder cannot be made");
+    const char *base = getenv("TMPDIR"), *given = bench->setup->cache;
+    const int length = given != NULL ? snprintf(bench->cache, sizeof(bench->cache), "%s", given)
+                                     : snprintf(bench->cache, sizeof(bench->cache), "%s/hymn-bench-XXXXXX",
+                                                base != NULL && base[0] != '\0' ? base : "/tmp");
+    struct cause cause;
+    bool made = false;
+    if (length < 0 || (size_t)length >= sizeof(bench->cache)) {
+        cause_set(&cause, "name of the folder for caches is too long");
+    } else if (given != NULL) {
+        made = folder_make(given, &cause);
+    } else {
+        made = mkdtemp(bench->cache) != NULL || cause_system(&cause, "folder cannot be made");
+    }
+    if (!made) {
         console_error(bench->cache, "%s", cause.text);
         bench->cache[0] = '\0';
         return false;
@@ -354,7 +363,7 @@ enum exit_code bench_measure(const struct bench_setup *setup, struct bench_resul
     }
     enum exit_code code = make_cache(&bench) ? measure(&bench) : CODE_ENGINE;
     code = common_close(&bench.session, &bench.context, code);
-    if (bench.cache[0] != '\0') {
+    if (setup->cache == NULL && bench.cache[0] != '\0') {
         folder_remove(bench.cache);
     }
     bench_data_free(&bench.data);

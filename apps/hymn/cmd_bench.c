@@ -20,7 +20,7 @@ static const struct command command = {
 
 struct settings {
     struct common common;
-    const char *model, *json, *trace, *input;
+    const char *model, *json, *trace, *input, *cache;
     struct size_list sizes;
     struct number_list batches;
     uint32_t runs, warmup;
@@ -54,6 +54,9 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
          &s->trace, 0, 0, NULL},
         {"json", 0, OPTION_TEXT, "FILE", "write the results as JSON too; - is standard output,\ninstead of the tables",
          &s->json, 0, 0, NULL},
+        {"cache", 0, OPTION_TEXT, "FOLDER",
+         "keep what is compiled and chosen in FOLDER; a later call\nfinds it there, and its cold start is a warm one",
+         &s->cache, 0, 0, NULL},
         {"no-check", 0, OPTION_FLAG, NULL, "do not compare with the fp32 base shaders", &s->no_check, 0, 0, NULL},
         COMMON_OPTIONS(&s->common),
     };
@@ -72,6 +75,7 @@ static size_t list_setups(const struct settings *settings, const struct hymn_mod
             out_setups[count++] = (struct bench_setup){.common = &settings->common,
                                                        .model = model,
                                                        .model_path = settings->model,
+                                                       .cache = settings->cache,
                                                        .height = size.height > 0 ? size.height : info->input_height,
                                                        .width = size.width > 0 ? size.width : info->input_width,
                                                        .batch = settings->batches.items[b],
