@@ -241,6 +241,43 @@ static void timings_name_every_dispatch(void **state) {
     golden_free(&golden);
 }
 
+// Both are measured in either precision, they are numbers that a device can reach, and the session works on.
+static void ceilings_are_measured(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("one_stage_conv", &golden);
+    for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
+        struct hymn_session_params params = {.height = 32, .width = 32, .precision = (enum hymn_precision)precision};
+        struct hymn_session *session = NULL;
+        struct hymn_ceilings ceilings = {1.0, 1.0};
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        uint64_t before = context->device->memory_bytes;
+        enum hymn_status status = hymn_session_measure_ceilings(session, &ceilings);
+        assert_int_equal(context->device->memory_bytes, before);
+        if (context->device->plan.timestamps) {
+            assert_int_equal(status, HYMN_STATUS_OK);
+            assert_true(ceilings.gbps > 0.01 && ceilings.gbps < 1e5);
+            assert_true(ceilings.gflops > 0.01 && ceilings.gflops < 1e7);
+        } else {
+            assert_int_equal(status, HYMN_STATUS_UNSUPPORTED);
+            assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0);
+        }
+        hymn_vk_memory_cap(context->device, before + 1); // no room for any problem
+        status = hymn_session_measure_ceilings(session, &ceilings);
+        assert_true(status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED);
+        assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0);
+        hymn_vk_memory_cap(context->device, 0);
+        uint8_t pixels[48] = {0}, mask[16];
+        struct hymn_output output = {.mask = mask};
+        struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+        struct hymn_run_params run = {.images = &image, .outputs = &output};
+        assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+        hymn_session_destroy(&session);
+    }
+    assert_int_equal(hymn_session_measure_ceilings(NULL, NULL), HYMN_STATUS_INVALID_ARGUMENT);
+    golden_free(&golden);
+}
+
 // Without enough device memory for the plan: a status, and the context works on.
 static void device_memory_can_run_out(void **state) {
     (void)state;
@@ -354,10 +391,11 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(image_equals_normalised_tensor), cmocka_unit_test(batches_and_runs_in_flight_agree),
-        cmocka_unit_test(multi_class_masks_are_argmax),   cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(timings_name_every_dispatch),    cmocka_unit_test(device_memory_can_run_out),
-        cmocka_unit_test(host_memory_can_run_out),        cmocka_unit_test(two_contexts_work_on_two_threads),
+        cmocka_unit_test(image_equals_normalised_tensor),   cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),     cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),      cmocka_unit_test(ceilings_are_measured),
+        cmocka_unit_test(device_memory_can_run_out),        cmocka_unit_test(host_memory_can_run_out),
+        cmocka_unit_test(two_contexts_work_on_two_threads),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

@@ -17,7 +17,7 @@ struct bench_setup {
     double seconds, tuning; // tuning: seconds that operators may be timed for before the measurement
     bool tensor;            // float tensors to logits; otherwise 8-bit pictures of the network's size to masks
     bool check;             // compare with the fp32 base variants
-    bool profile;           // per-operator times
+    bool profile;           // per-operator times, and the ceilings they are compared with
 };
 
 struct bench_spread {
@@ -46,6 +46,7 @@ struct bench_result {
     double max_abs_error, nmse, max_abs; // of the logits; max_abs: the largest logit. Negative if not checked
     struct bench_operator *operators;    // from malloc
     uint32_t operator_count;
+    struct hymn_ceilings ceilings; // zero: not measured
 };
 
 // Reports its failures. On success the caller frees the result with bench_result_free.
@@ -56,6 +57,10 @@ void bench_result_free(struct bench_result *result);
 double bench_start_ready(const struct bench_start *start);
 double bench_start_total(const struct bench_start *start);
 uint64_t bench_device_bytes(const struct bench_result *result);
+// The operators' times together.
+double bench_operators_ms(const struct bench_result *result);
+// The least time that the ceilings leave an operator, in milliseconds; 0: unknown.
+double bench_least_ms(const struct bench_result *result, const struct bench_operator *operation);
 
 // Reports. count results of the same model; height x width and batch as asked for.
 void bench_print(const struct bench_setup *setups, const struct bench_result *results, size_t count);

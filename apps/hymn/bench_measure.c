@@ -304,7 +304,8 @@ static enum exit_code measure_profile(struct bench *bench) {
     for (uint32_t i = 0; i < bench->result->operator_count; i++) {
         bench->result->operators[i].gpu_ms /= runs;
     }
-    return code;
+    return code == CODE_OK ? check(bench, hymn_session_measure_ceilings(bench->session, &bench->result->ceilings))
+                           : code;
 }
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -380,4 +381,20 @@ void bench_result_free(struct bench_result *result) {
 
 uint64_t bench_device_bytes(const struct bench_result *result) {
     return result->session.weight_bytes + result->session.activation_bytes + result->session.io_bytes;
+}
+
+double bench_operators_ms(const struct bench_result *result) {
+    double total = 0;
+    for (uint32_t i = 0; i < result->operator_count; i++) {
+        total += result->operators[i].gpu_ms;
+    }
+    return total;
+}
+
+double bench_least_ms(const struct bench_result *result, const struct bench_operator *operation) {
+    const struct hymn_ceilings *ceilings = &result->ceilings;
+    if (!(ceilings->gbps > 0 && ceilings->gflops > 0)) {
+        return 0;
+    }
+    return 1e-6 * fmax((double)operation->bytes / ceilings->gbps, (double)operation->flops / ceilings->gflops);
 }

@@ -14,6 +14,10 @@ static double giga_rate(uint64_t count, double ms) {
     return ms > 0 ? (double)count / ms / 1e6 : 0;
 }
 
+static double part_of(double part, double whole) {
+    return whole > 0 ? part / whole : 0;
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // tables
 
@@ -68,7 +72,7 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
 struct shader_sum {
     const char *name;
     uint32_t dispatches;
-    double ms;
+    double ms, least_ms;
     uint64_t bytes, flops;
 };
 
@@ -91,6 +95,7 @@ static size_t sum_shaders(const struct bench_result *result, struct shader_sum *
         }
         sums[k].dispatches++;
         sums[k].ms += operation->gpu_ms;
+        sums[k].least_ms += bench_least_ms(result, operation);
         sums[k].bytes += operation->bytes;
         sums[k].flops += operation->flops;
     }
@@ -108,31 +113,38 @@ static void print_shaders(const struct bench_result *result, double total) {
         return;
     }
     const size_t count = sum_shaders(result, sums);
-    table_begin(&table, "<shader|dispatches|ms|share|GB/s|GFLOP/s");
+    table_begin(&table, "<shader|dispatches|ms|share|GB/s|GFLOP/s|of ceiling");
     for (size_t i = 0; i < count; i++) {
-        table_row(&table, "%s|%u|%.3f|%.1f %%|%.1f|%.1f", sums[i].name, sums[i].dispatches, sums[i].ms,
-                  total > 0 ? 100 * sums[i].ms / total : 0, giga_rate(sums[i].bytes, sums[i].ms),
-                  giga_rate(sums[i].flops, sums[i].ms));
+        table_row(&table, "%s|%u|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", sums[i].name, sums[i].dispatches, sums[i].ms,
+                  100 * part_of(sums[i].ms, total), giga_rate(sums[i].bytes, sums[i].ms),
+                  giga_rate(sums[i].flops, sums[i].ms), 100 * part_of(sums[i].least_ms, sums[i].ms));
     }
     printf("\n");
     table_end(&table);
     free(sums);
 }
 
+// The kernels alone beside a whole run, and what they are measured by.
+static void print_sum(const struct bench_setup *setup, const struct bench_result *result, double total) {
+    printf("\noperators at %ux%u, batch %u: %.3f ms in all", setup->height, setup->width, result->session.batch, total);
+    if (result->gpu.p50 > 0) {
+        printf("; a run without their timestamps takes %.3f ms of GPU time (p50)", result->gpu.p50);
+    }
+    printf("\nceiling: %.1f GB/s, copied within the device's memory; %.1f GFLOP/s, a large matrix product\n",
+           result->ceilings.gbps, result->ceilings.gflops);
+}
+
 void bench_print_profile(const struct bench_setup *setup, const struct bench_result *result) {
     struct table table;
-    double total = 0;
-    for (uint32_t i = 0; i < result->operator_count; i++) {
-        total += result->operators[i].gpu_ms;
-    }
-    printf("\noperators at %ux%u, batch %u: %.3f ms in all\n", setup->height, setup->width, result->session.batch,
-           total);
-    table_begin(&table, "<operator|<shader|ms|share|GB/s|GFLOP/s");
+    const double total = bench_operators_ms(result);
+    print_sum(setup, result, total);
+    table_begin(&table, "<operator|<shader|ms|share|GB/s|GFLOP/s|of ceiling");
     for (uint32_t i = 0; i < result->operator_count; i++) {
         const struct bench_operator *operation = &result->operators[i];
-        table_row(&table, "%s|%s|%.3f|%.1f %%|%.1f|%.1f", operation->name, operation->shader, operation->gpu_ms,
-                  total > 0 ? 100 * operation->gpu_ms / total : 0, giga_rate(operation->bytes, operation->gpu_ms),
-                  giga_rate(operation->flops, operation->gpu_ms));
+        const double ms = operation->gpu_ms;
+        table_row(&table, "%s|%s|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", operation->name, operation->shader, ms,
+                  100 * part_of(ms, total), giga_rate(operation->bytes, ms), giga_rate(operation->flops, ms),
+                  100 * part_of(bench_least_ms(result, operation), ms));
     }
     table_end(&table);
     print_shaders(result, total);
@@ -166,6 +178,8 @@ static json_t *operators_json(const struct bench_result *result) {
         json_object_set_new(object, "gpu_ms", report_real(operation->gpu_ms));
         set_integer(object, "bytes", operation->bytes);
         set_integer(object, "flops", operation->flops);
+        json_object_set_new(object, "share_of_ceiling",
+                            report_real(part_of(bench_least_ms(result, operation), operation->gpu_ms)));
         json_array_append_new(array, object);
     }
     return array;
@@ -195,6 +209,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "input", report_text(setup->tensor ? "tensor" : "image"));
     set_integer(object, "runs", result->samples);
     json_object_set_new(object, "gpu_ms", spread_json(&result->gpu));
+    json_object_set_new(object, "operators_ms", setup->profile ? report_real(bench_operators_ms(result)) : json_null());
     json_object_set_new(object, "wall_ms", spread_json(&result->wall));
     json_object_set_new(object, "images_per_second", report_real(result->images_per_second));
     json_object_set_new(object, "tuning_ms", report_real(result->tuning_ms));
@@ -207,6 +222,8 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "max_abs_logit", setup->check ? report_real(result->max_abs) : json_null());
     json_object_set_new(object, "nmse", setup->check ? report_real(result->nmse) : json_null());
     if (setup->profile) {
+        json_object_set_new(object, "ceiling_gbps", report_real(result->ceilings.gbps));
+        json_object_set_new(object, "ceiling_gflops", report_real(result->ceilings.gflops));
         json_object_set_new(object, "operators", operators_json(result));
     }
     return object;

@@ -48,7 +48,7 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
         if (hymn_vk_plan_allows(&plan, shader)) {
             status = hymn_selftest_shader(device, &plan, shader, &options, &outcome);
         }
-        // Base variants without a case are those of pre- and post-processing.
+        // Base variants without a case are those of pre- and post-processing, and the copy.
         if (status == HYMN_STATUS_OK && (outcome.cases > 0 || shader->needs)) {
             *result = describe(shader, &outcome);
             selftest->count++;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/image.h"
+#include "tune/ceiling.h"
 #include "vk/slowness.h"
 #include "vk/timer.h"
 
@@ -294,4 +295,13 @@ enum hymn_status hymn_session_timings(struct hymn_session *session, const struct
 
 double hymn_session_gpu_ms(const struct hymn_session *session) {
     return session->gpu_ms;
+}
+
+enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session, struct hymn_ceilings *out_ceilings) {
+    if (!session || !out_ceilings) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    bool half = session->info.precision == HYMN_PRECISION_FP16;
+    return hymn_ceiling_measure(session->device, &session->plan, half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32,
+                                out_ceilings);
 }

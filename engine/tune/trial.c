@@ -6,9 +6,6 @@
 #include "vk/pipeline.h"
 #include "vk/timer.h"
 
-// One run is too short to be timed well.
-#define TIMES 8u
-
 static enum hymn_status no_memory(const struct hymn_vk_device *device) {
     return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
 }
@@ -93,7 +90,7 @@ static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hym
 
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                   struct hymn_trial *trial) {
-    for (uint32_t i = 0; i < TIMES * trial->lower.program.count; i++) {
+    for (uint32_t i = 0; i < HYMN_TRIAL_TIMES * trial->lower.program.count; i++) {
         struct hymn_vk_step *step = hymn_vk_program_add(&trial->repeated);
         if (!step) {
             return no_memory(device);
@@ -117,7 +114,7 @@ enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial
         status = hymn_vk_wait(device, fence);
     }
     if (status == HYMN_STATUS_OK) {
-        double ms = hymn_vk_timer_span(device, &trial->command, &trial->command) / TIMES;
+        double ms = hymn_vk_timer_span(device, &trial->command, &trial->command) / HYMN_TRIAL_TIMES;
         trial->ms = trial->ms < 0.0 || ms < trial->ms ? ms : trial->ms;
     }
     return status;

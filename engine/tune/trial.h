@@ -7,6 +7,9 @@
 #include "ops/ops.h"
 #include "vk/command.h"
 
+// That the node is computed in one run: once is too short to be timed well.
+#define HYMN_TRIAL_TIMES 8u
+
 struct hymn_trial {
     struct hymn_method method;
     struct hymn_graph graph; // the node and its values

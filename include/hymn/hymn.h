@@ -389,6 +389,20 @@ HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, con
 // timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
+// What a device does at most, measured on it: what an operator's time can be compared with. The least time of an
+// operator is the larger of bytes / gbps and flops / gflops; one whose data come from a cache may take less.
+struct hymn_ceilings {
+    double gbps;   // 1e9 bytes a second, read and written ones together, of a large copy within the device's memory
+    double gflops; // 1e9 operations a second (2 x multiply-adds) of a large matrix product, as this session computes it
+};
+
+// Measures them for a session's device, precision and tier: about a second, and up to 512 MiB of device memory while it
+// lasts. No run may be in flight: it would count. UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY,
+// OUT_OF_DEVICE_MEMORY, DEVICE_LOST. On failure *out_ceilings is zero.
+// Thread-safety: as hymn_session_create.
+HYMN_API enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session,
+                                                        struct hymn_ceilings *out_ceilings);
+
 // A line-by-line view of a model's graph at a size, made without a device: what `hymn inspect` prints.
 struct hymn_layer {
     const char *name;                 // the operator's name

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+//
+// What a device can do at most, measured with the engine's own means: a copy within its memory and a matrix product.
+#ifndef HYMN_TUNE_CEILING_H
+#define HYMN_TUNE_CEILING_H
+
+#include "graph/graph.h"
+#include "vk/device.h"
+
+// For products of what `storage` holds, by what the plan allows. Takes a fraction of a second, and the memory of what
+// is copied and multiplied while it does. UNSUPPORTED: no timestamps. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST.
+enum hymn_status hymn_ceiling_measure(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                      enum hymn_storage storage, struct hymn_ceilings *out_ceilings);
+
+#endif
