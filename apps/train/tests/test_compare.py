@@ -1,80 +1,234 @@
 # SPDX-License-Identifier: MIT
-"""The comparison's arithmetic, with contestants that are made up."""
+"""The comparison: its arithmetic with contestants that are made up, and all of it on a small model."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
+import json
+import os
 import pathlib
 import tempfile
 import unittest
-from typing import List
+from typing import Any, Dict, List, Optional
 
 import numpy
 import torch
+from PIL import Image
 
 import compare
 from hymn_train import Config, HyMUNet
+from hymn_train.compare import layers, pytorch, report
+from hymn_train.compare.job import Deadline, Job
+from hymn_train.compare.rounds import Field
 from hymn_train.export import save_model
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+HYMN = pathlib.Path(os.environ.get("HYMN", ROOT / "build" / "hymn"))
+SMALL: Dict[str, Any] = {"dims": [4, 6], "depths": [1, 1], "decoder_depths": [1],
+                         "input_size": [8, 8]}
 
 
 class Contestant:
-    """Takes the given times, one a round, and is off by `error` everywhere."""
+    """Takes the given times, one a round, and is off by ``error`` everywhere."""
 
     device = "none"
 
-    def __init__(self, name: str, times: List[float], order: List[str], job: compare.Job,
+    def __init__(self, name: str, times: List[float], order: List[str], job: Job,
                  error: float) -> None:
         self.name, self.times, self.order = name, list(times), order
         self.job, self.error = job, error
+        self.details: Dict[str, Any] = {}
 
-    def measure(self, runs: int) -> float:
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def measure(self, runs: Optional[int], seconds: float) -> Dict[str, Any]:
         self.order.append(self.name)
-        return self.times.pop(0)
+        if not self.times:
+            raise RuntimeError("it broke")
+        time = self.times.pop(0)
+        return {"gpu_ms": time, "wall_ms": 2 * time, "images_per_second": 1000 / time}
 
     def output(self) -> numpy.ndarray:
         return self.job.reference + self.error
 
 
-class Comparison(unittest.TestCase):
-    """Rounds, medians, ratios and errors."""
+class WithModel(unittest.TestCase):
+    """A small network in a file."""
+
+    conv_stages = 2
 
     def setUp(self) -> None:
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        path = pathlib.Path(folder.name)
+        self.path = pathlib.Path(folder.name)
+        self.model = self.path / "m.safetensors"
         torch.manual_seed(0)
-        config = Config(dims=[4, 6], depths=[1, 1], decoder_depths=[1], conv_stages=2,
-                        input_size=[8, 8])
-        save_model(path / "m.safetensors", HyMUNet(config).state_dict(), config)
-        options = argparse.Namespace(model=str(path / "m.safetensors"), size=12, rounds=3, runs=7)
-        self.job = compare.Job(options, path)
+        config = Config(conv_stages=self.conv_stages, **SMALL)
+        save_model(self.model, HyMUNet(config).state_dict(), config)
+        self.options = argparse.Namespace(model=str(self.model), size=12)
+
+    def quietly(self, action: Any, *arguments: Any) -> Any:
+        """What an action returns, with its progress kept from the tests' output."""
+        with contextlib.redirect_stderr(io.StringIO()):
+            return action(*arguments)
+
+
+class Rounds(WithModel):
+    """Rounds, medians, ratios, errors, failures."""
+
+    def field(self, order: List[str], **times: List[float]) -> Field:
+        makers = {name: (lambda name=name: Contestant(name, times[name], order, self.job,
+                                                      0.5 if name == "b" else 0.0))
+                  for name in times}
+        return self.quietly(Field, makers, Deadline())
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.job = Job(self.options, self.path)
 
     def test_input(self) -> None:
         saved = numpy.load(self.job.input)
         self.assertEqual((saved.shape, saved.dtype), ((1, 3, 12, 12), numpy.float32))
         self.assertEqual(self.job.reference.shape, (1, 1, 12, 12))
         self.assertEqual(self.job.reference.dtype, numpy.float64)
+        self.assertEqual(Job(self.options, self.path, 3).x.shape, (3, 3, 12, 12))
 
     def test_rounds(self) -> None:
         order: List[str] = []
-        contestants = [Contestant("a", [2.0, 9.0, 3.0], order, self.job, 0.0),
-                       Contestant("b", [6.0, 5.0, 7.0], order, self.job, 0.5)]
-        with contextlib.redirect_stderr(io.StringIO()):
-            times = compare.measure(contestants, 3, 7)
+        field = self.field(order, a=[2.0, 9.0, 3.0], b=[6.0, 5.0, 7.0])
+        measured = self.quietly(field.measure, 3, 7, 0.1, Deadline())
         self.assertEqual(order, ["a", "b", "b", "a", "a", "b"])
-        summary = compare.summarise(self.job, contestants, times)
-        self.assertEqual((summary["size"], summary["rounds"], summary["runs"]), ([12, 12], 3, 7))
+        summary = field.summarise(self.job, measured)
+        self.assertEqual((summary["size"], summary["batch"]), ([12, 12], 1))
         a, b = summary["results"]["a"], summary["results"]["b"]
-        self.assertEqual((a["ms"], a["ratio"], a["nmse"], a["max_abs_error"]), (3.0, 1.0, 0.0, 0.0))
-        self.assertEqual((b["ms"], b["ratio"], b["best_ms"]), (6.0, 2.0, 5.0))
+        self.assertEqual((a["gpu_ms"], a["wall_ms"], a["ratio"], a["nmse"], a["max_abs_error"]),
+                         (3.0, 6.0, 1.0, 0.0, 0.0))
+        self.assertEqual((b["gpu_ms"], b["ratio"], b["best_gpu_ms"], b["ratio_of"]),
+                         (6.0, 2.0, 5.0, "gpu_ms"))
         self.assertAlmostEqual(b["max_abs_error"], 0.5)
         power = float((self.job.reference ** 2).mean())
         self.assertAlmostEqual(b["nmse"], 0.25 / power, places=6)
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            compare.print_table(summary)
-        self.assertIn("| b | 6.0 | 2.00 | 5.0 |", out.getvalue())
+
+    def test_failures(self) -> None:
+        order: List[str] = []
+        field = self.field(order, a=[2.0, 4.0, 3.0], b=[6.0])
+        measured = self.quietly(field.measure, 3, 7, 0.1, Deadline())
+        summary = field.summarise(self.job, measured)
+        self.assertEqual(list(summary["results"]), ["a"])
+        self.assertEqual(summary["failures"], {"b": "RuntimeError: it broke"})
+        self.assertEqual(order.count("b"), 2)
+
+    def test_no_time(self) -> None:
+        order: List[str] = []
+        makers = {name: (lambda name=name: Contestant(name, [1.0, 1.0], order, self.job, 0.0))
+                  for name in ("a", "slow")}
+        field = self.quietly(Field, makers, Deadline(30), {"slow": 60.0})
+        self.assertEqual(list(field.contestants), ["a"])
+        self.assertIn("left out", field.failures["slow"])
+        self.assertEqual(len(self.quietly(field.measure, 2, 1, 0.1, Deadline(0))["a"]), 1)
+
+
+class Inference(unittest.TestCase):
+    """The network made fast for inference computes what the network does."""
+
+    def test_same(self) -> None:
+        for more in ({"conv_stages": 1}, {"conv_stages": 0, "skip": "concat"},
+                     {"conv_stages": 2, "depths": [2, 1]}):
+            with self.subTest(**more):
+                torch.manual_seed(1)
+                network = HyMUNet(Config(**{**SMALL, **more})).eval()
+                for module in network.modules():
+                    if isinstance(module, torch.nn.BatchNorm2d):
+                        module.running_mean.normal_()
+                        module.running_var.uniform_(0.5, 2)
+                fast = pytorch.inference_network(network, "cpu", torch.float64)
+                x = torch.randn(2, 3, 8, 12, dtype=torch.float64)
+                with torch.no_grad():
+                    expected, found = network.double()(x), fast(x)
+                self.assertLess(float((found - expected).pow(2).sum() / expected.pow(2).sum()),
+                                1e-24)
+
+
+class Layers(unittest.TestCase):
+    """The list of layers is that of the network."""
+
+    def test_work(self) -> None:
+        config = Config.preset("base")
+        found = layers.list_layers(config, 256, 256)
+        flops = sum(layer.flops(1) * len(names) for layer, names in found.items()
+                    if layer.kind != "scan")
+        # 17.75 G multiply-adds in all, as hymn inspect counts them; the scans' are not in here.
+        self.assertLess(abs(flops / 2 - 17.75e9), 0.1 * 17.75e9)
+        kinds = [layer.kind for layer in found]
+        self.assertEqual(kinds.count("scan"), 3)
+        scan = next(layer for layer in found if layer.kind == "scan")
+        self.assertEqual((scan.height * scan.width, scan.channels, scan.states, scan.rank),
+                         (4096, 256, 16, 8))
+        self.assertEqual(scan.exponentials(2), 2 * 4 * 4096 * 256 * 16)
+
+    def test_floor(self) -> None:
+        layer = layers.Layer("conv", 10, 10, 8, 16, 3, shortcut=4)
+        self.assertEqual(layer.bytes(2), 2 * (200 * (8 + 4 + 16) + 16 * (72 + 4)))
+        self.assertEqual(layer.flops(2), 2 * 200 * 16 * (72 + 4))
+        rates: Dict[str, Optional[float]] = {"bytes": 1e6, "flops": None, "exponentials": None}
+        self.assertAlmostEqual(layers.floor_ms(layer, 2, rates) or 0, layer.bytes(2) / 1e3)
+        rates["flops"] = 1e6
+        self.assertAlmostEqual(layers.floor_ms(layer, 2, rates) or 0, layer.flops(2) / 1e3)
+
+
+class Command(WithModel):
+    """All of it, where there is a hymn with a device."""
+
+    conv_stages = 1
+
+    @unittest.skipUnless(HYMN.exists(), "hymn is not built")
+    def test_everything(self) -> None:
+        result, picture = self.path / "r.json", self.path / "r.png"
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = self.quietly(compare.main, [
+                "--model", str(self.model), "--hymn", str(HYMN), "--batch", "2", "--size", "16",
+                "--rounds", "2", "--runs", "2", "--layers", "--layer-batch", "2",
+                "--json", str(result), "--chart", str(picture)])
+        self.assertEqual(code, 0)
+        summary = json.loads(result.read_text())
+        self.assertEqual([case["batch"] for case in summary["cases"]], [2])
+        for case in summary["cases"]:
+            self.assertEqual(case["failures"], {})
+            self.assertEqual(list(case["results"]), ["hymn", "PyTorch eager"])
+            self.assertLess(case["results"]["hymn"]["nmse"], 1e-4)
+            self.assertLess(case["results"]["PyTorch eager"]["nmse"], 1e-9)
+            self.assertEqual(len(case["results"]["hymn"]["rounds"]), 2)
+        rows = summary["layers"][0]["rows"]
+        self.assertEqual([row["what"] for row in rows if not row["torch_ms"]], [])
+        # Every layer has an operator of its name in the engine's profile.
+        self.assertEqual([row["names"] for row in rows if not row["hymn_ms"]], [])
+        with Image.open(picture) as image:
+            self.assertGreater(image.height, 100)
+        with contextlib.redirect_stdout(io.StringIO()) as again:
+            self.assertEqual(compare.main(["--table", str(result)]), 0)
+        self.assertEqual(again.getvalue(), out.getvalue())
+        self.assertIn("| PyTorch eager | - |", out.getvalue())
+
+    def test_broken_command(self) -> None:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = self.quietly(compare.main, ["--model", str(self.model), "--hymn", "/none",
+                                               "--rounds", "1", "--runs", "1"])
+        self.assertEqual(code, 0)
+        self.assertIn("| hymn | - | - | - | - | FileNotFoundError", out.getvalue())
+        self.assertIn("| PyTorch eager |", out.getvalue())
+
+
+class Tables(unittest.TestCase):
+    """Numbers in tables."""
+
+    def test_number(self) -> None:
+        self.assertEqual([report.number(x) for x in (None, 0.3456, 12.345, 123.45, 4321.0)],
+                         ["-", "0.346", "12.35", "123.5", "4321"])
 
 
 if __name__ == "__main__":
