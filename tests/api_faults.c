@@ -80,26 +80,37 @@ static float *new_logits(void) {
 
 // ------------------------------------------------------------------------------------------------------ submissions
 
-// A limit so small that every dispatch is cut into as many slices as it can be, each in a submission of its own; and
-// one at which some are. The bits stay the same.
+static uint32_t sliced_steps(const struct hymn_session *session) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < session->program.count; i++) {
+        count += session->program.steps[i].slices > 1;
+    }
+    return count;
+}
+
+// Runs cut into a few submissions, and into hundreds with dispatches cut into slices: the bits stay the same.
 static void divided_runs_give_the_same_bits(void **state) {
     (void)state;
-    const double limits[] = {1e-7, 1e-4};
+    const uint32_t parts[] = {200, 10};
     float *whole = new_logits(), *divided = new_logits();
     for (int i = 0; i < 6; i++) {
         enum hymn_precision precision = i % 2 ? HYMN_PRECISION_FP32 : HYMN_PRECISION_FP16;
         enum hymn_tier tier = i / 2 == 0 ? HYMN_TIER_BASE : i / 2 == 1 ? HYMN_TIER_AUTO : HYMN_TIER_MATRIX;
+        context->device->slowness = 1.0; // whatever a busy machine has taught it
         struct hymn_session *session = open_session(context, precision, tier);
         count_submissions(context, 0);
         assert_int_equal(run(session, whole), HYMN_STATUS_OK);
         assert_int_equal(submissions, 1);
         assert_int_equal(most_buffers, 3);
+        context->device->slowness = 1.0;
+        assert_int_equal(sliced_steps(session), 0);
+        context->device->submission_seconds = session->seconds / parts[i % 2];
         hymn_session_destroy(&session);
-        context->device->submission_seconds = limits[i % 2];
         session = open_session(context, precision, tier);
         count_submissions(context, 0);
         assert_int_equal(run(session, divided), HYMN_STATUS_OK);
-        assert_true(submissions > (i % 2 ? 1 : session->program.count));
+        assert_true(submissions > parts[i % 2] / 2);
+        assert_true(i % 2 || sliced_steps(session) > 0);
         assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
         assert_int_equal(run(session, divided), HYMN_STATUS_OK);
         assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
@@ -114,8 +125,8 @@ static void divided_runs_give_the_same_bits(void **state) {
 static void runs_adapt_to_a_slow_device(void **state) {
     (void)state;
     float *whole = new_logits(), *divided = new_logits();
+    double slowness = context->device->slowness = 1.0;
     struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
-    double slowness = context->device->slowness;
     count_submissions(context, 0);
     assert_int_equal(run(session, whole), HYMN_STATUS_OK);
     assert_int_equal(submissions, 1);
@@ -127,12 +138,13 @@ static void runs_adapt_to_a_slow_device(void **state) {
     if (context->device->plan.timestamps) { // it was fast after all, which that run has shown
         assert_true(context->device->slowness < slowness * 4.0 * HYMN_VK_SUBMISSION_SECONDS / session->seconds);
     }
-    context->device->slowness = slowness;
     count_submissions(context, 0);
-    assert_int_equal(run(session, divided), HYMN_STATUS_OK);
-    assert_int_equal(run(session, divided), HYMN_STATUS_OK);
-    assert_int_equal(submissions, 2);
-    assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+    for (uint32_t i = 1; i <= 2; i++) {
+        context->device->slowness = slowness;
+        assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+        assert_int_equal(submissions, i);
+        assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+    }
     hymn_session_destroy(&session);
     free(whole);
     free(divided);
@@ -167,7 +179,7 @@ static void lost_device_is_a_status(void **state) {
     for (int where = 0; where < 3; where++) {
         struct hymn_context *lost = test_context_open();
         assert_non_null(lost);
-        lost->device->submission_seconds = where == 1 ? 1e-7 : HYMN_VK_SUBMISSION_SECONDS;
+        lost->device->submission_seconds = where == 1 ? 1e-5 : HYMN_VK_SUBMISSION_SECONDS;
         struct hymn_session *session = open_session(lost, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
         assert_int_equal(run(session, logits), HYMN_STATUS_OK);
         if (where < 2) { // at once, and in the midst of many submissions
