@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
-// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all.
+// architecture, both precisions, every tier that the device has; HYMN_TEST_TIERS=own: only the one that it has chosen,
+// for devices that take minutes to compile. Arguments: the cases to run, instead of all.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -71,8 +72,10 @@ static void check_case(const char *name, enum hymn_tier tier) {
 }
 
 static void golden_case(void **state) {
+    const char *which = getenv("HYMN_TEST_TIERS");
+    const bool own = which && strcmp(which, "own") == 0;
     for (enum hymn_tier tier = HYMN_TIER_BASE; tier <= HYMN_TIER_MATRIX; tier++) {
-        if (tiers[tier]) {
+        if (own ? tier == context->device->plan.tier : tiers[tier]) {
             check_case(*state, tier);
         }
     }
