@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
-// architecture, both precisions, every tier that the device has.
+// architecture, both precisions, every tier that the device has; HYMN_TEST_TIERS=own: only the one that it has chosen,
+// for devices that take minutes to compile. Arguments: the cases to run, instead of all.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -71,8 +72,10 @@ static void check_case(const char *name, enum hymn_tier tier) {
 }
 
 static void golden_case(void **state) {
+    const char *which = getenv("HYMN_TEST_TIERS");
+    const bool own = which && strcmp(which, "own") == 0;
     for (enum hymn_tier tier = HYMN_TIER_BASE; tier <= HYMN_TIER_MATRIX; tier++) {
-        if (tiers[tier]) {
+        if (own ? tier == context->device->plan.tier : tiers[tier]) {
             check_case(*state, tier);
         }
     }
@@ -137,15 +140,26 @@ static int close_context(void **state) {
     return test_context_close(&context);
 }
 
-int main(void) {
+// Whether the arguments ask for a case.
+static bool is_wanted(const char *name, int argument_count, char **arguments) {
+    bool wanted = argument_count < 2;
+    for (int i = 1; i < argument_count; i++) {
+        wanted = wanted || strcmp(arguments[i], name) == 0;
+    }
+    return wanted;
+}
+
+int main(int argument_count, char **arguments) {
     struct CMUnitTest tests[GOLDEN_MAX_CASES + 1];
-    size_t count = golden_names(names);
+    size_t all = golden_names(names), count = 0;
+    for (size_t i = 0; i < all; i++) {
+        if (is_wanted(names[i], argument_count, arguments)) {
+            tests[count++] = (struct CMUnitTest){names[i], golden_case, NULL, NULL, names[i]};
+        }
+    }
     if (count == 0) {
         fprintf(stderr, "no golden cases\n");
         return 1;
-    }
-    for (size_t i = 0; i < count; i++) {
-        tests[i] = (struct CMUnitTest){names[i], golden_case, NULL, NULL, names[i]};
     }
     tests[count] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
     return _cmocka_run_group_tests("model_golden", tests, count + 1, open_context, close_context);
