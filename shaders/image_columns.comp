@@ -2,8 +2,8 @@
 //
 // First half of an image's way into the network: every row resized horizontally by the antialiased triangle filter
 // (common/ratio.glsl), for some of the output columns and a band of rows.
-//   pixels: [rows, width, CHANNELS] 8-bit, dense, from byte `byte_offset` on
-//   columns: [image rows, tile_width, KEPT] f32 in units of 0..255: KEPT 4 = R G B 0; KEPT 1 = the grey value, or luma
+//   pixels: [rows, width, CHANNELS] 8-bit, dense, from byte `byte_offset` on; several images lie image_bytes apart
+//   columns: [images, image rows, tile_width, KEPT] f32 in units of 0..255: KEPT 4 = R G B 0; KEPT 1 = the grey value, or luma
 //   (BT.601) of colour
 // One lane = one output column of one row. It reads four pixels at a time, whole words shifted into place since rows
 // begin at any byte. Sums in f32, in two stages: increments as regular as a triangle's all round the same way.
@@ -30,12 +30,13 @@ float byte_of(uint words[4], uint i) {
 }
 
 void main() {
-    uint x = gl_GlobalInvocationID.x, row = hymn_row();
-    if (x >= p.tile_width || row >= p.rows) {
+    uint x = gl_GlobalInvocationID.x, row = hymn_row(), image = hymn_divide(row, p.rows_reciprocal);
+    if (x >= p.tile_width || image >= p.images) {
         return;
     }
+    row -= image * p.rows;
     hymn_triangle t = hymn_triangle_at(p.tile_first + x, p.width, p.out_width);
-    uint byte_at = p.byte_offset + (row * p.width + uint(t.first)) * CHANNELS;
+    uint byte_at = image * p.image_bytes + p.byte_offset + (row * p.width + uint(t.first)) * CHANNELS;
     uint word_at = byte_at / 4;
     int shift = int(8 * (byte_at % 4));
     vec4 total = vec4(0.0), sum = vec4(0.0); // weighted values, weights
@@ -66,7 +67,7 @@ void main() {
     } while (tap < t.end);
     total += sum;
     vec3 value = total.xyz / total.w;
-    uint at = (p.row_first + row) * p.tile_width + x;
+    uint at = (image * p.rows + p.row_first + row) * p.tile_width + x; // of several images: all rows in one band
     if (KEPT == 4) {
         columns4[at] = vec4(value, 0.0);
     } else {

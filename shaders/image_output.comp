@@ -6,6 +6,7 @@
 //   MODE 0: out: [class_count, out rows, out_width] f32 of the classes from class_first on
 //   MODE 1: out: one byte a pixel, 255 where the only class's probability >= threshold, else 0
 //   MODE 2: out: one byte a pixel, the class of the largest probability, the lower one of equals
+//   Of several images, activated begin activated_elements apart, outs out_image_elements; they follow each other in z.
 //   Rows of masks are padded to words. Written are rows row_first..row_end-1, the first one at element out_offset.
 // One lane = four pixels side by side in ROWS rows, all of which lie between the same two source rows (workgroup y; where
 // more rows do, workgroup z counts on): what is read and interpolated horizontally serves all of them.
@@ -27,6 +28,7 @@ layout(set = 0, binding = 1) writeonly buffer ResultFloats { float result_floats
 layout(set = 0, binding = 1) writeonly buffer ResultWords { uint result_words[]; };
 layout(push_constant) uniform Params { hymn_image_output_params p; };
 
+uint out_offset;
 uvec4 left, right;
 vec4 across, down[ROWS];
 uint rows;
@@ -64,7 +66,7 @@ vec4 mix_row(uint at) {
 }
 
 void write_floats(uint c, uint x, uint y, vec4 value) {
-    uint at = p.out_offset + (c * p.out_height + y - p.row_first) * p.out_width + x;
+    uint at = out_offset + (c * p.out_height + y - p.row_first) * p.out_width + x;
     [[unroll]] for (uint i = 0; i < 4; i++) {
         if (x + i < p.out_width) {
             result_floats[at + i] = value[i];
@@ -76,7 +78,7 @@ void write_mask(uint x, uint y, uvec4 value) {
     bvec4 real = lessThan(uvec4(x) + uvec4(0, 1, 2, 3), uvec4(p.out_width));
     value = mix(uvec4(0), value, real);
     uint word = value.x | (value.y << 8) | (value.z << 16) | (value.w << 24);
-    result_words[p.out_offset + (y - p.row_first) * ((p.out_width + 3) / 4) + x / 4] = word;
+    result_words[out_offset + (y - p.row_first) * ((p.out_width + 3) / 4) + x / 4] = word;
 }
 
 void main() {
@@ -85,7 +87,9 @@ void main() {
     if (j + 1 < p.height) {
         end = min(first_row(j + 1), end);
     }
-    begin += ROWS * gl_WorkGroupID.z;
+    uint image = hymn_divide(gl_WorkGroupID.z, p.layers_reciprocal);
+    begin += ROWS * (gl_WorkGroupID.z - image * p.layers);
+    out_offset = p.out_offset + image * p.out_image_elements;
     if (x >= p.out_width || begin >= end) {
         return;
     }
@@ -101,7 +105,7 @@ void main() {
     }
     uint c = 0;
     do {
-        uint at = ((p.class_first + c) * p.height + j) * p.width;
+        uint at = image * p.activated_elements + ((p.class_first + c) * p.height + j) * p.width;
         vec4 upper = mix_row(at), lower = mix_row(j + 1 < p.height ? at + p.width : at);
         [[unroll]] for (uint i = 0; i < ROWS; i++) {
             vec4 value = mix(upper, lower, down[i]);

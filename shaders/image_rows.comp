@@ -2,7 +2,7 @@
 //
 // Second half of an image's way into the network: what image_columns.comp made is resized vertically by the same filter,
 // scaled to 0..1, normalised to (v - mean) / std, and its edges are repeated into the network's padding.
-//   columns: [image rows, tile_width, KEPT] f32   input: [batch, padded_height, padded_width, 1 cell]
+//   columns: [images, image rows, tile_width, KEPT] f32   input: [batch, padded_height, padded_width, 1 cell]
 // One lane = one pixel of the network's input. A grey value (KEPT 1) goes to all IN_CHANNELS. Sums as there.
 //   binding 0: columns   1: input
 //   constants 0, 1: common/grid.glsl   2: KEPT (1, 4)   3: IN_CHANNELS (1, 3)
@@ -23,12 +23,13 @@ layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };
 layout(push_constant) uniform Params { hymn_image_rows_params p; };
 
 void main() {
-    uint x = p.tile_first + gl_GlobalInvocationID.x, y = hymn_row();
-    if (x >= p.tile_end || y >= p.padded_height) {
+    uint x = p.tile_first + gl_GlobalInvocationID.x, row = hymn_row();
+    uint image = hymn_divide(row, p.padded_height_reciprocal), y = row - image * p.padded_height;
+    if (x >= p.tile_end || image >= p.images) {
         return;
     }
     hymn_triangle t = hymn_triangle_at(min(y, p.out_height - 1), p.height, p.out_height);
-    uint column = min(x, p.out_width - 1) - p.tile_first;
+    uint column = image * p.height * p.tile_width + min(x, p.out_width - 1) - p.tile_first;
     vec4 total = vec4(0.0), sum = vec4(0.0); // weighted values, weights
     int tap = t.first;
     do {
@@ -47,5 +48,5 @@ void main() {
     total += sum;
     vec3 value = (total.xyz / (total.w * 255.0) - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
     hymn_cell cell = hymn_cell(vec4(value.x, IN_CHANNELS == 3 ? value.yz : vec2(0.0), 0.0), vec4(0.0));
-    HYMN_STORE_CELL(result, p.input_first + y * p.padded_width + x, HALF, cell)
+    HYMN_STORE_CELL(result, p.input_first + row * p.padded_width + x, HALF, cell)
 }

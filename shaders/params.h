@@ -84,6 +84,8 @@ struct hymn_image_columns_params {
     hymn_uint tile_first, tile_width; // output columns made
     hymn_uint rows, row_first;        // image rows of this band, and the first of them
     hymn_uint byte_offset, last_word; // of the band's first pixel; index of the binding's last word
+    hymn_uint images, image_bytes;    // how many images of this size; from one to the next
+    float rows_reciprocal;
 };
 HYMN_PARAMS_CHECK(hymn_image_columns_params)
 
@@ -94,13 +96,17 @@ struct hymn_image_rows_params {
     hymn_uint tile_first, tile_width, tile_end; // columns to be read, and the end of those to be written
     hymn_uint input_first;                      // the image's first pixel
     float mean0, mean1, mean2, std0, std1, std2;
+    hymn_uint images;
+    float padded_height_reciprocal;
 };
 HYMN_PARAMS_CHECK(hymn_image_rows_params)
 
 struct hymn_tensor_params {
     hymn_uint width, height, channels;
     hymn_uint padded_width, padded_height, stride; // of the network's input or output
-    hymn_uint index;                               // image of the batch
+    hymn_uint index, images;                       // the first image of the batch, and how many
+    hymn_uint image_floats;                        // of the tensors, from one to the next
+    float rows_reciprocal;                         // of the rows of an image in the dispatch
 };
 HYMN_PARAMS_CHECK(hymn_tensor_params)
 
@@ -111,6 +117,9 @@ struct hymn_image_output_params {
     hymn_uint source_first;                   // source row of workgroup y = 0
     hymn_uint row_first, row_end, out_offset; // rows written; where the first one begins, in elements
     float threshold;
+    hymn_uint layers;                                 // workgroups in z of an image
+    float layers_reciprocal;                          // images follow each other in z
+    hymn_uint activated_elements, out_image_elements; // from one image to the next
 };
 HYMN_PARAMS_CHECK(hymn_image_output_params)
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // A float tensor into the network's layout, its edges repeated into the padding.
-//   tensor: [CHANNELS, height, width] f32   input: [batch, padded_height, padded_width, 1 cell], of image `index`
+//   tensor: [CHANNELS, height, width] f32   input: [batch, padded_height, padded_width, 1 cell]; of `images` images from
+//   `index` on, whose tensors begin image_floats apart
 // One lane = one pixel of the network's input.
 //   binding 0: tensor   1: input
 //   constants 0, 1: common/grid.glsl   2: CHANNELS (1 to 8)
@@ -19,11 +20,12 @@ layout(set = 0, binding = 1) writeonly buffer Result { uvec4 result[]; };
 layout(push_constant) uniform Params { hymn_tensor_params p; };
 
 void main() {
-    uint x = gl_GlobalInvocationID.x, y = hymn_row();
-    if (x >= p.padded_width || y >= p.padded_height) {
+    uint x = gl_GlobalInvocationID.x, row = hymn_row();
+    uint image = hymn_divide(row, p.rows_reciprocal), y = row - image * p.padded_height;
+    if (x >= p.padded_width || image >= p.images) {
         return;
     }
-    uint at = min(y, p.height - 1) * p.width + min(x, p.width - 1);
+    uint at = image * p.image_floats + min(y, p.height - 1) * p.width + min(x, p.width - 1);
     hymn_cell cell = hymn_cell_zero();
     [[unroll]] for (uint i = 0; i < CHANNELS; i++) {
         float value = tensor[at + i * p.height * p.width];
@@ -33,5 +35,5 @@ void main() {
             cell.hi[i - 4] = value;
         }
     }
-    HYMN_STORE_CELL(result, (p.index * p.padded_height + y) * p.padded_width + x, HALF, cell)
+    HYMN_STORE_CELL(result, (p.index * p.padded_height + row) * p.padded_width + x, HALF, cell)
 }

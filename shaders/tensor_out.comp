@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The network's output, cropped and in planes: as it stands, or as probabilities.
-//   output: [batch, padded_height, padded_width, stride] f32, of image `index`; stride a multiple of 8
-//   planes: [classes, height, width] f32
+//   output: [batch, padded_height, padded_width, stride] f32, of `images` images from `index` on; stride a multiple of 8
+//   planes: [classes, height, width] f32 of each, image_floats apart
 //   MODE 0: logits   1: 1 / (1 + exp(-v))   2: softmax over the classes, the largest subtracted first
 // One lane = one pixel; its classes are read up to three times.
 //   binding 0: output   1: planes
@@ -27,11 +27,12 @@ vec4 weigh(vec4 v, float most, uint first) {
 }
 
 void main() {
-    uint x = gl_GlobalInvocationID.x, y = hymn_row();
-    if (x >= p.width || y >= p.height) {
+    uint x = gl_GlobalInvocationID.x, row = hymn_row();
+    uint image = hymn_divide(row, p.rows_reciprocal), y = row - image * p.height;
+    if (x >= p.width || image >= p.images) {
         return;
     }
-    uint at = ((p.index * p.padded_height + y) * p.padded_width + x) * (p.stride / 4);
+    uint at = (((p.index + image) * p.padded_height + y) * p.padded_width + x) * (p.stride / 4);
     float most = 0.0, scale = 1.0;
     if (MODE == 2) {
         most = logits[at].x;
@@ -56,7 +57,7 @@ void main() {
         }
         [[unroll]] for (uint i = 0; i < 4; i++) {
             if (c + i < p.channels) {
-                planes[((c + i) * p.height + y) * p.width + x] = v[i];
+                planes[image * p.image_floats + ((c + i) * p.height + y) * p.width + x] = v[i];
             }
         }
     }

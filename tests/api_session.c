@@ -241,6 +241,64 @@ static void timings_name_every_dispatch(void **state) {
     golden_free(&golden);
 }
 
+// Neighbours of one size that ask for the same go through the same steps; others do not. The results are those of the
+// images alone.
+static void equal_images_of_a_batch_agree(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("equal_images_of_a_batch_agree");
+    struct golden golden;
+    golden_load("plain", &golden);
+    enum { COUNT = 7, SIZE = 40 };
+    static const uint32_t sides[COUNT] = {33, 33, 33, 50, 33, 33, 33};
+    struct hymn_image images[COUNT];
+    struct hymn_output alone[COUNT], together[COUNT];
+    uint8_t *pixels[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        pixels[i] = random_image(&random, &images[i], sides[i], 61);
+        size_t area = (size_t)sides[i] * 61;
+        bool logits = i < 5;
+        alone[i] = (struct hymn_output){logits ? malloc(SIZE * SIZE * sizeof(float)) : NULL,
+                                        malloc(area * sizeof(float)), malloc(area)};
+        together[i] = (struct hymn_output){logits ? malloc(SIZE * SIZE * sizeof(float)) : NULL,
+                                           malloc(area * sizeof(float)), malloc(area)};
+    }
+    struct hymn_session *one = open_session(&golden, SIZE, 1, false), *all = open_session(&golden, SIZE, COUNT, true);
+    for (int i = 0; i < COUNT; i++) {
+        struct hymn_run_params run = {.images = &images[i], .outputs = &alone[i]};
+        assert_int_equal(hymn_session_run(one, &run), HYMN_STATUS_OK);
+    }
+    struct hymn_run_params run = {.images = images, .outputs = together};
+    assert_int_equal(hymn_session_run(all, &run), HYMN_STATUS_OK);
+    for (int i = 0; i < COUNT; i++) {
+        size_t area = (size_t)sides[i] * 61;
+        if (alone[i].logits) {
+            assert_true(golden_nmse(together[i].logits, alone[i].logits, SIZE * SIZE) < 1e-10);
+        }
+        assert_true(golden_nmse(together[i].probabilities, alone[i].probabilities, area) < 1e-10);
+        assert_memory_equal(together[i].mask, alone[i].mask, area);
+    }
+    const struct hymn_timing *timings;
+    uint32_t count, columns = 0;
+    if (hymn_session_timings(all, &timings, &count) == HYMN_STATUS_OK) {
+        for (uint32_t i = 0; i < count; i++) {
+            columns += strcmp(timings[i].name, "image.columns") == 0;
+        }
+        assert_int_equal(columns, 4); // three, the one of another size, the last with logits, two without
+    }
+    for (int i = 0; i < COUNT; i++) {
+        free(pixels[i]);
+        free(alone[i].logits);
+        free(alone[i].probabilities);
+        free(alone[i].mask);
+        free(together[i].logits);
+        free(together[i].probabilities);
+        free(together[i].mask);
+    }
+    hymn_session_destroy(&one);
+    hymn_session_destroy(&all);
+    golden_free(&golden);
+}
+
 // Both are measured in either precision, they are numbers that a device can reach, and the session works on.
 static void ceilings_are_measured(void **state) {
     (void)state;
@@ -391,11 +449,11 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(image_equals_normalised_tensor),   cmocka_unit_test(batches_and_runs_in_flight_agree),
-        cmocka_unit_test(multi_class_masks_are_argmax),     cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(timings_name_every_dispatch),      cmocka_unit_test(ceilings_are_measured),
-        cmocka_unit_test(device_memory_can_run_out),        cmocka_unit_test(host_memory_can_run_out),
-        cmocka_unit_test(two_contexts_work_on_two_threads),
+        cmocka_unit_test(image_equals_normalised_tensor), cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),   cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),    cmocka_unit_test(ceilings_are_measured),
+        cmocka_unit_test(equal_images_of_a_batch_agree),  cmocka_unit_test(device_memory_can_run_out),
+        cmocka_unit_test(host_memory_can_run_out),        cmocka_unit_test(two_contexts_work_on_two_threads),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

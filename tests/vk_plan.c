@@ -534,6 +534,44 @@ static void random_programs_are_separated_where_needed(void **state) {
     free(hazards);
 }
 
+// The ranges hold every byte that was written and no other, or there are too many of them.
+static void written_ranges_are_exact(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("written_ranges_are_exact");
+    enum { BYTES = 64, BUFFERS = 3 };
+    uint32_t few = 0, many = 0;
+    for (uint32_t round = 0; round < 300; round++) {
+        bool touched[BUFFERS][BYTES] = {{false}}, told[BUFFERS][BYTES] = {{false}};
+        struct hymn_vk_hazards *hazards = calloc(1, sizeof *hazards);
+        assert_non_null(hazards);
+        uint32_t steps = test_random_range(&random, 0, 20), writes = 0;
+        for (uint32_t i = 0; i < steps; i++) {
+            uint32_t buffer = test_random_range(&random, 0, BUFFERS - 1), begin = test_random_range(&random, 0, 55);
+            struct hymn_vk_access access = {buffer, begin, begin + test_random_range(&random, 1, 8),
+                                            test_random_range(&random, 0, 1) == 0};
+            for (uint64_t at = access.begin; at < access.end && access.write; at++) {
+                touched[buffer][at] = true;
+            }
+            writes += access.write;
+            hymn_vk_hazards_add(hazards, &access, 1);
+        }
+        struct hymn_vk_range ranges[HYMN_VK_MAX_RANGES];
+        uint32_t count = hymn_vk_hazards_written(hazards, ranges);
+        free(hazards);
+        assert_true(count <= writes && (count > 0) == (writes > 0));
+        if (count > HYMN_VK_MAX_RANGES) {
+            many++;
+            continue;
+        }
+        few++;
+        for (uint32_t i = 0; i < count; i++) {
+            memset(&told[ranges[i].buffer][ranges[i].begin], true, ranges[i].end - ranges[i].begin);
+        }
+        assert_memory_equal(touched, told, sizeof touched);
+    }
+    assert_true(few > 0 && many > 0);
+}
+
 // --------------------------------------------------------------------------------------------------------- programs
 
 static void programs_grow_and_shaders_are_found(void **state) {
@@ -580,6 +618,7 @@ int main(void) {
         cmocka_unit_test(only_overlapping_writes_wait),
         cmocka_unit_test(full_tracker_asks_for_a_barrier),
         cmocka_unit_test(random_programs_are_separated_where_needed),
+        cmocka_unit_test(written_ranges_are_exact),
         cmocka_unit_test(programs_grow_and_shaders_are_found),
     };
     return cmocka_run_group_tests_name("vk_plan", tests, NULL, NULL);

@@ -2,6 +2,9 @@
 //
 // One arena for all activations: values whose lifetimes do not meet share memory. Greedy by size: the largest value
 // first, each at the lowest offset where nothing that is alive at the same time lies.
+//
+// Time is counted in waves of neighbouring nodes that do not need each other and run at once: if one of them wrote
+// where another's last input lies, it would have to wait for it.
 #include "graph/graph.h"
 
 #include <stdlib.h>
@@ -11,41 +14,82 @@
 struct lifetime {
     uint64_t bytes;
     uint32_t value;
-    uint32_t first, last; // node positions, both inclusive
+    uint32_t first, last; // waves, both inclusive
     bool used;
 };
 
-static void touch(struct lifetime *lives, uint32_t value, uint32_t position) {
+static void touch(struct lifetime *lives, uint32_t value, uint32_t wave) {
     if (value == HYMN_NONE) {
         return;
     }
     struct lifetime *life = &lives[value];
     if (!life->used) {
         life->used = true;
-        life->first = position;
+        life->first = wave;
     }
-    life->last = position;
+    life->last = wave;
+}
+
+enum { MOST_TOUCHED = 10 };
+
+// Values that a node touches; the first *out_written of them are written.
+static uint32_t list_touched(const struct hymn_node *node, uint32_t out_values[MOST_TOUCHED], uint32_t *out_written) {
+    uint32_t count = 0;
+    out_values[count++] = node->output;
+    for (uint32_t i = 0; i < 3; i++) {
+        out_values[count++] = node->scratch[i];
+    }
+    if (node->kind == HYMN_KIND_MERGE) {
+        out_values[count++] = node->stats;
+    }
+    *out_written = count;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        out_values[count++] = node->terms[i].source.value;
+    }
+    out_values[count++] = node->residual.value;
+    out_values[count++] = node->gate.value;
+    if (node->kind != HYMN_KIND_MERGE) {
+        out_values[count++] = node->stats;
+    }
+    return count;
+}
+
+// Whether two nodes touch the same value and at least one of them writes it.
+static bool conflict(const struct hymn_node *a, const struct hymn_node *b) {
+    uint32_t values[2][MOST_TOUCHED], written[2];
+    uint32_t counts[2] = {list_touched(a, values[0], &written[0]), list_touched(b, values[1], &written[1])};
+    for (uint32_t i = 0; i < counts[0]; i++) {
+        for (uint32_t j = 0; j < counts[1]; j++) {
+            if (values[0][i] == values[1][j] && values[0][i] != HYMN_NONE && (i < written[0] || j < written[1])) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static void measure_lifetimes(const struct hymn_graph *graph, struct lifetime *lives) {
     for (uint32_t i = 0; i < graph->value_count; i++) {
         lives[i].value = i;
     }
-    touch(lives, graph->input, 0);
+    uint32_t wave = 0, wave_first = 0; // its first node
+    touch(lives, graph->input, wave);
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
-        for (uint32_t j = 0; j < node->term_count; j++) {
-            touch(lives, node->terms[j].source.value, i);
+        uint32_t values[MOST_TOUCHED], written;
+        uint32_t count = list_touched(node, values, &written);
+        for (uint32_t j = wave_first; j < i; j++) {
+            if (conflict(&graph->nodes[j], node)) {
+                wave_first = i;
+                wave++;
+                break;
+            }
         }
-        for (uint32_t j = 0; j < 3; j++) {
-            touch(lives, node->scratch[j], i);
+        for (uint32_t j = 0; j < count; j++) {
+            touch(lives, values[j], wave);
         }
-        touch(lives, node->residual.value, i);
-        touch(lives, node->gate.value, i);
-        touch(lives, node->stats, i);
-        touch(lives, node->output, i);
     }
-    touch(lives, graph->output, graph->node_count);
+    touch(lives, graph->output, wave + 1);
 }
 
 static void measure_bytes(struct hymn_graph *graph, struct lifetime *lives) {

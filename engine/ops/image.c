@@ -23,6 +23,15 @@ static uint64_t round_up_4(uint64_t bytes) {
     return (bytes + 3) / 4 * 4;
 }
 
+static uint64_t aligned(uint64_t bytes) {
+    return (bytes + HYMN_IMAGE_ALIGNMENT - 1) / HYMN_IMAGE_ALIGNMENT * HYMN_IMAGE_ALIGNMENT;
+}
+
+// What all images' bindings take, if one takes `bytes`.
+static uint64_t together(const struct hymn_image_steps *steps, uint64_t bytes) {
+    return (steps->count - 1) * aligned(bytes) + bytes;
+}
+
 static uint32_t pixel_channels(enum hymn_pixel_format format) {
     return format == HYMN_PIXEL_RGB8 ? 3 : format == HYMN_PIXEL_RGBA8 ? 4 : 1;
 }
@@ -60,8 +69,13 @@ static void bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool
     step->bytes += binding.bytes;
 }
 
-static struct hymn_vk_binding whole(const struct hymn_value *value) {
-    return (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, value->offset, value->bytes};
+// Of the network's input or output, whose binding is the whole batch's, only the images at hand are touched.
+static void bind_value(const struct hymn_image_steps *steps, struct hymn_vk_step *step, const struct hymn_value *value,
+                       bool written) {
+    uint64_t element = value->storage == HYMN_STORAGE_F16 ? 2 : 4;
+    bind(step, (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, value->offset, value->bytes}, written);
+    step->bytes -= value->bytes;
+    step->bytes += steps->count * element * value->height * value->width * value->stride;
 }
 
 static enum hymn_status check_side(const struct hymn_image_steps *steps) {
@@ -81,7 +95,40 @@ uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, 
 
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
                                         uint32_t height) {
-    return (uint64_t)height * tile_columns(steps, format, height) * kept_channels(steps, format) * sizeof(float);
+    return (uint64_t)steps->count * height * tile_columns(steps, format, height) * kept_channels(steps, format) *
+           sizeof(float);
+}
+
+static uint64_t lower_of(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+// Workgroups in z of one image of image_output.comp: at the edges half as many rows again lie below the first middle or
+// beyond the last.
+static uint32_t output_layers(uint32_t height, uint32_t out_height) {
+    uint64_t most = (3 * (uint64_t)out_height + 2 * height - 1) / (2 * (uint64_t)height) + 1;
+    return (uint32_t)((most + OUTPUT_ROWS - 1) / OUTPUT_ROWS);
+}
+
+uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool tensor, enum hymn_pixel_format format,
+                                  uint32_t height, uint32_t width) {
+    struct hymn_image_steps one = *steps;
+    one.count = 1;
+    uint64_t binding = steps->plan->max_binding_bytes,
+             rows = steps->input->height > height ? steps->input->height : height;
+    uint64_t input = tensor ? hymn_image_tensor_bytes(&one) : hymn_image_pixel_bytes(format, height, width);
+    uint64_t most = binding / aligned(input);
+    most = lower_of(most, binding / aligned(hymn_image_logits_bytes(&one)));
+    most = lower_of(most, binding / aligned(hymn_image_probability_bytes(&one, height, width)));
+    most = lower_of(most, binding / aligned(hymn_image_mask_bytes(height, width)));
+    most = lower_of(most, (HYMN_GRID_MAX_LANES - 1) / rows);
+    most = lower_of(most, MAX_GROUPS / output_layers(steps->height, height));
+    if (!tensor) {
+        uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height);
+        most = lower_of(most, lower_of(SCRATCH_BYTES, binding) / scratch);
+        most = tile_columns(steps, format, height) < steps->width ? 1 : most;
+    }
+    return most > UINT32_MAX ? UINT32_MAX : most > 0 ? (uint32_t)most : 1;
 }
 
 struct image {
@@ -101,13 +148,16 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
     uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
     uint64_t first = params->row_first * row_bytes, start = first / 256 * 256;
     struct hymn_vk_binding band = {image->pixels.role, image->pixels.offset + start,
-                                   round_up_4(first - start + params->rows * row_bytes)};
+                                   together(steps, round_up_4(first - start + params->rows * row_bytes))};
     params->byte_offset = (uint32_t)(first - start);
     params->last_word = (uint32_t)(band.bytes / 4 - 1);
+    params->images = steps->count;
+    params->image_bytes = (uint32_t)aligned(hymn_image_pixel_bytes(image->format, image->height, image->width));
+    params->rows_reciprocal = 1.0f / (float)params->rows;
     bind(step, band, false);
     bind(step, image->scratch, true);
     hymn_vk_step_push(step, params, sizeof *params);
-    status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, params->rows);
+    status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, (uint64_t)steps->count * params->rows);
     hymn_step_constant(step, pixel_channels(image->format));
     hymn_step_constant(step, kept_channels(steps, image->format));
     return status;
@@ -141,11 +191,14 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
         .std0 = std[0],
         .std1 = colour ? std[1] : 1.0f,
         .std2 = colour ? std[2] : 1.0f,
+        .images = steps->count,
+        .padded_height_reciprocal = 1.0f / (float)input->height,
     };
     bind(step, image->scratch, false);
-    bind(step, whole(input), true);
+    bind_value(steps, step, input, true);
     hymn_vk_step_push(step, &params, sizeof params);
-    status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first, input->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first,
+                           (uint64_t)steps->count * input->height);
     hymn_step_constant(step, kept_channels(steps, image->format));
     hymn_step_constant(step, steps->in_channels);
     return status;
@@ -191,7 +244,8 @@ enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hym
 // ---------------------------------------------------------------------------------------------------------- tensors
 
 static struct hymn_tensor_params tensor_params(const struct hymn_image_steps *steps, const struct hymn_value *value,
-                                               uint32_t channels) {
+                                               uint32_t channels, uint32_t rows) {
+    uint64_t bytes = (uint64_t)channels * steps->height * steps->width * sizeof(float);
     return (struct hymn_tensor_params){
         .width = steps->width,
         .height = steps->height,
@@ -200,6 +254,9 @@ static struct hymn_tensor_params tensor_params(const struct hymn_image_steps *st
         .padded_height = value->height,
         .stride = value->stride,
         .index = steps->index,
+        .images = steps->count,
+        .image_floats = (uint32_t)(aligned(bytes) / sizeof(float)),
+        .rows_reciprocal = 1.0f / (float)rows,
     };
 }
 
@@ -215,12 +272,12 @@ enum hymn_status hymn_image_tensor_input(const struct hymn_image_steps *steps, s
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    tensor.bytes = hymn_image_tensor_bytes(steps);
+    tensor.bytes = together(steps, hymn_image_tensor_bytes(steps));
     bind(step, tensor, false);
-    bind(step, whole(input), true);
-    struct hymn_tensor_params params = tensor_params(steps, input, steps->in_channels);
+    bind_value(steps, step, input, true);
+    struct hymn_tensor_params params = tensor_params(steps, input, steps->in_channels, input->height);
     hymn_vk_step_push(step, &params, sizeof params);
-    status = hymn_grid_set(step, steps->plan, steps->log, input->width, input->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, input->width, (uint64_t)steps->count * input->height);
     hymn_step_constant(step, steps->in_channels);
     return status;
 }
@@ -236,12 +293,12 @@ static enum hymn_status add_tensor_out(const struct hymn_image_steps *steps, str
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    out.bytes = hymn_image_logits_bytes(steps);
-    bind(step, whole(steps->output), false);
+    out.bytes = together(steps, hymn_image_logits_bytes(steps));
+    bind_value(steps, step, steps->output, false);
     bind(step, out, true);
-    struct hymn_tensor_params params = tensor_params(steps, steps->output, steps->num_classes);
+    struct hymn_tensor_params params = tensor_params(steps, steps->output, steps->num_classes, steps->height);
     hymn_vk_step_push(step, &params, sizeof params);
-    status = hymn_grid_set(step, steps->plan, steps->log, steps->width, steps->height);
+    status = hymn_grid_set(step, steps->plan, steps->log, steps->width, (uint64_t)steps->count * steps->height);
     hymn_step_constant(step, mode);
     return status;
 }
@@ -287,18 +344,20 @@ static enum hymn_status add_output(const struct hymn_image_steps *steps, struct 
     uint64_t start = elements / 64 * 64;
     params.out_offset = (uint32_t)(elements - start);
     params.source_first = source_row(&params, params.row_first);
-    activated.bytes = hymn_image_logits_bytes(steps);
+    params.layers = output_layers(params.height, params.out_height);
+    params.layers_reciprocal = 1.0f / (float)params.layers;
+    params.activated_elements = (uint32_t)(aligned(hymn_image_logits_bytes(steps)) / 4);
+    params.out_image_elements = (uint32_t)(aligned(4 * (params.out_offset + count)) / 4); // of several: whole ones
+    activated.bytes = together(steps, hymn_image_logits_bytes(steps));
     out.offset += start * 4;
-    out.bytes = (params.out_offset + count) * 4;
+    out.bytes = together(steps, (params.out_offset + count) * 4);
     bind(step, activated, false);
     bind(step, out, true);
     hymn_vk_step_push(step, &params, sizeof params);
     status = hymn_grid_set(step, steps->plan, steps->log, (params.out_width + 3) / 4,
                            source_row(&params, params.row_end - 1) - params.source_first + 1);
     hymn_step_constant(step, mode);
-    // At the edges half as many rows again lie below the first middle or beyond the last.
-    uint64_t most = (3 * (uint64_t)params.out_height + 2 * params.height - 1) / (2 * (uint64_t)params.height) + 1;
-    step->groups[2] = (uint32_t)((most + OUTPUT_ROWS - 1) / OUTPUT_ROWS);
+    step->groups[2] = steps->count * params.layers;
     return status;
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// Pre- and post-processing: what surrounds the network for one image of a run. Not nodes of the graph: a session
-// appends these steps to programs of its own, image by image. Pure, like the operators' lowerings.
+// Pre- and post-processing: what surrounds the network for the images of a run. Not nodes of the graph: a session
+// appends these steps to programs of its own, for neighbouring images of the same size together. Pure, like the
+// operators' lowerings.
 //
-// All bindings that a caller passes have offsets that are multiples of 256 and at least the bytes that the size
-// function beside says; sizes are multiples of 4. Steps read what earlier steps of the same program wrote, and images
-// of a run may share one scratch.
+// All bindings that a caller passes are those of the first image: their offsets are multiples of 256, and they have at
+// least the bytes that the size function beside says, which are a multiple of 4. The other images' follow, each
+// HYMN_IMAGE_ALIGNMENT-aligned behind the one before. Steps read what earlier steps of the same program wrote, and
+// images may share one scratch.
 #ifndef HYMN_OPS_IMAGE_H
 #define HYMN_OPS_IMAGE_H
 
@@ -13,24 +15,30 @@
 #include "vk/plan.h"
 #include "vk/program.h"
 
-enum { HYMN_IMAGE_MAX_SIDE = 65535 };
+enum { HYMN_IMAGE_MAX_SIDE = 65535, HYMN_IMAGE_ALIGNMENT = 256 };
 
-// Where steps go, and the network's two ends for one image of the batch.
+// Where steps go, and the network's two ends for the images `index`, `index + 1`, ... of the batch.
 struct hymn_image_steps {
     struct hymn_vk_program *program;
     const struct hymn_vk_plan *plan;
     const struct hymn_log *log;
     const struct hymn_value *input;  // [batch, Hp, Wp, 8], offset set; in_channels <= 8
     const struct hymn_value *output; // [batch, Hp, Wp, stride] f32, offset set
-    uint32_t index;                  // image of the batch
+    uint32_t index;                  // first image, of the batch
+    uint32_t count;                  // images: 1, or what hymn_image_most_together allows
     uint32_t height, width;          // of the session, at most Hp x Wp: what is beyond is padding
     uint32_t in_channels, num_classes;
     const float *mean, *std; // [in_channels]
 };
 
+// How many images of a size one call of each function below can take; at least 1. tensor: they are float tensors, and
+// format does not matter.
+uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool tensor, enum hymn_pixel_format format,
+                                  uint32_t height, uint32_t width);
+
 // Bytes of an image in the upload buffer: dense rows, no gap between them, rounded up to a multiple of 4.
 uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width);
-// Bytes of scratch for an image of this height (any width).
+// Bytes of scratch for steps->count images of this height (any width).
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
                                         uint32_t height);
 // 8-bit pixels [height, width] of any size up to 65535 x 65535 -> network input: antialiased triangle resize to the

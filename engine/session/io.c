@@ -9,8 +9,6 @@
 #include "vk/divide.h"
 #include "vk/pipeline.h"
 
-#define ALIGNMENT 256u
-
 // Sizes of a slot's buffers for one run.
 struct layout {
     uint64_t upload, readback;
@@ -20,11 +18,11 @@ struct layout {
 };
 
 static uint64_t aligned(uint64_t bytes) {
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (bytes + HYMN_IMAGE_ALIGNMENT - 1) / HYMN_IMAGE_ALIGNMENT * HYMN_IMAGE_ALIGNMENT;
 }
 
 static struct hymn_image_steps steps_for(const struct hymn_session *session, struct hymn_vk_program *program,
-                                         uint32_t index) {
+                                         uint32_t index, uint32_t count) {
     return (struct hymn_image_steps){
         .program = program,
         .plan = &session->plan,
@@ -32,6 +30,7 @@ static struct hymn_image_steps steps_for(const struct hymn_session *session, str
         .input = &session->input,
         .output = &session->output,
         .index = index,
+        .count = count,
         .height = session->info.height,
         .width = session->info.width,
         .in_channels = session->in_channels,
@@ -52,30 +51,62 @@ static uint64_t larger(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
+static bool same_request(const struct hymn_io_image *a, const struct hymn_io_image *b) {
+    return a->height == b->height && a->width == b->width && a->format == b->format && a->tensor == b->tensor &&
+           a->logits == b->logits && a->probabilities == b->probabilities && a->mask == b->mask;
+}
+
+// How many images from `first` on go through the same steps together.
+static uint32_t group_size(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count,
+                           uint32_t first) {
+    const struct hymn_io_image *image = &images[first];
+    struct hymn_image_steps steps = steps_for(session, NULL, first, 1);
+    uint32_t most = hymn_image_most_together(&steps, image->tensor, image->format, image->height, image->width);
+    uint32_t size = 1;
+    while (size < most && first + size < count && same_request(image, &images[first + size])) {
+        size++;
+    }
+    return size;
+}
+
+// Places one result of each image of a group, one after the other; the members of the places are `stride` bytes apart.
+static void place(uint64_t *end, uint32_t count, uint64_t bytes, uint64_t *out_first, size_t stride) {
+    for (uint32_t i = 0; i < count; i++) {
+        *(uint64_t *)((uint8_t *)out_first + i * stride) = reserve(end, bytes);
+    }
+}
+
+static void lay_out_group(const struct hymn_session *session, const struct hymn_io_image *image, uint32_t count,
+                          struct hymn_io_place *places, struct layout *layout) {
+    struct hymn_image_steps steps = steps_for(session, NULL, 0, count);
+    uint64_t input = image->tensor ? hymn_image_tensor_bytes(&steps)
+                                   : hymn_image_pixel_bytes(image->format, image->height, image->width);
+    uint64_t scratch = image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height);
+    memset(places, 0, count * sizeof *places);
+    place(&layout->upload, count, input, &places->upload, sizeof *places);
+    layout->scratch_bytes = larger(layout->scratch_bytes, scratch);
+    if (image->logits) {
+        place(&layout->readback, count, hymn_image_logits_bytes(&steps), &places->logits, sizeof *places);
+    }
+    if (image->probabilities) {
+        place(&layout->readback, count, hymn_image_probability_bytes(&steps, image->height, image->width),
+              &places->probabilities, sizeof *places);
+    }
+    if (image->mask) {
+        place(&layout->readback, count, hymn_image_mask_bytes(image->height, image->width), &places->mask,
+              sizeof *places);
+    }
+    if (image->probabilities || image->mask) {
+        layout->activated_bytes = larger(layout->activated_bytes, count * aligned(hymn_image_logits_bytes(&steps)));
+    }
+}
+
 static struct layout lay_out(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count,
                              struct hymn_io_place *places) {
     struct layout layout = {0};
-    for (uint32_t i = 0; i < count; i++) {
-        const struct hymn_io_image *image = &images[i];
-        struct hymn_image_steps steps = steps_for(session, NULL, i);
-        uint64_t input = image->tensor ? hymn_image_tensor_bytes(&steps)
-                                       : hymn_image_pixel_bytes(image->format, image->height, image->width);
-        uint64_t scratch = image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height);
-        places[i] = (struct hymn_io_place){.upload = reserve(&layout.upload, input)};
-        layout.scratch_bytes = larger(layout.scratch_bytes, scratch);
-        if (image->logits) {
-            places[i].logits = reserve(&layout.readback, hymn_image_logits_bytes(&steps));
-        }
-        if (image->probabilities) {
-            places[i].probabilities =
-                reserve(&layout.readback, hymn_image_probability_bytes(&steps, image->height, image->width));
-        }
-        if (image->mask) {
-            places[i].mask = reserve(&layout.readback, hymn_image_mask_bytes(image->height, image->width));
-        }
-        if (image->probabilities || image->mask) {
-            layout.activated_bytes = larger(layout.activated_bytes, hymn_image_logits_bytes(&steps));
-        }
+    for (uint32_t i = 0, size; i < count; i += size) {
+        size = group_size(session, images, count, i);
+        lay_out_group(session, &images[i], size, &places[i], &layout);
     }
     layout.image = session->plan.skip_staging ? 0 : layout.upload;
     layout.scratch = reserve(&layout.image, layout.scratch_bytes);
@@ -105,9 +136,10 @@ static enum hymn_status build_before(const struct hymn_session *session, const s
                                      struct hymn_vk_program *program) {
     bool staged = !session->plan.skip_staging;
     enum hymn_status status = staged ? add_copy(session, program, layout->upload) : HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+    for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
+        size = group_size(session, images, count, i);
         const struct hymn_io_image *image = &images[i];
-        struct hymn_image_steps steps = steps_for(session, program, i);
+        struct hymn_image_steps steps = steps_for(session, program, i, size);
         struct hymn_vk_binding from = {
             .role = staged ? HYMN_VK_ROLE_IMAGE : HYMN_VK_ROLE_UPLOAD,
             .offset = places[i].upload,
@@ -149,8 +181,9 @@ static enum hymn_status build_after(const struct hymn_session *session, const st
                                     const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
                                     float threshold, struct hymn_vk_program *program) {
     enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        struct hymn_image_steps steps = steps_for(session, program, i);
+    for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
+        size = group_size(session, images, count, i);
+        struct hymn_image_steps steps = steps_for(session, program, i, size);
         status = build_outputs(&steps, &images[i], &places[i], layout, threshold);
     }
     return status;
@@ -212,9 +245,7 @@ static bool recorded_for(const struct hymn_slot *slot, const struct hymn_io_imag
                          float threshold) {
     bool same = slot->recorded == count && slot->threshold == threshold;
     for (uint32_t i = 0; i < count && same; i++) {
-        const struct hymn_io_image *a = &slot->images[i], *b = &images[i];
-        same = a->height == b->height && a->width == b->width && a->format == b->format && a->tensor == b->tensor &&
-               a->logits == b->logits && a->probabilities == b->probabilities && a->mask == b->mask;
+        same = same_request(&slot->images[i], &images[i]);
     }
     return same;
 }

@@ -20,7 +20,8 @@ struct hymn_io_image {
     bool logits, probabilities, mask;
 };
 
-// Where an image's data lies in the slot's buffers; offsets are multiples of 256.
+// Where an image's data lies in the slot's buffers; offsets are multiples of 256. Those of neighbouring images that ask
+// for the same follow each other.
 struct hymn_io_place {
     uint64_t upload;                      // pixels, or the tensor
     uint64_t logits, probabilities, mask; // in the readback buffer

@@ -33,7 +33,8 @@ static VkAccessFlags reads_of(VkPipelineStageFlags stages) {
            (stages & VK_PIPELINE_STAGE_HOST_BIT ? VK_ACCESS_HOST_READ_BIT : 0);
 }
 
-// written: what the source stages wrote becomes visible to the destination stages; otherwise they are only ordered.
+// Of all memory. written: what the source stages wrote becomes visible to the destination stages; otherwise they are
+// only ordered.
 static void barrier(const struct recorder *recorder, VkPipelineStageFlags source, VkPipelineStageFlags destination,
                     bool written) {
     VkMemoryBarrier memory = {
@@ -289,13 +290,39 @@ static uint32_t list_accesses(const struct hymn_vk_record_params *params, const 
     return step->binding_count;
 }
 
+// Everything before it is waited for, but no more is made visible than what was written since the last one; all that
+// is, so that the tracker may start anew.
+static void record_ranges(const struct recorder *recorder, const struct hymn_vk_range *ranges, uint32_t count) {
+    VkBufferMemoryBarrier barriers[HYMN_VK_MAX_RANGES];
+    for (uint32_t i = 0; i < count; i++) {
+        barriers[i] = (VkBufferMemoryBarrier){
+            .sType = VK_STRUCTURE_TYPE_BUFFER_MEMORY_BARRIER,
+            .srcAccessMask = writes_of(recorder->stages),
+            .dstAccessMask = reads_of(recorder->stages) | writes_of(recorder->stages),
+            .srcQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
+            .dstQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
+            .buffer = recorder->params->buffers[ranges[i].buffer]->handle,
+            .offset = ranges[i].begin,
+            .size = ranges[i].end - ranges[i].begin,
+        };
+    }
+    recorder->device->table.vkCmdPipelineBarrier(recorder->buffer, recorder->stages, recorder->stages, 0, 0, NULL,
+                                                 count, barriers, 0, NULL);
+}
+
 static void record_barrier(struct recorder *recorder, const struct hymn_vk_step *step) {
     struct hymn_vk_access accesses[HYMN_VK_MAX_BINDINGS];
     uint32_t count = list_accesses(recorder->params, step, accesses);
     bool written = false, timed = recorder->command->query_count > 2;
     bool needed = hymn_vk_hazards_check(&recorder->hazards, accesses, count, &written);
     if (needed || (timed && recorder->hazards.count > 0)) {
-        barrier(recorder, recorder->stages, recorder->stages, written);
+        struct hymn_vk_range ranges[HYMN_VK_MAX_RANGES];
+        uint32_t range_count = hymn_vk_hazards_written(&recorder->hazards, ranges);
+        if (range_count <= HYMN_VK_MAX_RANGES) {
+            record_ranges(recorder, ranges, range_count);
+        } else {
+            barrier(recorder, recorder->stages, recorder->stages, written);
+        }
         recorder->command->barrier_count++;
         hymn_vk_hazards_clear(&recorder->hazards);
     }

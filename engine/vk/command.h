@@ -35,7 +35,8 @@ struct hymn_vk_record_params {
 
 // Records a program whose pipelines have been prepared. The commands
 // - wait for everything submitted to the queue before them, and for what the host wrote before the submission;
-// - put a barrier only between steps that touch the same bytes and at least one of which writes;
+// - put a barrier only between steps that touch the same bytes and at least one of which writes; it is about the ranges
+//   written since the last one where these are few;
 // - begin another command buffer before a step, or a slice of one, that would make the estimated seconds of the last
 // one
 //   more than device->submission_seconds;

@@ -21,6 +21,36 @@ bool hymn_vk_hazards_check(const struct hymn_vk_hazards *hazards, const struct h
     return needed;
 }
 
+// Extends a range by what overlaps it or lies next to it.
+static bool merge(struct hymn_vk_range *range, const struct hymn_vk_access *access) {
+    if (range->buffer != access->buffer || access->begin > range->end || range->begin > access->end) {
+        return false;
+    }
+    range->begin = access->begin < range->begin ? access->begin : range->begin;
+    range->end = access->end > range->end ? access->end : range->end;
+    return true;
+}
+
+uint32_t hymn_vk_hazards_written(const struct hymn_vk_hazards *hazards,
+                                 struct hymn_vk_range out_ranges[HYMN_VK_MAX_RANGES]) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < hazards->count && count <= HYMN_VK_MAX_RANGES; i++) {
+        const struct hymn_vk_access *access = &hazards->accesses[i];
+        bool merged = !access->write;
+        for (uint32_t j = 0; j < count && !merged; j++) {
+            merged = merge(&out_ranges[j], access);
+        }
+        if (merged) {
+            continue;
+        }
+        if (count < HYMN_VK_MAX_RANGES) {
+            out_ranges[count] = (struct hymn_vk_range){access->buffer, access->begin, access->end};
+        }
+        count++;
+    }
+    return count;
+}
+
 void hymn_vk_hazards_add(struct hymn_vk_hazards *hazards, const struct hymn_vk_access *accesses, uint32_t count) {
     assert(hazards->count + count <= HYMN_VK_MAX_ACCESSES);
     memcpy(&hazards->accesses[hazards->count], accesses, count * sizeof *accesses);
