@@ -49,7 +49,7 @@ class Contestant:
         if not self.times:
             raise RuntimeError("it broke")
         time = self.times.pop(0)
-        return {"gpu_ms": time, "wall_ms": 2 * time, "images_per_second": 1000 / time}
+        return {"gpu_ms": time, "gpu_transfers_ms": time, "wall_ms": 2 * time, "images_per_second": 1000 / time}
 
     def output(self) -> numpy.ndarray:
         return self.job.reference + self.error
@@ -219,7 +219,7 @@ class Command(WithModel):
             code = self.quietly(compare.main, ["--model", str(self.model), "--hymn", "/none",
                                                "--rounds", "1", "--runs", "1"])
         self.assertEqual(code, 0)
-        self.assertIn("| hymn | - | - | - | - | FileNotFoundError", out.getvalue())
+        self.assertIn("| hymn | - | - | - | - | - | FileNotFoundError", out.getvalue())
         self.assertIn("| PyTorch eager |", out.getvalue())
 
 

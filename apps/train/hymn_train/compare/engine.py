@@ -7,7 +7,7 @@ import json
 import math
 import os
 import subprocess
-from typing import Any, Dict, List, Optional
+from typing import Any, Optional
 
 import numpy
 
@@ -51,23 +51,28 @@ class Hymn:
         self.warm_up = min(max(math.ceil(WARM_MS / once), 2), 5000)
 
     def measure(self, runs: Optional[int], seconds: float) -> Result:
-        """``gpu_ms`` (None without timestamps) and ``wall_ms``, medians of ``runs`` runs, or of
-        what fits into the seconds."""
+        """``gpu_ms``, which is ``gpu_transfers_ms`` too (None without timestamps), and
+        ``wall_ms``: medians of ``runs`` runs, or of what fits into the seconds."""
         if self.warm_up is None:
             self.prepare()
         length = ["--runs", str(runs)] if runs else ["--seconds", str(seconds)]
         result = self._bench("--warmup", str(self.warm_up), *length, "--tuning", "0")
         self.details.update({name: result[name] for name in KEPT if name in result})
         self.device = f"{result['device']}, {result['driver']}"
-        return {"gpu_ms": _p50(result, "gpu_ms"), "wall_ms": _p50(result, "wall_ms"),
+        gpu = _p50(result, "gpu_ms")
+        return {"gpu_ms": gpu, "gpu_transfers_ms": gpu, "wall_ms": _p50(result, "wall_ms"),
                 "images_per_second": result["images_per_second"]}
 
-    def profile(self) -> List[Dict[str, Any]]:
-        """Each dispatch's name, shader, gpu_ms, bytes and flops, in order."""
+    def profile(self) -> Result:
+        """``operators``: each dispatch's name, shader, gpu_ms, bytes and flops, in order; their
+        sum, ``operators_ms``; ``gpu_ms`` of whole runs; the ceilings that hymn measured."""
         if self.warm_up is None:
             self.prepare()
-        return list(self._bench("--warmup", str(self.warm_up), "--runs", "10", "--tuning", "0",
-                                "--profile")["operators"])
+        result = self._bench("--warmup", str(self.warm_up), "--runs", "10", "--tuning", "0",
+                             "--profile")
+        return {"operators": result["operators"], "operators_ms": result["operators_ms"],
+                "gpu_ms": _p50(result, "gpu_ms"), "ceiling_gbps": result["ceiling_gbps"],
+                "ceiling_gflops": result["ceiling_gflops"]}
 
     def _bench(self, *arguments: str) -> Result:
         path = self.job.folder / "hymn.json"

@@ -142,7 +142,8 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
     height, width = job.x.shape[2:]
     failures: Dict[str, str] = {}
     found = list_layers(job.config, height, width)
-    engine = _engine_times(job, failures)
+    profile = _profile(job, failures)
+    engine = _operator_times(profile)
     if batch == 1:
         _add_long_scan(options, folder, job.config, (height, width), found, engine, failures)
     ceilings = measure_ceilings(failures)
@@ -162,18 +163,24 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
                 failures[row["what"]] = reason(error)
         rows.append(row)
     return {"size": [height, width], "batch": batch, "scan": form, "ceilings": ceilings,
-            "rows": rows, "total": _total(rows), "failures": failures}
+            "rows": rows, "total": _total(rows), "profile": profile, "failures": failures}
 
 
-def _engine_times(job: Job, failures: Dict[str, str]) -> Dict[str, float]:
+def _profile(job: Job, failures: Dict[str, str]) -> Result:
+    """The engine's profile, or an empty one after a failure: PyTorch's times are still of use."""
+    try:
+        return Hymn(job).profile()
+    except Exception as error:  # pylint: disable=broad-except # whatever it is, it is reported
+        failures[f"hymn at {job.x.shape[2]}x{job.x.shape[3]}"] = reason(error)
+        return {"operators": []}
+
+
+def _operator_times(profile: Result) -> Dict[str, float]:
     """Milliseconds by operator; what takes several dispatches is their sum."""
     times: Dict[str, float] = {}
-    try:
-        for operation in Hymn(job).profile():
-            name = operation["name"]
-            times[name] = times.get(name, 0.0) + float(operation["gpu_ms"])
-    except Exception as error:  # pylint: disable=broad-except # PyTorch's times are still of use
-        failures["hymn"] = reason(error)
+    for operation in profile["operators"]:
+        name = operation["name"]
+        times[name] = times.get(name, 0.0) + float(operation["gpu_ms"])
     return times
 
 
@@ -188,7 +195,7 @@ def _add_long_scan(options: argparse.Namespace, folder: pathlib.Path, config: Co
               if layer.kind == "scan"}
     layer, names = next(iter(longer.items()))
     job = Job(argparse.Namespace(**{**vars(options), "size": None}), folder, 1, long_size)
-    times = _engine_times(job, failures)
+    times = _operator_times(_profile(job, failures))
     found[layer] = [f"{name} at {long_size[0]}x{long_size[1]}" for name in names[:1]]
     if names[0] in times:
         engine[found[layer][0]] = times[names[0]]

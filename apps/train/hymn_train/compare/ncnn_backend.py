@@ -63,7 +63,8 @@ class Ncnn:
         """Medians: of ``runs`` runs, or of what fits into the seconds, after two."""
         self.prepare()
         wall = timing.median(timing.wall_ms(self.output, seconds, runs))
-        return {"gpu_ms": None, "wall_ms": wall, "images_per_second": 1000 / wall}
+        return {"gpu_ms": None, "gpu_transfers_ms": None, "wall_ms": wall,
+                "images_per_second": 1000 / wall}
 
     def _choose_device(self, number: int) -> str:
         if self.ncnn.get_gpu_count() <= number:

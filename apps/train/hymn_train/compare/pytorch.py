@@ -114,6 +114,7 @@ class Network:
     """PyTorch on the processor in 32 bits, or on the GPU in 16, without a graph.
 
     ``gpu_ms`` is of runs that follow one another, with the input and the logits on the GPU;
+    ``gpu_transfers_ms`` of such runs with a float input and the logits in host memory;
     ``wall_ms`` is of one run from a float tensor in host memory to logits there.
     """
 
@@ -163,10 +164,13 @@ class Network:
             if not self.cuda:
                 self.run()
                 wall = timing.median(timing.wall_ms(self._end_to_end, seconds, runs))
-                return {"gpu_ms": None, "wall_ms": wall, "images_per_second": self._rate(wall)}
+                return {"gpu_ms": None, "gpu_transfers_ms": None, "wall_ms": wall,
+                        "images_per_second": self._rate(wall)}
             gpu = timing.median(timing.gpu_ms(self.run, seconds))
+            both = timing.median(timing.gpu_ms(self._run_with_transfers, seconds / 4, 0.05))
             wall = timing.median(timing.wall_ms(self._end_to_end, seconds / 4, runs))
-        return {"gpu_ms": gpu, "wall_ms": wall, "images_per_second": self._rate(gpu)}
+        return {"gpu_ms": gpu, "gpu_transfers_ms": both, "wall_ms": wall,
+                "images_per_second": self._rate(gpu)}
 
     def _rate(self, ms: float) -> float:
         return self.job.batch / ms * 1000
@@ -178,13 +182,16 @@ class Network:
             self.run()
             self.logits = self.y
             return
+        self._run_with_transfers()
+        torch.cuda.synchronize()
+
+    def _run_with_transfers(self) -> None:
         self.x.copy_(self.host.to("cuda", non_blocking=True))
         self.run()
         assert self.y is not None
         if self.logits is None:
             self.logits = torch.empty(self.y.shape, dtype=self.y.dtype, pin_memory=True)
         self.logits.copy_(self.y, non_blocking=True)
-        torch.cuda.synchronize()
 
 
 class Graph(Network):

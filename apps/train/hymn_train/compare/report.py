@@ -61,15 +61,16 @@ def _where(summary: Result) -> str:
 def _case_table(case: Result) -> List[str]:
     height, width = case["size"]
     first = next(iter(case["results"]), "the first")
-    lines = [f"| {height} x {width}, batch {case['batch']} | GPU ms | wall ms | "
-             f"times {first}'s | images/s | NMSE against float64 |",
-             "|---|---|---|---|---|---|"]
+    lines = [f"| {height} x {width}, batch {case['batch']} | GPU ms | with transfers | "
+             f"wall ms | times {first}'s | images/s | NMSE against float64 |",
+             "|---|---|---|---|---|---|---|"]
     for name, result in case["results"].items():
         mark = "" if result["ratio_of"] == "gpu_ms" or not _any_gpu(case) else " (wall)"
-        lines.append(f"| {name} | {number(result['gpu_ms'])} | {number(result['wall_ms'])} | "
+        lines.append(f"| {name} | {number(result['gpu_ms'])} | "
+                     f"{number(result['gpu_transfers_ms'])} | {number(result['wall_ms'])} | "
                      f"{result['ratio']:.2f}{mark} | {number(result['images_per_second'])} | "
                      f"{_error(result.get('nmse'))} |")
-    lines += [f"| {name} | - | - | - | - | {text} |" for name, text in case["failures"].items()]
+    lines += [f"| {name} | - | - | - | - | - | {text} |" for name, text in case["failures"].items()]
     return lines
 
 
