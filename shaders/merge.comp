@@ -41,6 +41,6 @@ void main() {
     }
     sum = hymn_moments_reduce(sum);
     if (inside && gl_LocalInvocationID.x % SHARE == 0) {
-        stats[pixel] = hymn_moments_stats(sum);
+        stats[pixel] = hymn_moments_stats(sum, HALF ? HYMN_SCAN_UNIT : 1.0);
     }
 }

@@ -49,6 +49,6 @@ void main() {
     }
     sum = hymn_moments_reduce(sum);
     if (inside && gl_LocalInvocationID.x % SHARE == 0) {
-        stats[row * p.width + x] = hymn_moments_stats(sum);
+        stats[row * p.width + x] = hymn_moments_stats(sum, 1.0);
     }
 }

@@ -16,6 +16,10 @@ typedef int32_t hymn_int;
 #define HYMN_PARAMS_CHECK(name)
 #endif
 
+// The unit of the scan's planes and of their sum in f16: in trained networks they reach millions, 65504 being the
+// largest binary16. The layer norm that reads them takes the unit out again, its epsilon being in the unit's square.
+#define HYMN_SCAN_UNIT 256.0
+
 // ---- conv2d ----
 
 // Sizes in pixels and cells (eight channels of one pixel); `rows` are those of all images of the batch.

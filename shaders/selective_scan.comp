@@ -6,7 +6,7 @@
 //   delta = softplus(W_dt dt + bias)                              softplus(v) = max(v, 0) + log(1 + exp(-|v|))
 //   h[n]  = exp(delta A[n]) h[n] + delta u B[n],   y[k, b, pixel(l)] = sum over n of h[n] C[n] + Ds u
 //   u: [batch, H, W, source_stride cells], a slice from source_first on   proj: [batch, H, W, proj_stride] f32, direction
-//   k's row from 4 k proj_row on   y: [4, batch, H, W, cells]
+//   k's row from 4 k proj_row on   y: [4, batch, H, W, cells], in f16 in units of HYMN_SCAN_UNIT
 // One lane = two neighbouring channels (a word of f16) of one direction of one image and one chunk of the sequence, their
 // states in registers; all lanes of a workgroup walk the same pixels, so rows are uniform loads. MODE 0: the whole
 // sequence from a zero state. Long sequences on wide devices take three passes: MODE 1, each chunk but the last from a
@@ -130,7 +130,7 @@ vec2 load_source(uint at) {
 
 void store_result(uint at, vec2 y) {
     if (HALF) {
-        result_halves[at] = HYMN_PACK_HALVES(clamp(y, vec2(-65504.0), vec2(65504.0)));
+        result_halves[at] = HYMN_PACK_HALVES(clamp(y / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0)));
     } else {
         result_floats[at] = y;
     }

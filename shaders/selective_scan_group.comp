@@ -216,7 +216,7 @@ void store_results(uint block) {
         if (l < end && pair + within < stride) {
             uint to = (plane + pixel_of(l)) * stride + pair + within;
             if (HALF) {
-                result_halves[to] = HYMN_PACK_HALVES(clamp(y, vec2(-65504.0), vec2(65504.0)));
+                result_halves[to] = HYMN_PACK_HALVES(clamp(y / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0)));
             } else {
                 result_floats[to] = y;
             }

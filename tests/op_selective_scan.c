@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "ops/selective_scan.h"
+#include "shaders/params.h"
 #include "support/test_context.h"
 #include "support/test_node.h"
 
@@ -24,6 +25,7 @@ struct scan_case {
     enum hymn_storage storage;
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
+    float reach;           // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -86,10 +88,11 @@ static void build(struct test_node *test, const struct scan_case *c, struct test
     test_node_begin(test, HYMN_KIND_SELECTIVE_SCAN, c->batch, c->storage);
     struct hymn_node *node = test->node;
     uint32_t row = hymn_round_up(c->rank + 2 * c->states, 8);
+    float reach = c->reach > 0.0f ? c->reach : 1.0f;
     // More channels before and behind the slice that is read.
     uint32_t behind = c->first && c->channels % 8 == 0 ? 8 : 0;
     test_node_input(test, random, c->height, c->width, c->first + c->channels + behind, c->storage, -2.0f, 2.0f);
-    test_node_input(test, random, c->height, c->width, 4 * row, HYMN_STORAGE_F32, -1.0f, 1.0f);
+    test_node_input(test, random, c->height, c->width, 4 * row, HYMN_STORAGE_F32, -reach, reach);
     uint32_t output = test_node_output(test, c->height, c->width, c->channels, c->storage);
     test->graph.values[test->outputs[output].value].planes = 4;
     node->terms[0].source = (struct hymn_source){test->inputs[0].value, c->first, c->channels};
@@ -115,10 +118,15 @@ static void build(struct test_node *test, const struct scan_case *c, struct test
     node->d = test_node_array(test, random, rows, -1.0f, 1.0f);
 }
 
-static void check(const struct scan_case *c, struct test_random *random) {
+// Returns the largest of the true outputs.
+static double check(const struct scan_case *c, struct test_random *random) {
     struct test_node test;
     build(&test, c, random);
-    double *expected = reference(&test, c);
+    double *expected = reference(&test, c), most = 0.0;
+    for (size_t i = 0; i < (size_t)4 * c->batch * c->height * c->width * c->channels; i++) {
+        most = fabs(expected[i]) > most ? fabs(expected[i]) : most;
+        expected[i] /= c->storage == HYMN_STORAGE_F16 ? HYMN_SCAN_UNIT : 1.0;
+    }
     for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
         struct hymn_vk_plan plan = test_node_plan(context, i);
         char what[96];
@@ -133,6 +141,7 @@ static void check(const struct scan_case *c, struct test_random *random) {
     }
     free(expected);
     test_node_end(&test);
+    return most;
 }
 
 static struct scan_case random_case(struct test_random *random) {
@@ -215,6 +224,21 @@ static void test_long(void **state) {
     check(&c, &random);
 }
 
+// Outputs far beyond binary16's range, as trained networks have them, are kept in f16.
+static void test_large(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan large");
+    struct scan_case c = {.batch = 1, .height = 9, .width = 7, .channels = 40, .states = 16, .rank = 4, .reach = 20.0f};
+    for (uint32_t i = 0; i < 4; i++) {
+        c.storage = i == 3 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
+        c.chunk_length = i == 1 ? 17 : 0;
+        c.group = i == 2 ? 4 : 0;
+        c.block = i == 2 ? 8 : 0;
+        double most = check(&c, &random);
+        assert_true(most > 2.0 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
+    }
+}
+
 static double measure(const struct scan_case *c, const struct hymn_scan_method *method, struct test_random *random) {
     struct test_node test;
     build(&test, c, random);
@@ -270,7 +294,7 @@ int main(int argc, char **argv) {
     } else {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_groups),
-            cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),
+            cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),   cmocka_unit_test(test_large),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }

@@ -28,9 +28,9 @@ hymn_moments hymn_moments_of(hymn_cell cell, uint channels) {
     return hymn_moments(count, mean, dot(lo, lo) + dot(hi, hi));
 }
 
-// As stored: mean, 1 / sqrt(variance + epsilon).
-vec2 hymn_moments_stats(hymn_moments m) {
-    return vec2(m.mean, inversesqrt(m.squares / m.count + HYMN_NORM_EPSILON));
+// As stored: mean, 1 / sqrt(variance + epsilon), of values in units of `unit`.
+vec2 hymn_moments_stats(hymn_moments m, float unit) {
+    return vec2(m.mean, inversesqrt(m.squares / m.count + HYMN_NORM_EPSILON / (unit * unit)));
 }
 
 shared float hymn_shared_count[128], hymn_shared_mean[128], hymn_shared_squares[128];
