@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "shaders/params.h"
+
 struct run {
     const struct hymn_graph *graph;
     double *const *values; // per value: [planes, batch, height, width, stride]
@@ -25,6 +27,11 @@ static double at(const struct run *run, struct hymn_source source, uint32_t imag
 static void put(const struct run *run, uint32_t value, uint32_t image, uint32_t y, uint32_t x, uint32_t c, double to) {
     const struct hymn_value *v = value_of(run, value);
     run->values[value][(((uint64_t)image * v->height + y) * v->width + x) * v->stride + c] = to;
+}
+
+// What one of the numbers in it stands for: the scan's planes in f16 are in larger units (shaders/params.h).
+static double unit_of(const struct hymn_value *v) {
+    return v->planes == 4 && v->storage == HYMN_STORAGE_F16 ? HYMN_SCAN_UNIT : 1.0;
 }
 
 static double sigmoid(double v) {
@@ -137,7 +144,7 @@ static void statistics(const struct run *run, const struct hymn_node *node, uint
         }
     }
     *out_mean = mean;
-    *out_rstd = 1.0 / sqrt(variance + 1e-5);
+    *out_rstd = 1.0 / sqrt(variance + 1e-5 / (unit_of(v) * unit_of(v)));
 }
 
 static double plane_sum(const struct run *run, struct hymn_source source, uint32_t image, uint32_t y, uint32_t x,
@@ -260,7 +267,7 @@ static void scan_channel(const struct run *run, const struct hymn_node *node, ui
             state[j] = exp(delta * node->a[row * n + j]) * state[j] + delta * u * at(run, group, image, y, x, r + j);
             out += state[j] * at(run, group, image, y, x, r + n + j);
         }
-        put(run, node->output, k * run->graph->batch + image, y, x, c, out);
+        put(run, node->output, k * run->graph->batch + image, y, x, c, out / unit_of(v));
     }
 }
 
