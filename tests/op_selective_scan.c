@@ -228,14 +228,14 @@ static void test_long(void **state) {
 static void test_large(void **state) {
     (void)state;
     struct test_random random = test_random_start("op_selective_scan large");
-    struct scan_case c = {.batch = 1, .height = 9, .width = 7, .channels = 40, .states = 16, .rank = 4, .reach = 20.0f};
+    struct scan_case c = {.batch = 1, .height = 9, .width = 7, .channels = 40, .states = 16, .rank = 4, .reach = 30.0f};
     for (uint32_t i = 0; i < 4; i++) {
         c.storage = i == 3 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
         c.chunk_length = i == 1 ? 17 : 0;
         c.group = i == 2 ? 4 : 0;
         c.block = i == 2 ? 8 : 0;
         double most = check(&c, &random);
-        assert_true(most > 2.0 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
+        assert_true(most > 1.5 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
     }
 }
 
