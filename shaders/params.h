@@ -16,8 +16,8 @@ typedef int32_t hymn_int;
 #define HYMN_PARAMS_CHECK(name)
 #endif
 
-// The unit of the scan's planes and of their sum in f16: in trained networks they reach millions, 65504 being the largest
-// binary16. The layer norm that reads them takes the unit out again, its epsilon being in the unit's square.
+// The unit of the scan's planes and of their sum in f16: in trained networks they reach millions, 65504 being the
+// largest binary16. The layer norm that reads them takes the unit out again, its epsilon being in the unit's square.
 #define HYMN_SCAN_UNIT 256.0
 
 // ---- conv2d ----
