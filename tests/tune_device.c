@@ -14,7 +14,9 @@
 #include "ops/ops.h"
 #include "support/test_context.h"
 #include "support/test_node.h"
+#include "tune/trial.h"
 #include "tune/tune.h"
+#include "vk/pipeline.h"
 #include "vk/store.h"
 
 static struct hymn_context *context;
@@ -126,6 +128,49 @@ static void test_all_methods_right(void **state) {
     test_node_end(&test);
 }
 
+// The results of a way are compared before it is taken: another number, or one that is not written, is noticed.
+static void test_wrong_results_are_noticed(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune results");
+    struct hymn_vk_plan plan = make_plan();
+    struct hymn_vk_device *device = context->device;
+    struct test_node test;
+    build_scan(&test, &random, 19);
+    struct hymn_method methods[2];
+    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, methods, 2) == 2);
+    uint8_t *outputs[2];
+    struct hymn_trial trials[2];
+    VkFence fence;
+    assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct hymn_trial *trial = &trials[i];
+        struct hymn_vk_buffer activations = {0};
+        assert_int_equal(hymn_trial_open(device, &plan, &test.graph, test.node, &methods[i], trial), HYMN_STATUS_OK);
+        const struct hymn_vk_program *program = &trial->lower.program;
+        assert_int_equal(hymn_vk_pipelines_prepare(device, program->steps, program->count), HYMN_STATUS_OK);
+        assert_int_equal(
+            hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->graph.activation_bytes, "trial", &activations),
+            HYMN_STATUS_OK);
+        assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
+        assert_int_equal(hymn_trial_output(device, &activations, trial, fence, &outputs[i]), HYMN_STATUS_OK);
+        hymn_vk_buffer_destroy(device, &activations);
+    }
+    assert_true(hymn_trial_agrees(&trials[1], outputs[1], outputs[0]));
+    float kept, wrong = 1.0f, missing = NAN;
+    memcpy(&kept, outputs[1] + 400, sizeof kept);
+    wrong += kept;
+    memcpy(outputs[1] + 400, &wrong, sizeof wrong);
+    assert_false(hymn_trial_agrees(&trials[1], outputs[1], outputs[0]));
+    memcpy(outputs[1] + 400, &missing, sizeof missing);
+    assert_false(hymn_trial_agrees(&trials[1], outputs[1], outputs[0]));
+    for (uint32_t i = 0; i < 2; i++) {
+        hymn_free(outputs[i]);
+        hymn_trial_close(device, &trials[i]);
+    }
+    hymn_vk_fence_destroy(device, &fence);
+    test_node_end(&test);
+}
+
 static void test_software_devices_are_left_alone(void **state) {
     (void)state;
     struct test_random random = test_random_start("tune software");
@@ -148,6 +193,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_found_kept_and_right),
         cmocka_unit_test(test_all_methods_right),
+        cmocka_unit_test(test_wrong_results_are_noticed),
         cmocka_unit_test(test_software_devices_are_left_alone),
     };
     int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);

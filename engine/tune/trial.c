@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/half.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
 
@@ -118,6 +119,98 @@ enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial
         trial->ms = trial->ms < 0.0 || ms < trial->ms ? ms : trial->ms;
     }
     return status;
+}
+
+// ------------------------------------------------------------------------------------------------------------- results
+
+// Normalised mean squared errors between two orders of the same sums, with room.
+#define TOLERANCE_F32 1e-9
+#define TOLERANCE_F16 1e-5
+// A pattern of so many numbers, again and again: no divisor of any row.
+#define PATTERN 65521u
+
+static float pattern_number(uint32_t *state) {
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / (float)(1 << 23) - 1.0f;
+}
+
+static void fill_value(uint8_t *to, const struct hymn_value *value, uint32_t seed) {
+    uint32_t size = value->storage == HYMN_STORAGE_F16 ? 2 : 4, state = seed;
+    uint64_t block = (uint64_t)PATTERN * size;
+    for (uint64_t i = 0; i < PATTERN && i < value->bytes / size; i++) {
+        float number = pattern_number(&state);
+        uint16_t half = hymn_half_from_float(number);
+        memcpy(to + i * size, size == 2 ? (const void *)&half : &number, size);
+    }
+    for (uint64_t at = block; at < value->bytes; at += block) {
+        memcpy(to + at, to, value->bytes - at < block ? value->bytes - at : block);
+    }
+}
+
+static bool is_input(const struct hymn_node *node, uint32_t value) {
+    bool input = value == node->residual.value || value == node->gate.value || value == node->stats;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        input = input || value == node->terms[i].source.value;
+    }
+    return input;
+}
+
+enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
+                                   struct hymn_trial *trial, VkFence fence, uint8_t **out_output) {
+    const struct hymn_graph *graph = &trial->graph;
+    const struct hymn_value *output = &graph->values[graph->nodes[0].output];
+    uint64_t bytes = (graph->activation_bytes + 3) / 4 * 4;
+    uint8_t *host = hymn_alloc(bytes, 1), *result = hymn_alloc(output->bytes, 1);
+    *out_output = NULL;
+    if (!host || !result) {
+        hymn_free(host);
+        hymn_free(result);
+        return no_memory(device);
+    }
+    memset(host, 0xFF, bytes); // NaN in either storage
+    for (uint32_t i = 0; i < graph->value_count; i++) {
+        if (is_input(&graph->nodes[0], i)) {
+            fill_value(host + graph->values[i].offset, &graph->values[i], i + 1);
+        }
+    }
+    struct hymn_vk_write write = {0, host, bytes};
+    enum hymn_status status = hymn_vk_buffer_write(device, activations, &write, 1);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_trial_run(device, trial, fence);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_read(device, activations, output->offset, result, output->bytes);
+    }
+    hymn_free(host);
+    if (status != HYMN_STATUS_OK) {
+        hymn_free(result);
+        return status;
+    }
+    *out_output = result;
+    return status;
+}
+
+static double number_at(const uint8_t *bytes, uint64_t i, bool half) {
+    uint16_t bits;
+    float number;
+    if (half) {
+        memcpy(&bits, bytes + 2 * i, sizeof bits);
+        return hymn_half_to_float(bits);
+    }
+    memcpy(&number, bytes + 4 * i, sizeof number);
+    return number;
+}
+
+bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, const uint8_t *expected) {
+    const struct hymn_value *value = &trial->graph.values[trial->graph.nodes[0].output];
+    bool half = value->storage == HYMN_STORAGE_F16;
+    double error = 0.0, power = 0.0;
+    for (uint64_t i = 0; i < value->bytes / (half ? 2 : 4); i++) {
+        double wanted = number_at(expected, i, half), difference = number_at(output, i, half) - wanted;
+        error += difference * difference;
+        power += wanted * wanted;
+    }
+    return error <= (half ? TOLERANCE_F16 : TOLERANCE_F32) * power; // false for NaN
 }
 
 void hymn_trial_close(struct hymn_vk_device *device, struct hymn_trial *trial) {
