@@ -257,8 +257,9 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
     hymn_lower_bind(step, weights, false);
     hymn_lower_bind(step, mode == MODE_ENDS ? states : result, true);
-    hymn_lower_bind(step, states, mode != MODE_CARRIED);
-    hymn_lower_bind(step, sums, mode != MODE_CARRIED);
+    // The last pass does not write these, but its shader could: what watches over barriers goes by that.
+    hymn_lower_bind(step, states, true);
+    hymn_lower_bind(step, sums, true);
 }
 
 static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
