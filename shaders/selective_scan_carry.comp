@@ -16,7 +16,7 @@
 #include "common/grid.glsl"
 #include "params.h"
 
-#define AHEAD 16
+#define AHEAD 4
 
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
