@@ -19,6 +19,7 @@
 #include "session/session.h"
 #include "support/golden.h"
 #include "support/test_context.h"
+#include "support/test_folder.h"
 #include "support/test_vk.h"
 
 static const char *program;
@@ -301,18 +302,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    char path[512];
-    DIR *entries = opendir(folder);
-    for (struct dirent *entry = entries ? readdir(entries) : NULL; entry; entry = readdir(entries)) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (entry->d_name[0] != '.') {
-            remove(path);
-        }
-    }
-    if (entries) {
-        closedir(entries);
-    }
-    return remove(folder);
+    return test_folder_remove(folder);
 }
 
 static int find_victim(void **state) {

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "support/test_folder.h"
 #include "support/test_random.h"
 #include "support/test_vk.h"
 #include "vk/store.h"
@@ -85,18 +86,7 @@ static int set_up(void **state) {
 
 static int tear_down(void **state) {
     (void)state;
-    char path[512];
-    DIR *entries = opendir(folder);
-    for (struct dirent *entry = entries ? readdir(entries) : NULL; entry; entry = readdir(entries)) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        if (entry->d_name[0] != '.') {
-            remove(path);
-        }
-    }
-    if (entries) {
-        closedir(entries);
-    }
-    return remove(folder);
+    return test_folder_remove(folder);
 }
 
 static void facts_are_kept(void **state) {
