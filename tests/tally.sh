@@ -81,9 +81,14 @@ tally_cases() {
     awk '
         /^[0-9]+\/[0-9]+ Test: / { total = done = skip = 0 }
         /^Command: ""/ { failed++; passed-- } # its program was not built: CTest says so elsewhere, and "Passed" here
-        /^\[==========\] .*Running [0-9]+ test/ { for (i = 1; i < NF; i++) if ($i == "Running") total += $(i + 1) }
-        /^\[  PASSED  \] [0-9]+ test/ { done += $4 }
-        /^\[  SKIPPED \] [0-9]+ test/ { skip += $4 }
+        # The number before "test(s)": cmocka 2 has the name of the suite before it.
+        function count(i) {
+            for (i = 2; i <= NF; i++) if ($i ~ /^test\(s\)/) return $(i - 1)
+            return 0
+        }
+        /^\[==========\] .*Running [0-9]+ test/ { total += count() }
+        /^\[  PASSED  \] / { done += count() }
+        /^\[  SKIPPED \] / { skip += count() }
         /^Test (Passed|Failed)/ {
             good = $0 ~ /^Test Passed/
             if (total == 0) total = 1
