@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length.
-// --bench [BATCH] times the scans of the networks by each method (group, block, chunk; 0: its own): milliseconds, G
-// updates/s.
+// --bench [BATCH] times the scans of the networks by each method (group, block, chunk, together, lanes; 0: its own):
+// milliseconds, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,7 +25,8 @@ struct scan_case {
     enum hymn_storage storage;
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
-    float reach;           // of the projection's values; 0: 1
+    uint32_t together, lanes;
+    float reach; // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -130,10 +131,10 @@ static double check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
         struct hymn_vk_plan plan = test_node_plan(context, i);
         char what[96];
-        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u", i, c->states,
-                 c->rank, c->chunk_length, c->group, c->block);
-        struct hymn_scan_method method = {c->chunk_length, c->group, c->block};
-        hymn_selective_scan_force(c->chunk_length || c->group ? &method : NULL);
+        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u, %u of %u", i,
+                 c->states, c->rank, c->chunk_length, c->group, c->block, c->together, c->lanes);
+        struct hymn_scan_method method = {c->chunk_length, c->group, c->block, c->together, c->lanes};
+        hymn_selective_scan_force(c->chunk_length || c->group || c->together ? &method : NULL);
         test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
         test_node_run(&test, context, &plan, 0, NULL);
         hymn_selective_scan_force(NULL);
@@ -187,7 +188,8 @@ static void test_chunks(void **state) {
 // states and ranks.
 static void test_groups(void **state) {
     (void)state;
-    static const struct hymn_scan_method methods[] = {{0, 4, 16}, {0, 8, 16}, {0, 2, 8}, {21, 4, 8}, {0, 1, 16}};
+    static const struct hymn_scan_method methods[] = {
+        {0, 4, 16, 0, 0}, {0, 8, 16, 0, 0}, {0, 2, 8, 0, 0}, {21, 4, 8, 0, 0}, {0, 1, 16, 0, 0}};
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
@@ -196,6 +198,28 @@ static void test_groups(void **state) {
         c.chunk_length = methods[i].chunk_length;
         c.group = methods[i].group;
         c.block = methods[i].block;
+        c.storage = (enum hymn_storage)(i % 2);
+        check(&c, &random);
+    }
+}
+
+// Chunks within a workgroup: with deltas kept and not, states carried in one go and in several, more lanes than steps,
+// fewer channels than a workgroup has.
+static void test_local(void **state) {
+    (void)state;
+    static const uint32_t together[] = {16, 8, 32, 2, 8, 8}, lanes[] = {64, 128, 64, 32, 128, 16};
+    struct test_random random = test_random_start("op_selective_scan local");
+    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
+        struct scan_case c = random_case(&random);
+        if (i == 0 || i >= 4) {
+            c.height = i == 5 ? 40 : 16; // 800 steps of 2 chunks: too many for their deltas to be kept
+            c.width = i == 5 ? 20 : 16;
+            c.batch = 1;
+            c.states = i == 4 ? 29 : 16;
+            c.rank = i == 4 ? 7 : 32;
+        }
+        c.together = together[i];
+        c.lanes = lanes[i];
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
@@ -260,8 +284,10 @@ static int bench(uint32_t batch) {
         {.height = 256, .width = 256, .channels = 256, .states = 16, .rank = 8},
     };
     static const struct hymn_scan_method methods[] = {
-        {0, 0, 0},  {0, 1, 8},   {0, 2, 8},      {0, 2, 16},    {0, 4, 8},    {0, 4, 16},  {0, 8, 8},
-        {0, 8, 16}, {0, 16, 16}, {1024, 16, 16}, {256, 16, 16}, {512, 8, 16}, {512, 4, 16}};
+        {0, 0, 0, 0, 0},     {0, 1, 8, 0, 0},    {0, 2, 8, 0, 0},    {0, 2, 16, 0, 0},   {0, 4, 8, 0, 0},
+        {0, 4, 16, 0, 0},    {0, 8, 8, 0, 0},    {0, 8, 16, 0, 0},   {0, 16, 16, 0, 0},  {1024, 16, 16, 0, 0},
+        {256, 16, 16, 0, 0}, {512, 8, 16, 0, 0}, {512, 4, 16, 0, 0}, {0, 0, 0, 16, 256}, {0, 0, 0, 8, 256},
+        {0, 0, 0, 16, 512},  {0, 0, 0, 32, 512}, {0, 0, 0, 8, 512},  {0, 0, 0, 8, 1024}};
     struct test_random random = test_random_fixed(1);
     for (uint32_t storage = 0; storage < 2; storage++) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -273,8 +299,8 @@ static int bench(uint32_t batch) {
             for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
                 double ms = measure(&c, &methods[m], &random);
                 double updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-                printf("  %ux%u/%u %7.4f ms %6.1f G/s", methods[m].group, methods[m].block, methods[m].chunk_length, ms,
-                       updates / ms * 1e-6);
+                printf("  %ux%u/%u,%u/%u %7.4f ms %6.1f G/s", methods[m].group, methods[m].block,
+                       methods[m].chunk_length, methods[m].together, methods[m].lanes, ms, updates / ms * 1e-6);
                 fflush(stdout);
             }
             printf("\n");
@@ -294,7 +320,8 @@ int main(int argc, char **argv) {
     } else {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_groups),
-            cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),   cmocka_unit_test(test_large),
+            cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),
+            cmocka_unit_test(test_large),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }

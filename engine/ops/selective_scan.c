@@ -18,6 +18,14 @@
 #define GROUP_LANES 128u
 #define MIN_BLOCK 8u
 #define MAX_DIVIDED (1u << 21)
+// Chunks within a workgroup: states that a lane holds, those that are carried at once, and steps of a chunk worth
+// trying.
+#define LOCAL_STATES 32u
+#define LOCAL_PART 16u
+#define LOCAL_LEAST_PART 4u
+#define LOCAL_LEAST_CHUNK 8u
+#define LOCAL_LONGEST_CHUNK 64u
+#define LOCAL_LANES 256u
 
 enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
 
@@ -26,7 +34,10 @@ struct scan {
     uint32_t states, rank;
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     uint32_t chunks, chunk_length;
-    uint32_t group, block; // group 0: selective_scan.comp
+    uint32_t group, block; // group 0: not selective_scan_group.comp
+    // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
+    // delta is kept.
+    uint32_t together, part, kept;
 };
 
 static const struct hymn_scan_method *forced;
@@ -40,13 +51,15 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
     if (forced || !node->tuned) {
         return forced;
     }
-    *storage = (struct hymn_scan_method){node->method.words[0], node->method.words[1], node->method.words[2]};
+    const uint32_t *words = node->method.words;
+    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
-    node->method = (struct hymn_method){{method->chunk_length, method->group, method->block}};
+    node->method =
+        (struct hymn_method){{method->chunk_length, method->group, method->block, method->together, method->lanes}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -126,6 +139,58 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     }
 }
 
+// ------------------------------------------------------------------------------------------ chunks within a workgroup
+
+static uint64_t local_shared_bytes(const struct scan *scan, uint32_t lanes) {
+    return (uint64_t)4 * lanes * (scan->part + 1 + scan->kept);
+}
+
+// The deltas are kept where they fit beside some of the states; returns whether anything fits.
+static bool share_memory(struct scan *scan, uint32_t lanes, const struct hymn_vk_plan *plan) {
+    for (uint32_t keep = 2; keep-- > 0;) {
+        scan->kept = keep ? scan->chunk_length : 0;
+        for (scan->part = LOCAL_PART; scan->part >= (keep ? LOCAL_LEAST_PART : 1); scan->part /= 2) {
+            if (local_shared_bytes(scan, lanes) <= plan->max_shared_bytes) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+// One dispatch in place of three, where chunks are needed at all and are not longer than a workgroup can have them.
+static struct hymn_scan_method local_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    struct hymn_scan_method method = {0};
+    if (!plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->length <= 1024 && scan->states <= LOCAL_PART) {
+        method.together = scan->length <= 256 ? 16 : 8;
+        method.lanes = LOCAL_LANES;
+    }
+    return method;
+}
+
+// Fills together, part, kept, chunks and chunk_length; together 0 where the method is another, or not possible here.
+static void choose_local(struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
+                         const struct hymn_vk_plan *plan) {
+    scan->together = 0;
+    struct hymn_scan_method wanted = method ? *method : local_rule(scan, plan);
+    if (wanted.together == 0) {
+        return;
+    }
+    uint32_t lanes = wanted.lanes, chunks = lanes / wanted.together;
+    uint32_t chunk_length = (scan->length + chunks - 1) / chunks;
+    bool able = hymn_variant_allowed(plan, "selective_scan_local", hymn_storage_suffix(storage)) &&
+                scan->rank <= MAX_HELD_RANK && scan->states <= LOCAL_STATES && chunk_length <= MAX_ITERATIONS / 2 &&
+                lanes <= plan->max_invocations && lanes % plan->subgroup_size == 0;
+    struct scan local = *scan;
+    local.chunk_length = chunk_length;
+    if (able && share_memory(&local, lanes, plan)) {
+        *scan = local;
+        scan->together = wanted.together;
+        scan->chunks = chunks;
+        scan->group = scan->block = 0;
+    }
+}
+
 static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
                             const struct hymn_vk_plan *plan) {
     const struct hymn_value *output = &graph->values[node->output];
@@ -147,22 +212,57 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
         scan.chunks = 1;
         scan.chunk_length = scan.length;
     }
+    choose_local(&scan, method, output->storage, plan);
     return scan;
+}
+
+// Worth timing: what the device can do, and of chunks within a workgroup those of a sensible length, where whole
+// sequences are too few.
+static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
+                         const struct hymn_vk_plan *plan) {
+    if (method->together > 0) {
+        return scan->together > 0 && scan->chunk_length >= LOCAL_LEAST_CHUNK &&
+               scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
+               (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
+    }
+    return scan->group == method->group && 2 * method->chunk_length <= scan->length;
+}
+
+static struct hymn_scan_method method_from(const struct scan *scan) {
+    if (scan->together > 0) {
+        return (struct hymn_scan_method){.together = scan->together, .lanes = scan->together * scan->chunks};
+    }
+    return (struct hymn_scan_method){scan->chunks > 1 ? scan->chunk_length : 0, scan->group, scan->block, 0, 0};
 }
 
 uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
                                           const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                           struct hymn_method *out_methods, uint32_t most) {
-    static const struct hymn_scan_method methods[] = {{0, 0, 0},   {0, 4, 16},   {0, 2, 16},  {0, 8, 16},
-                                                      {0, 16, 16}, {64, 0, 0},   {128, 0, 0}, {256, 0, 0},
-                                                      {32, 0, 0},  {128, 4, 16}, {256, 4, 16}};
+    static const struct hymn_scan_method methods[] = {
+        {.group = 0},
+        {.group = 4, .block = 16},
+        {.together = 16, .lanes = 256},
+        {.together = 8, .lanes = 256},
+        {.together = 16, .lanes = 512},
+        {.together = 8, .lanes = 512},
+        {.together = 8, .lanes = 1024},
+        {.group = 2, .block = 16},
+        {.group = 8, .block = 16},
+        {.group = 16, .block = 16},
+        {.chunk_length = 64},
+        {.chunk_length = 128},
+        {.chunk_length = 256},
+        {.chunk_length = 32},
+        {.chunk_length = 128, .group = 4, .block = 16},
+        {.chunk_length = 256, .group = 4, .block = 16},
+    };
     if (plan->cpu || from) {
         return 0;
     }
     struct scan own = describe(graph, node, plan);
     uint32_t count = 0, listed = sizeof methods / sizeof *methods;
     for (uint32_t i = 0; i <= listed && count < most; i++) {
-        struct hymn_scan_method method = {own.chunks > 1 ? own.chunk_length : 0, own.group, own.block};
+        struct hymn_scan_method method = method_from(&own);
         bool is_own = i == 0;
         if (i > 0) {
             is_own = memcmp(&method, &methods[i - 1], sizeof method) == 0;
@@ -171,8 +271,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         struct hymn_node tried = *node;
         set_method(&tried, &method);
         struct scan scan = describe(graph, &tried, plan);
-        bool possible = scan.group == method.group && 2 * method.chunk_length <= scan.length;
-        if (i == 0 || (!is_own && possible)) {
+        if (i == 0 || (!is_own && worth_timing(&scan, &method, plan))) {
             memcpy(out_methods[count].words, tried.method.words, sizeof tried.method.words);
             count++;
         }
@@ -184,7 +283,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
                                              const struct hymn_vk_plan *plan, const struct hymn_log *log) {
     struct scan scan = describe(graph, node, plan);
-    if (scan.chunks == 1) {
+    if (scan.chunks == 1 || scan.together > 0) {
         return HYMN_STATUS_OK;
     }
     uint32_t rows[2] = {scan.states, 1};
@@ -294,6 +393,38 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     return HYMN_STATUS_OK;
 }
 
+static enum hymn_status add_local(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
+                                  struct hymn_vk_binding weights) {
+    const struct hymn_value *output = &lower->graph->values[node->output];
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, "selective_scan_local", hymn_storage_suffix(output->storage));
+    if (!step) {
+        return lower->status;
+    }
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
+    hymn_lower_bind(step, weights, false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
+    struct hymn_scan_params params = make_params(lower->graph, node, scan);
+    hymn_vk_step_push(step, &params, sizeof params);
+    const uint32_t constants[] = {scan->together * scan->chunks,
+                                  lower->plan->cpu,
+                                  scan->states,
+                                  scan->rank,
+                                  scan->together,
+                                  scan->part,
+                                  scan->kept};
+    for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
+        hymn_step_constant(step, constants[i]);
+    }
+    step->groups[0] = (scan->width + scan->together - 1) / scan->together;
+    step->groups[1] = 4 * scan->batch;
+    step->groups[2] = 1;
+    count_work(lower, node, scan, step);
+    step->bytes += output->bytes;
+    return HYMN_STATUS_OK;
+}
+
 static enum hymn_status add_carry(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
                                   struct hymn_vk_binding weights) {
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "selective_scan_carry", NULL);
@@ -323,6 +454,9 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
     }
     if (!pack(lower, node, &scan, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    if (scan.together > 0) {
+        return add_local(lower, node, &scan, weights);
     }
     if (scan.chunks == 1) {
         return add_scan(lower, node, &scan, weights, MODE_WHOLE);
