@@ -21,6 +21,8 @@
 #include "common/load.glsl"
 #include "params.h"
 
+#define AHEAD 4 // chunks whose ends are loaded at a time
+
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const uint WIDTH = 16;
@@ -161,10 +163,19 @@ void carry(uint weights_at) {
             uint owner = min(gl_WorkGroupID.x * WIDTH + own, p.width - 1);
             if (state < STATES) {
                 float rate = weights[weights_at + (2 + state) * p.width + owner], carried = 0.0;
-                for (uint j = 0; j < CHUNKS; j++) {
-                    float end = ends[from + j * WIDTH];
-                    ends[from + j * WIDTH] = carried;
-                    carried = fma(exp2(rate * sums[j * WIDTH + own]), carried, end);
+                for (uint j = 0; j < CHUNKS; j += AHEAD) {
+                    float end[AHEAD], decay[AHEAD];
+                    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                        uint k = min(j + i, CHUNKS - 1) * WIDTH;
+                        end[i] = ends[from + k];
+                        decay[i] = exp2(rate * sums[k + own]);
+                    }
+                    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                        if (j + i < CHUNKS) {
+                            ends[from + (j + i) * WIDTH] = carried;
+                            carried = fma(decay[i], carried, end[i]);
+                        }
+                    }
                 }
             }
         }
