@@ -299,7 +299,7 @@ static void equal_images_of_a_batch_agree(void **state) {
     golden_free(&golden);
 }
 
-// Both are measured in either precision, they are numbers that a device can reach, and the session works on.
+// All are measured in either precision, they are numbers that a device can reach, and the session works on.
 static void ceilings_are_measured(void **state) {
     (void)state;
     struct golden golden;
@@ -307,7 +307,7 @@ static void ceilings_are_measured(void **state) {
     for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
         struct hymn_session_params params = {.height = 32, .width = 32, .precision = (enum hymn_precision)precision};
         struct hymn_session *session = NULL;
-        struct hymn_ceilings ceilings = {1.0, 1.0};
+        struct hymn_ceilings ceilings = {1.0, 1.0, 1.0};
         assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
         uint64_t before = context->device->memory_bytes;
         enum hymn_status status = hymn_session_measure_ceilings(session, &ceilings);
@@ -316,14 +316,15 @@ static void ceilings_are_measured(void **state) {
             assert_int_equal(status, HYMN_STATUS_OK);
             assert_true(ceilings.gbps > 0.01 && ceilings.gbps < 1e5);
             assert_true(ceilings.gflops > 0.01 && ceilings.gflops < 1e7);
+            assert_true(ceilings.dispatch_us > 1e-3 && ceilings.dispatch_us < 1e5);
         } else {
             assert_int_equal(status, HYMN_STATUS_UNSUPPORTED);
-            assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0);
+            assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0 && ceilings.dispatch_us == 0.0);
         }
         hymn_vk_memory_cap(context->device, before + 1); // no room for any problem
         status = hymn_session_measure_ceilings(session, &ceilings);
         assert_true(status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED);
-        assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0);
+        assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0 && ceilings.dispatch_us == 0.0);
         hymn_vk_memory_cap(context->device, 0);
         uint8_t pixels[48] = {0}, mask[16];
         struct hymn_output output = {.mask = mask};

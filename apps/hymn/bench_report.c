@@ -132,6 +132,8 @@ static void print_sum(const struct bench_setup *setup, const struct bench_result
     }
     printf("\nceiling: %.1f GB/s, copied within the device's memory; %.1f GFLOP/s, a large matrix product\n",
            result->ceilings.gbps, result->ceilings.gflops);
+    printf("least: %.2f us for a dispatch that waits for another; %u of them: %.3f ms\n", result->ceilings.dispatch_us,
+           result->operator_count, 1e-3 * result->ceilings.dispatch_us * result->operator_count);
 }
 
 void bench_print_profile(const struct bench_setup *setup, const struct bench_result *result) {
@@ -224,6 +226,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     if (setup->profile) {
         json_object_set_new(object, "ceiling_gbps", report_real(result->ceilings.gbps));
         json_object_set_new(object, "ceiling_gflops", report_real(result->ceilings.gflops));
+        json_object_set_new(object, "dispatch_us", report_real(result->ceilings.dispatch_us));
         json_object_set_new(object, "operators", operators_json(result));
     }
     return object;

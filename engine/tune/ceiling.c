@@ -23,6 +23,9 @@
 #define RUN_SECONDS 0.1
 #define MOST_RUNS 10u
 #define MOST_METHODS 24u
+// Dispatches of a chain, each of one workgroup that reads what the one before it wrote.
+#define CHAIN 256u
+#define CHAIN_BYTES (16 * COPY_LANES)
 
 static enum hymn_status no_memory(const struct hymn_vk_device *device) {
     return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "ceilings: out of memory");
@@ -121,6 +124,66 @@ static enum hymn_status measure_copy(struct hymn_vk_device *device, const struct
     }
     hymn_vk_command_destroy(device, &command);
     hymn_vk_buffer_destroy(device, &buffer);
+    return status;
+}
+
+// ---------------------------------------------------------------------------------------------------------- dispatches
+
+// The fastest of several chains.
+static enum hymn_status time_chain(struct hymn_vk_device *device, const struct hymn_vk_step *steps,
+                                   const struct hymn_vk_buffer *buffer, VkFence fence, double *us) {
+    struct hymn_vk_command command = {0};
+    const struct hymn_vk_record_params record = {
+        .name = "dispatches",
+        .steps = steps,
+        .count = CHAIN,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = buffer},
+        .timestamps = true,
+    };
+    enum hymn_status status = hymn_vk_pipelines_prepare(device, steps, 1);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_command_record(device, &record, &command);
+    }
+    for (uint32_t i = 0; status == HYMN_STATUS_OK && i < MOST_RUNS; i++) {
+        status = hymn_vk_submit(device, (const struct hymn_vk_command *[]){&command}, 1, fence);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_vk_wait(device, fence);
+        }
+        double ms = status == HYMN_STATUS_OK ? hymn_vk_timer_span(device, &command, &command) : 0.0;
+        if (ms > 0.0 && (*us <= 0.0 || ms * 1e3 / CHAIN < *us)) {
+            *us = ms * 1e3 / CHAIN;
+        }
+    }
+    hymn_vk_command_destroy(device, &command);
+    return status;
+}
+
+static enum hymn_status measure_dispatch(struct hymn_vk_device *device, const void *numbers, VkFence fence,
+                                         double *us) {
+    struct hymn_vk_buffer buffer = {0};
+    struct hymn_vk_step *steps = hymn_alloc(CHAIN, sizeof *steps);
+    if (!steps) {
+        return no_memory(device);
+    }
+    for (uint32_t i = 0; i < CHAIN; i++) {
+        steps[i] = (struct hymn_vk_step){.groups = {1, 1, 1}};
+        describe_copy(&steps[i], true, CHAIN_BYTES * COPY_STRIPS);
+        if (i % 2 == 1) { // back again
+            struct hymn_vk_binding first = steps[i].bindings[0];
+            steps[i].bindings[0] = steps[i].bindings[1];
+            steps[i].bindings[1] = first;
+        }
+    }
+    uint64_t bytes = 2 * CHAIN_BYTES * COPY_STRIPS;
+    enum hymn_status status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, bytes, "dispatches", &buffer);
+    if (status == HYMN_STATUS_OK) {
+        status = fill(device, numbers, bytes, &buffer);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = time_chain(device, steps, &buffer, fence, us);
+    }
+    hymn_vk_buffer_destroy(device, &buffer);
+    hymn_free(steps);
     return status;
 }
 
@@ -263,16 +326,20 @@ static enum hymn_status measure_product(struct product *product, enum hymn_stora
     return status;
 }
 
-static enum hymn_status measure_all(struct product *product, enum hymn_storage storage, double *gbps) {
+static enum hymn_status measure_all(struct product *product, enum hymn_storage storage, struct hymn_ceilings *found) {
     struct hymn_vk_device *device = product->device;
     uint32_t most = sizes[sizeof sizes / sizeof *sizes - 1].channels;
     bool filled = fill_numbers(product, storage, most);
     enum hymn_status status = filled ? hymn_vk_fence_create(device, &product->fence) : no_memory(device);
     if (status == HYMN_STATUS_OK) {
-        status = measure_copy(device, &product->plan, product->numbers, product->fence, gbps);
+        status = measure_copy(device, &product->plan, product->numbers, product->fence, &found->gbps);
     }
     if (status == HYMN_STATUS_OK) {
         status = measure_product(product, storage);
+        found->gflops = product->gflops;
+    }
+    if (status == HYMN_STATUS_OK) { // last: an idle device may be slow at first
+        status = measure_dispatch(device, product->numbers, product->fence, &found->dispatch_us);
     }
     hymn_vk_fence_destroy(device, &product->fence);
     hymn_vk_buffer_destroy(device, &product->activations);
@@ -297,13 +364,12 @@ enum hymn_status hymn_ceiling_measure(struct hymn_vk_device *device, const struc
     device->log = hymn_log_soften(&own_log); // where a large problem fails, a smaller one is measured
     hymn_graph_init(&product.graph, 1, storage);
     struct hymn_ceilings found = {0};
-    status = measure_all(&product, storage, &found.gbps);
+    status = measure_all(&product, storage, &found);
     device->log = own_log;
     if (status != HYMN_STATUS_OK) {
         return hymn_fail(&device->log, status, "the device's ceilings could not be measured: %s",
                          hymn_status_string(status));
     }
-    found.gflops = product.gflops;
     *out_ceilings = found;
     return HYMN_STATUS_OK;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What a device can do at most, measured with the engine's own means: a copy within its memory and a matrix product.
+// What a device can do at most, measured with the engine's own means: a copy within its memory, a matrix product,
+// and dispatches that wait for each other.
 #ifndef HYMN_TUNE_CEILING_H
 #define HYMN_TUNE_CEILING_H
 

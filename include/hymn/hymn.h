@@ -394,6 +394,7 @@ HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 struct hymn_ceilings {
     double gbps;   // 1e9 bytes a second, read and written ones together, of a large copy within the device's memory
     double gflops; // 1e9 operations a second (2 x multiply-adds) of a large matrix product, as this session computes it
+    double dispatch_us; // microseconds of a dispatch that does next to nothing, but waits for the one before it
 };
 
 // Measures them for a session's device, precision and tier: about a second, and up to 512 MiB of device memory while it
