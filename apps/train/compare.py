@@ -24,7 +24,10 @@ import sys
 import tempfile
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-import torch
+try:
+    import torch
+except ImportError:
+    sys.exit("compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md)")
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from hymn_train.compare import layers, pytorch, report  # noqa: E402

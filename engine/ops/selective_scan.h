@@ -5,9 +5,9 @@
 #include <stdint.h>
 
 // How the sequences are scanned: whole, or in `chunk_length` steps at a time (0: as suits the device); by `group` lanes
-// a channel in blocks of `block` steps (selective_scan_group.comp), or, with group 0, by half a lane a channel; or in one
-// dispatch of workgroups of `lanes` that have `together` sequences each, cut into as many chunks as there are lanes for
-// (selective_scan_local.comp).
+// a channel in blocks of `block` steps (selective_scan_group.comp), or, with group 0, by half a lane a channel; or in
+// one dispatch of workgroups of `lanes` that have `together` sequences each, cut into as many chunks as there are lanes
+// for (selective_scan_local.comp).
 struct hymn_scan_method {
     uint32_t chunk_length;
     uint32_t group, block;
