@@ -258,6 +258,33 @@ static void vary_splits(struct tile_list *list, const struct problem *problem, c
     }
 }
 
+// Problems too small to fill the device wait for loads, once a stage: small tiles have room for deep stages.
+static void vary_depth(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
+    static const uint32_t deep[][4] = {{32, 32, 16, 1},
+                                       {64, 32, 16, 1},
+                                       {32, 32, 16, 2},
+                                       {64, 64, 8, 1},
+                                       {32, 64, 8, 1}}; // pixels, channels, depth, splits
+    const struct hymn_vk_plan *plan = list->plan;
+    uint32_t target = plan->target_lanes / LANES_PER_GROUP;
+    if (problem->wide || groups_of(problem, from) >= 2 * target) {
+        return;
+    }
+    for (uint32_t i = 0; i < sizeof deep / sizeof *deep; i++) {
+        struct hymn_conv2d_tile tile = *from;
+        set_pixels(problem, deep[i][0], plan->matrix.m, &tile);
+        tile.channels = deep[i][1];
+        tile.depth = deep[i][2];
+        tile.splits = deep[i][3];
+        set_subgroups(&plan->matrix, deep[i][0], &tile);
+        tile.buffers = 2;
+        tile.buffers = shared_bytes(problem, &tile, &plan->matrix) <= plan->max_shared_bytes ? 2 : 1;
+        if (tile.splits == 1 || hymn_variant_allowed(plan, "conv2d_matrix_split", NULL)) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
 uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
                                   const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                   struct hymn_method *out_methods, uint32_t most) {
@@ -272,6 +299,9 @@ uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct h
     } else {
         tile = tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
+    }
+    if (!from) {
+        vary_depth(&list, &problem, &tile);
     }
     vary_steps(&list, &problem, &tile);
     vary_sizes(&list, &problem, &tile);
