@@ -12,10 +12,9 @@
 // Everything a layer may differ in is a push constant, so that a network needs few pipelines.
 // Defines: WIDE 1: 3x3 terms, then 1x1 terms; 0: 1x1 terms, or one 2x2 term of stride 2. LANES: of a subgroup, 4 or 8.
 // Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate,
-//   6 weights; 2 gate: 1 with the prologue that has one; 3 how many sources may be read; 4 SiLU; 5 whether the residual
-//   may be of half the size.
-// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
-//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+//   6 weights; 2 how many sources may be read; 3 SiLU; 4 whether the residual may be of half the size.
+// Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
+//   5 residual.
 // Sums in f32: eight products at a time, in the order of the steps.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -33,10 +32,9 @@
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint storage = 0;
-layout(constant_id = 2) const uint gate = 0;
-layout(constant_id = 3) const uint sources = 3;
-layout(constant_id = 4) const uint silu = 0;
-layout(constant_id = 5) const uint resizes = 1;
+layout(constant_id = 2) const uint sources = 3;
+layout(constant_id = 3) const uint silu = 0;
+layout(constant_id = 4) const uint resizes = 1;
 layout(push_constant) uniform Push {
     hymn_conv2d_params p;
 };
@@ -156,28 +154,10 @@ void wide_terms(int row, int x0, bool live, int lane) {
 #if !WIDE
 vec2 strip_stats[STRIP];
 
-void normalize(int row, int x0, bool live, int cell) {
-    if (gate != 0u) {
-        hymn_cell gamma, beta;
-        int at = int(p.gamma_at) + 2 * cell;
-        gamma = hymn_cell(uintBitsToFloat(weights[at]), uintBitsToFloat(weights[at + 1]));
-        at += 2 * int(p.cells0);
-        beta = hymn_cell(uintBitsToFloat(weights[at]), uintBitsToFloat(weights[at + 1]));
-        [[unroll]] for (int i = 0; i < STRIP; i++) {
-            int from = live && x0 + i < int(p.width)
-                           ? (row * int(p.width) + x0 + i) * int(p.gate_stride) + int(p.gate_first) + cell
-                           : 0;
-            hymn_cell z;
-            HYMN_LOAD_CELL(z, source2, from, IS_HALF(4))
-            vec4 lo = (strip[i].lo - strip_stats[i].x) * strip_stats[i].y * gamma.lo + beta.lo;
-            vec4 hi = (strip[i].hi - strip_stats[i].x) * strip_stats[i].y * gamma.hi + beta.hi;
-            strip[i] = hymn_cell(lo * z.lo / (1.0 + exp(-z.lo)), hi * z.hi / (1.0 + exp(-z.hi)));
-        }
-    } else {
-        [[unroll]] for (int i = 0; i < STRIP; i++) {
-            strip[i].lo = (strip[i].lo - strip_stats[i].x) * strip_stats[i].y;
-            strip[i].hi = (strip[i].hi - strip_stats[i].x) * strip_stats[i].y;
-        }
+void normalize() {
+    [[unroll]] for (int i = 0; i < STRIP; i++) {
+        strip[i].lo = (strip[i].lo - strip_stats[i].x) * strip_stats[i].y;
+        strip[i].hi = (strip[i].hi - strip_stats[i].x) * strip_stats[i].y;
     }
 }
 
@@ -209,7 +189,7 @@ void point_terms(int row, int x0, bool live, int lane) {
             }
         }
         if (sources == 1) {
-            normalize(row, x0, live, cell);
+            normalize();
         }
         ACCUMULATE(0)
         cell++;

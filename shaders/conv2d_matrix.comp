@@ -10,7 +10,7 @@
 // their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
 // to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
 // memory, and the one that finishes last adds them up in the order of the stages.
-// Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 4 gate, 5 output; 2 prologue (enum
+// Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 5 output; 2 prologue (enum
 //   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
 //   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
 //   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19 SPLITS
@@ -86,7 +86,7 @@ shared bool last;
 
 int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
 vec2 norm[POINT_LOADS];
-uvec4 pixel_next[PIXEL_LOADS], gate_next[POINT_LOADS], weight_next[WEIGHT_LOADS];
+uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 
 // Where the work of a workgroup stands.
@@ -190,15 +190,6 @@ void advance(inout place at) {
 void load_pixels(place at) {
     if (at.term == 0) {
         LOAD_PIXELS(0, source0)
-        if (PROLOGUE == 2) {
-            [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-                uint cell = at.cell + (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;
-                gate_next[i] = uvec4(0);
-                if (point_pixel[i] >= 0 && cell < p.cells0) {
-                    gate_next[i] = source2[uint(point_pixel[i]) * p.gate_stride + p.gate_first + cell];
-                }
-            }
-        }
     } else if (KERNEL1 != 0 && at.term == 1) {
         LOAD_PIXELS(1, source1)
     } else if (KERNEL2 != 0) {
@@ -223,8 +214,7 @@ void share_pixels(place at, uint buffer_at) {
         uint from = gl_LocalInvocationID.x + i * LOCAL, cell = from % DEPTH;
         uvec4 value = pixel_next[i];
         if (PROLOGUE != 0 && i < POINT_LOADS && point_pixel[i] >= 0 && at.cell + cell < p.cells0) {
-            hymn_cell z = hymn_cell_unpack(PROLOGUE == 2 ? gate_next[i] : uvec4(0));
-            value = hymn_cell_pack(hymn_prologue(hymn_cell_unpack(value), norm[i], z, at.cell + cell));
+            value = hymn_cell_pack(hymn_prologue(hymn_cell_unpack(value), norm[i]));
         }
         if (from < (wide ? STAGE_PIXELS : PIXELS) * DEPTH) {
             memory[buffer_at + from / DEPTH * ROW + cell] = value;

@@ -74,14 +74,6 @@ int tap_pixel(uint kernel, int tap, int row, int x) {
     return inside ? (row + dy) * width + x + dx : -1;
 }
 
-hymn_cell apply_prologue(hymn_cell cell, uint pixel, uint k) {
-    hymn_cell z = hymn_cell_zero();
-    if (PROLOGUE == 2u) {
-        HYMN_LOAD_CELL(z, source2, pixel * p.gate_stride + p.gate_first + k, IS_HALF(4))
-    }
-    return hymn_prologue(cell, stats[pixel], z, k);
-}
-
 #define TAKE(n, words, bit)                                                                                            \
     {                                                                                                                  \
         uint tap = step / p.cells##n, k = step - tap * p.cells##n;                                                     \
@@ -90,7 +82,7 @@ hymn_cell apply_prologue(hymn_cell cell, uint pixel, uint k) {
             uint from = uint(pixel) * p.stride##n + p.first##n + k;                                                    \
             HYMN_LOAD_CELL(cell, words, from, IS_HALF(bit))                                                            \
             if (PROLOGUE != 0u && n == 0) {                                                                            \
-                cell = apply_prologue(cell, uint(source_row[i] * int(p.width) + source_x[i]), k);                      \
+                cell = hymn_prologue(cell, stats[source_row[i] * int(p.width) + source_x[i]]);                         \
             }                                                                                                          \
         }                                                                                                              \
     }

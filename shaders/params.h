@@ -16,8 +16,8 @@ typedef int32_t hymn_int;
 #define HYMN_PARAMS_CHECK(name)
 #endif
 
-// The unit of the scan's planes and of their sum in f16: in trained networks they reach millions, 65504 being the
-// largest binary16. The layer norm that reads them takes the unit out again, its epsilon being in the unit's square.
+// The unit of the scan's planes in f16: in trained networks they reach millions, 65504 being the
+// largest binary16. The layer norm of the sum takes the unit out again, its epsilon being in the unit's square.
 #define HYMN_SCAN_UNIT 256.0
 
 // ---- conv2d ----
@@ -35,10 +35,9 @@ struct hymn_conv2d_params {
     hymn_uint tiles_down, tile_weights; // matrix: tiles of an image's column; of a tile of channels, units of 16 bytes
     hymn_uint out_stride;               // cells per pixel
     hymn_uint residual, residual_stride, residual_first; // residual: 0 none, 1 same size, 2 half size and resized
-    hymn_uint gate_stride, gate_first;
-    hymn_uint bias_at, gamma_at; // in the weights, in units of 16 bytes; beta follows gamma
-    float least;                 // 0 with ReLU, else the lowest float
-    hymn_uint modes;             // lanes: bit 0: the output is f32; 1: the source is normalised by the stats
+    hymn_uint bias_at;                                   // in the weights, in units of 16 bytes
+    float least;                                         // 0 with ReLU, else the lowest float
+    hymn_uint modes; // lanes: bit 0: the output is f32; 1: the source is normalised by the stats
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_params)
 
@@ -65,7 +64,7 @@ HYMN_PARAMS_CHECK(hymn_resample_params)
 struct hymn_stats_params {
     hymn_uint width, rows; // of the output
     hymn_uint cells, channels;
-    hymn_uint source_stride, source_first;
+    hymn_uint source_stride, source_first; // merge: of the gate
 };
 HYMN_PARAMS_CHECK(hymn_stats_params)
 

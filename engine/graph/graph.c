@@ -65,7 +65,7 @@ struct hymn_node *hymn_graph_add_node(struct hymn_graph *graph, enum hymn_kind k
     memset(node, 0, sizeof *node);
     node->kind = kind;
     node->name = copy;
-    node->output = node->stats = node->residual.value = node->gate.value = HYMN_NONE;
+    node->output = node->stats = node->residual.value = HYMN_NONE;
     for (uint32_t i = 0; i < 3; i++) {
         node->terms[i].source.value = node->scratch[i] = HYMN_NONE;
         node->terms[i].kernel = 1;
@@ -102,7 +102,6 @@ const char *hymn_kind_name(enum hymn_kind kind) {
         [HYMN_KIND_ADD] = "add",
         [HYMN_KIND_CONCAT] = "concat",
         [HYMN_KIND_LAYER_NORM] = "layer_norm",
-        [HYMN_KIND_NORM_GATE] = "norm_gate",
         [HYMN_KIND_DEAD] = "dead",
     };
     return names[kind];

@@ -38,7 +38,7 @@ enum hymn_kind {
     HYMN_KIND_DEPTHWISE,      // 3x3, stride 1, zero padding, + bias, activation. terms[0]
     HYMN_KIND_NORM_STATS,     // terms[0] -> output [pixel]{mean, 1/sqrt(var + 1e-5)}; kernel 2: over each 2x2 cell
     HYMN_KIND_SELECTIVE_SCAN, // terms[0] = u, terms[1] = [dt|B|C] of four directions -> output with 4 planes
-    HYMN_KIND_MERGE,          // terms[0] with 4 planes -> output = their sum; stats = norm statistics of the sum
+    HYMN_KIND_MERGE,          // LN(sum of the 4 planes of terms[0]) * SiLU(terms[1])
     HYMN_KIND_GATE,           // terms[0] = e, terms[1] = g at half size -> e * sigmoid(resize(g)) + e
     HYMN_KIND_TABLE_SIZE,
     // Gone after the passes.
@@ -47,7 +47,6 @@ enum hymn_kind {
     HYMN_KIND_ADD,        // terms[0] + terms[1]
     HYMN_KIND_CONCAT,     // terms[0], terms[1] on channels
     HYMN_KIND_LAYER_NORM, // terms[0]; kernel 2: over 2x2 cells, as the patch merging that follows reads them
-    HYMN_KIND_NORM_GATE,  // LN(sum of the 4 planes of terms[0]) * SiLU(terms[1])
     HYMN_KIND_DEAD        // removed by a pass
 };
 
@@ -55,8 +54,7 @@ enum hymn_activation { HYMN_ACTIVATION_NONE = 0, HYMN_ACTIVATION_RELU = 1, HYMN_
 
 enum hymn_prologue {
     HYMN_PROLOGUE_NONE = 0,
-    HYMN_PROLOGUE_NORM = 1,     // x -> (x - mean) * rstd; the affine part is folded into weights and bias
-    HYMN_PROLOGUE_NORM_GATE = 2 // x -> ((x - mean) * rstd * gamma + beta) * SiLU(z)
+    HYMN_PROLOGUE_NORM = 1 // x -> (x - mean) * rstd; the affine part is folded into weights and bias
 };
 
 // One input of a node; of a convolution, one summand.
@@ -92,9 +90,8 @@ struct hymn_node {
     struct hymn_source residual;  // value HYMN_NONE: none
     bool residual_resize;         // residual has half the output's size and is resized bilinearly
     enum hymn_prologue prologue;  // of terms[0], the only term
-    uint32_t stats;               // value [height, width, 2 channels] f32: prologue's, or MERGE's second output
-    struct hymn_source gate;      // z of NORM_GATE
-    const float *gamma, *beta;    // [channels]: NORM_GATE's; of the norms before the passes
+    uint32_t stats;               // value [height, width, 2 channels] f32 that the prologue reads
+    const float *gamma, *beta;    // [channels]: MERGE's; of the norms before the passes
     const float *mean, *variance; // BATCH_NORM's
 
     // SELECTIVE_SCAN: D = terms[0].source.channels

@@ -31,7 +31,6 @@ static uint32_t use_count(const struct hymn_graph *graph, uint32_t value) {
             count += node->terms[j].source.value == value;
         }
         count += node->residual.value == value;
-        count += node->gate.value == value;
         count += node->stats == value;
     }
     return count;
@@ -333,27 +332,6 @@ static bool fuse_layer_norm(struct hymn_graph *graph, struct hymn_node *node) {
     return true;
 }
 
-// W (LN(sum of planes) * SiLU(z)): the sum and its statistics are one kernel, the rest the convolution's prologue.
-static bool fuse_norm_gate(struct hymn_graph *graph, struct hymn_node *node) {
-    struct hymn_node *conv = sole_reader(graph, node->output);
-    if (!conv || conv->terms[0].kernel != 1) {
-        return true;
-    }
-    uint32_t stats = add_stats(graph, node, node->output);
-    if (stats == HYMN_NONE) {
-        return false;
-    }
-    conv->prologue = HYMN_PROLOGUE_NORM_GATE;
-    conv->stats = node->stats = stats;
-    conv->gate = node->terms[1].source;
-    conv->gamma = node->gamma;
-    conv->beta = node->beta;
-    node->terms[1].source.value = HYMN_NONE;
-    node->term_count = 1;
-    node->kind = HYMN_KIND_MERGE;
-    return true;
-}
-
 // ------------------------------------------------------------------------------------------------------------ order
 
 static bool lower_shortcut_of(struct hymn_graph *graph, struct hymn_node *node) {
@@ -398,8 +376,7 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     bool ok = rewrite(graph, HYMN_KIND_BATCH_NORM, fold_batch_norm) && rewrite(graph, HYMN_KIND_CONV2D, split_concat) &&
               rewrite(graph, HYMN_KIND_ADD, fuse_add) && rewrite(graph, HYMN_KIND_ACTIVATION, fuse_activation) &&
               rewrite(graph, HYMN_KIND_GATE, lower_gate) && rewrite(graph, HYMN_KIND_CONV2D, lower_shortcut_of) &&
-              rewrite(graph, HYMN_KIND_LAYER_NORM, fuse_layer_norm) &&
-              rewrite(graph, HYMN_KIND_NORM_GATE, fuse_norm_gate);
+              rewrite(graph, HYMN_KIND_LAYER_NORM, fuse_layer_norm);
     if (!ok) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "graph passes: out of memory");
     }

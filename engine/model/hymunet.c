@@ -237,7 +237,7 @@ static uint32_t emit_vss_block(struct builder *b, uint32_t x, uint32_t stage) {
     uint32_t y = emit_scan(b, u, node->output, rank);
 
     float *gamma = load(b, "ss2d.out_norm.weight"), *beta = load(b, "ss2d.out_norm.bias");
-    node = emit(b, HYMN_KIND_NORM_GATE, "ss2d.out_norm", whole(b, y), inner, 0);
+    node = emit(b, HYMN_KIND_MERGE, "ss2d.out_norm", whole(b, y), inner, 0);
     if (!node) {
         return HYMN_NONE;
     }

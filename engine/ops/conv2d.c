@@ -50,7 +50,6 @@ static void fill_residual(const struct hymn_lower *lower, const struct hymn_node
 // them: so a network needs few.
 static uint32_t unread_storage(const struct hymn_node *node, const struct hymn_conv2d_dispatch *dispatch) {
     uint32_t bits = node->residual.value == HYMN_NONE ? HYMN_CONV2D_HALF_RESIDUAL : 0;
-    bits |= node->prologue != HYMN_PROLOGUE_NORM_GATE ? HYMN_CONV2D_HALF_GATE : 0;
     for (uint32_t slot = 0; slot < 3; slot++) {
         bits |= dispatch->slots[slot] == HYMN_NONE ? (uint32_t)HYMN_CONV2D_HALF_SOURCE << slot : 0;
     }
@@ -76,11 +75,6 @@ void hymn_conv2d_fill(const struct hymn_lower *lower, const struct hymn_node *no
                    value_of(lower, source->value)->stride / CELL, source->first / CELL);
         dispatch->storage |= is_half(lower, source->value) ? (uint32_t)HYMN_CONV2D_HALF_SOURCE << slot : 0;
     }
-    if (node->prologue == HYMN_PROLOGUE_NORM_GATE) {
-        params->gate_stride = value_of(lower, node->gate.value)->stride / CELL;
-        params->gate_first = node->gate.first / CELL;
-        dispatch->storage |= is_half(lower, node->gate.value) ? HYMN_CONV2D_HALF_GATE : 0;
-    }
     if (is_half(lower, node->terms[0].source.value)) {
         dispatch->storage |= unread_storage(node, dispatch);
     }
@@ -100,8 +94,6 @@ static void bind(const struct hymn_lower *lower, const struct hymn_node *node,
             binding = hymn_lower_value(lower, node->terms[dispatch->slots[slot]].source.value);
         } else if (slot == 1 && node->prologue != HYMN_PROLOGUE_NONE) {
             binding = hymn_lower_value(lower, node->stats);
-        } else if (slot == 2 && node->prologue == HYMN_PROLOGUE_NORM_GATE) {
-            binding = hymn_lower_value(lower, node->gate.value);
         }
         hymn_lower_bind(step, binding, false);
     }
@@ -206,13 +198,10 @@ static enum hymn_status lower_lanes(struct hymn_lower *lower, const struct hymn_
     // the source that is not there cost some 3 % of the time.
     uint32_t sources = params->wide_terms > 0 && node->term_count < 3 ? 2 : node->term_count == 1 ? 1 : 3;
     params->modes = (dispatch->storage & HYMN_CONV2D_HALF_OUTPUT ? 0 : 1u) | (node->prologue ? 2u : 0);
-    const uint32_t constants[] = {local,
-                                  dispatch->storage & ~(uint32_t)HYMN_CONV2D_HALF_OUTPUT,
-                                  node->prologue == HYMN_PROLOGUE_NORM_GATE,
-                                  sources,
+    const uint32_t constants[] = {local, dispatch->storage & ~(uint32_t)HYMN_CONV2D_HALF_OUTPUT, sources,
                                   node->activation == HYMN_ACTIVATION_SILU,
                                   params->wide_terms > 0 || params->residual == 2};
-    set_constants(step, constants, 6);
+    set_constants(step, constants, 5);
     set_groups(lower, params->tiles, layout->tiles, step);
     hymn_conv2d_finish(lower, node, dispatch, step);
     return HYMN_STATUS_OK;
@@ -314,8 +303,7 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
 static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_node *node) {
     const struct hymn_value *output = value_of(lower, node->output);
     bool ok = node->term_count >= 1 && node->term_count <= 3 && output->stride / CELL <= GROUPS_Y &&
-              (node->prologue == HYMN_PROLOGUE_NONE || (node->term_count == 1 && node->terms[0].kernel != 3)) &&
-              (node->prologue != HYMN_PROLOGUE_NORM_GATE || node->terms[0].kernel == 1);
+              (node->prologue == HYMN_PROLOGUE_NONE || (node->term_count == 1 && node->terms[0].kernel != 3));
     for (uint32_t i = 0; ok && i < node->term_count; i++) {
         const struct hymn_value *source = value_of(lower, node->terms[i].source.value);
         uint32_t scale = node->terms[i].kernel == 2 ? 2 : 1;

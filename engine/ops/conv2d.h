@@ -12,7 +12,6 @@
 enum {
     HYMN_CONV2D_HALF_SOURCE = 1 << 0, // and 1 << 1, 1 << 2: the sources in the order of the bindings
     HYMN_CONV2D_HALF_RESIDUAL = 1 << 3,
-    HYMN_CONV2D_HALF_GATE = 1 << 4,
     HYMN_CONV2D_HALF_OUTPUT = 1 << 5,
     HYMN_CONV2D_HALF_WEIGHTS = 1 << 6
 };
@@ -25,7 +24,7 @@ struct hymn_conv2d_dispatch {
     struct hymn_vk_binding weights;
 };
 
-// Fills storage and what every kernel needs of params: sizes, sources, residual, gate.
+// Fills storage and what every kernel needs of params: sizes, sources, residual.
 void hymn_conv2d_fill(const struct hymn_lower *lower, const struct hymn_node *node,
                       struct hymn_conv2d_dispatch *dispatch);
 // Without a vertical neighbour the rows need no end: one row leaves no tile partly empty.
@@ -51,8 +50,7 @@ struct hymn_conv2d_layout {
 uint32_t hymn_conv2d_steps(const struct hymn_node *node);
 uint32_t hymn_conv2d_padded_steps(const struct hymn_conv2d_layout *layout);
 
-// Packs weights, bias and, with NORM_GATE, gamma and beta into a new weight block; fills the places of bias and gamma
-// in params. OUT_OF_MEMORY.
+// Packs weights and bias into a new weight block; fills the bias's place in params. OUT_OF_MEMORY.
 enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_conv2d_layout *layout,
                                   struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding);
 

@@ -320,9 +320,6 @@ bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_n
     for (uint32_t i = 0; half && i < node->term_count; i++) {
         half = graph->values[node->terms[i].source.value].storage == HYMN_STORAGE_F16;
     }
-    if (half && node->prologue == HYMN_PROLOGUE_NORM_GATE) {
-        half = graph->values[node->gate.value].storage == HYMN_STORAGE_F16;
-    }
     struct hymn_conv2d_tile tile;
     return half && (tile = tile_of(graph, node, plan), hymn_conv2d_matrix_valid(graph, node, plan, &tile));
 }

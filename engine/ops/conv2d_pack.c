@@ -91,15 +91,12 @@ static void pack_tiles(const struct hymn_conv2d_layout *layout, uint8_t *to, uin
     }
 }
 
-// Room for the matrix, then bias, gamma and beta, which are filled in here. NULL: out of memory.
+// Room for the matrix, then the bias, which is filled in here. NULL: out of memory.
 static uint8_t *pack_around(struct hymn_lower *lower, const struct hymn_node *node, uint64_t matrix_bytes,
                             uint32_t out_channels, struct hymn_conv2d_params *params,
                             struct hymn_vk_binding *out_binding) {
     uint64_t bias_bytes = (uint64_t)out_channels * sizeof(float);
-    bool gated = node->prologue == HYMN_PROLOGUE_NORM_GATE;
-    uint32_t inputs = node->terms[0].source.channels, padded_inputs = hymn_round_up(inputs, CELL);
-    uint64_t gate_bytes = gated ? 2 * (uint64_t)padded_inputs * sizeof(float) : 0;
-    uint8_t *to = hymn_lower_weights(lower, matrix_bytes + bias_bytes + gate_bytes, out_binding);
+    uint8_t *to = hymn_lower_weights(lower, matrix_bytes + bias_bytes, out_binding);
     if (!to) {
         return NULL;
     }
@@ -109,12 +106,6 @@ static uint8_t *pack_around(struct hymn_lower *lower, const struct hymn_node *no
         bias[channel] = row == HYMN_NONE ? 0.0f : node->bias[row];
     }
     params->bias_at = (uint32_t)(matrix_bytes / 16);
-    params->gamma_at = (uint32_t)((matrix_bytes + bias_bytes) / 16);
-    if (gated) {
-        float *gamma = (float *)(void *)(to + matrix_bytes + bias_bytes);
-        memcpy(gamma, node->gamma, inputs * sizeof *gamma);
-        memcpy(gamma + padded_inputs, node->beta, inputs * sizeof *gamma);
-    }
     return to;
 }
 

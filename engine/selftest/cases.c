@@ -51,14 +51,13 @@ static const struct selftest_case cases[] = {
      .first_part = 20,
      .terms = {{1, 32}},
      .prologue = HYMN_PROLOGUE_NORM},
-    {.name = "1x1, norm and gate, residual",
+    {.name = "1x1, residual",
      .quick = true,
      .height = 7,
      .width = 10,
      .batch = 1,
      .channels = 16,
      .terms = {{1, 40}},
-     .prologue = HYMN_PROLOGUE_NORM_GATE,
      .residual = 1},
     {.name = "2x2, norm",
      .height = 6,
@@ -261,13 +260,6 @@ static void build_conv(struct builder *b) {
     if (from->prologue != HYMN_PROLOGUE_NONE) {
         node->stats = add_input(b, from->height, from->width, 2, 1, HYMN_STORAGE_F32, 0.5f, 1.5f);
     }
-    if (from->prologue == HYMN_PROLOGUE_NORM_GATE) {
-        uint32_t k = from->terms[0].channels;
-        uint32_t value = add_input(b, from->height, from->width, 8 + k, 1, b->storage, -4.0f, 4.0f);
-        node->gate = (struct hymn_source){value, 8, k};
-        node->gamma = add_array(b, k, 0.5f, 1.5f);
-        node->beta = add_array(b, k, -1.0f, 1.0f);
-    }
 }
 
 static void build_scan(struct builder *b) {
@@ -308,8 +300,9 @@ static void build_other(struct builder *b) {
         before, channels};
     node->terms[0].kernel = node->kind == HYMN_KIND_DEPTHWISE ? 3 : kernel;
     node->term_count = 1;
-    if (node->kind == HYMN_KIND_GATE) {
-        uint32_t value = add_input(b, height / 2, width / 2, 8 + channels, 1, b->storage, -9.0f, 9.0f);
+    if (node->kind == HYMN_KIND_GATE || merge) {
+        uint32_t scale = merge ? 1 : 2;
+        uint32_t value = add_input(b, height / scale, width / scale, 8 + channels, 1, b->storage, -9.0f, 9.0f);
         node->terms[1].source = (struct hymn_source){value, 8, channels};
         node->term_count = 2;
     }
@@ -321,7 +314,8 @@ static void build_other(struct builder *b) {
     bool stats = node->kind == HYMN_KIND_NORM_STATS;
     node->output = add_output(b, stats ? 2 : channels, 1, stats ? HYMN_STORAGE_F32 : b->storage);
     if (merge) {
-        node->stats = add_output(b, 2, 1, HYMN_STORAGE_F32);
+        node->gamma = add_array(b, channels, 0.5f, 1.5f);
+        node->beta = add_array(b, channels, -1.0f, 1.0f);
     }
 }
 

@@ -77,17 +77,12 @@ static void tap_position(uint32_t kernel, uint32_t tap, uint32_t y, uint32_t x, 
 }
 
 static double prologue(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
-                       uint32_t c, double v) {
+                       double v) {
     if (node->prologue == HYMN_PROLOGUE_NONE) {
         return v;
     }
     struct hymn_source stats = {node->stats, 0, 2};
-    v = (v - at(run, stats, image, y, x, 0)) * at(run, stats, image, y, x, 1);
-    if (node->prologue == HYMN_PROLOGUE_NORM_GATE) {
-        double z = at(run, node->gate, image, y, x, c);
-        v = (v * node->gamma[c] + node->beta[c]) * z * sigmoid(z);
-    }
-    return v;
+    return (v - at(run, stats, image, y, x, 0)) * at(run, stats, image, y, x, 1);
 }
 
 static double conv_sum(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
@@ -102,7 +97,7 @@ static double conv_sum(const struct run *run, const struct hymn_node *node, uint
             const float *weights = term->weights + ((uint64_t)row * taps + tap) * channels;
             for (uint32_t c = 0; c < channels; c++) {
                 double v = at(run, term->source, image, py, px, c);
-                sum += weights[c] * prologue(run, node, image, y, x, c, v);
+                sum += weights[c] * prologue(run, node, image, y, x, v);
             }
         }
     }
@@ -163,23 +158,16 @@ static void run_norm(const struct run *run, const struct hymn_node *node, uint32
     if (node->kind == HYMN_KIND_NORM_STATS) {
         put(run, node->output, image, y, x, 0, mean);
         put(run, node->output, image, y, x, 1, rstd);
-    } else if (node->kind == HYMN_KIND_MERGE) {
-        put(run, node->stats, image, y, x, 0, mean);
-        put(run, node->stats, image, y, x, 1, rstd);
     }
     for (uint32_t i = 0; i < kernel * kernel * channels && node->kind != HYMN_KIND_NORM_STATS; i++) {
         int64_t py, px;
         tap_position(kernel, i / channels, y, x, &py, &px);
-        double v;
-        if (node->kind == HYMN_KIND_LAYER_NORM) {
-            v = at(run, node->terms[0].source, image, py, px, i % channels);
-            v = (v - mean) * rstd * node->gamma[i] + node->beta[i];
-        } else {
-            v = plane_sum(run, node->terms[0].source, image, y, x, i);
-        }
-        if (node->kind == HYMN_KIND_NORM_GATE) {
-            double z = at(run, node->terms[1].source, image, y, x, i);
-            v = ((v - mean) * rstd * node->gamma[i] + node->beta[i]) * z * sigmoid(z);
+        bool merge = node->kind == HYMN_KIND_MERGE;
+        double v = merge ? plane_sum(run, node->terms[0].source, image, y, x, i)
+                         : at(run, node->terms[0].source, image, py, px, i % channels);
+        v = (v - mean) * rstd * node->gamma[i] + node->beta[i];
+        if (merge) {
+            v *= activate(HYMN_ACTIVATION_SILU, at(run, node->terms[1].source, image, y, x, i));
         }
         put(run, node->output, image, y, x, i, v);
     }
@@ -284,7 +272,7 @@ static void run_node(const struct run *run, const struct hymn_node *node, uint32
         if (node->kind == HYMN_KIND_CONV2D) {
             run_conv(run, node, image, y, x);
         } else if (node->kind == HYMN_KIND_NORM_STATS || node->kind == HYMN_KIND_MERGE ||
-                   node->kind == HYMN_KIND_LAYER_NORM || node->kind == HYMN_KIND_NORM_GATE) {
+                   node->kind == HYMN_KIND_LAYER_NORM) {
             run_norm(run, node, image, y, x);
         } else {
             for (uint32_t c = 0; c < output->channels; c++) {

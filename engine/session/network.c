@@ -35,9 +35,6 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
 
 // Kernels index units of four bytes and more with 32 bits, and count pixels with 31: so much a tensor may have.
 static enum hymn_status check_value(const struct hymn_graph *graph, uint32_t index, const struct hymn_log *log) {
-    if (index == HYMN_NONE) {
-        return HYMN_STATUS_OK;
-    }
     const struct hymn_value *v = &graph->values[index];
     uint64_t pixels = (uint64_t)v->planes * graph->batch * v->height * v->width; // below 2^43
     uint64_t bytes = pixels * v->stride * (v->storage == HYMN_STORAGE_F16 ? 2 : 4);
@@ -54,9 +51,6 @@ static enum hymn_status check_offsets(const struct hymn_graph *graph, const stru
     enum hymn_status status = check_value(graph, graph->input, log);
     for (uint32_t i = 0; i < graph->node_count && status == HYMN_STATUS_OK; i++) {
         status = check_value(graph, graph->nodes[i].output, log);
-        if (status == HYMN_STATUS_OK) {
-            status = check_value(graph, graph->nodes[i].stats, log);
-        }
     }
     return status;
 }

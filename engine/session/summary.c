@@ -13,7 +13,9 @@ struct hymn_summary {
 static uint64_t node_parameters(const struct hymn_node *node) {
     uint64_t channels = node->terms[0].source.channels;
     uint64_t count = node->bias ? (node->kind == HYMN_KIND_CONV2D ? node->out_channels : channels) : 0;
-    count += node->gamma ? 2 * channels : 0;
+    if (node->kind == HYMN_KIND_MERGE) {
+        return 2 * channels;
+    }
     if (node->kind == HYMN_KIND_DEPTHWISE) {
         return count + 9 * channels;
     }

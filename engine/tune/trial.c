@@ -45,8 +45,7 @@ static bool take_node(struct hymn_trial *trial, const struct hymn_graph *from, c
     for (uint32_t i = 0; i < node->term_count; i++) {
         ok = ok && take_value(trial, from, map, &taken->terms[i].source.value);
     }
-    return ok && take_value(trial, from, map, &taken->residual.value) &&
-           take_value(trial, from, map, &taken->gate.value) && take_value(trial, from, map, &taken->stats) &&
+    return ok && take_value(trial, from, map, &taken->residual.value) && take_value(trial, from, map, &taken->stats) &&
            take_value(trial, from, map, &taken->output);
 }
 
@@ -148,7 +147,7 @@ static void fill_value(uint8_t *to, const struct hymn_value *value, uint32_t see
 }
 
 static bool is_input(const struct hymn_node *node, uint32_t value) {
-    bool input = value == node->residual.value || value == node->gate.value || value == node->stats;
+    bool input = value == node->residual.value || value == node->stats;
     for (uint32_t i = 0; i < node->term_count; i++) {
         input = input || value == node->terms[i].source.value;
     }

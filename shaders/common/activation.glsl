@@ -4,9 +4,10 @@
 
 #define HYMN_LOG2_E 1.44269504088896341
 
-// 1 / (1 + exp(-x)). The clamp keeps exp2 finite: below it the result is less than 2e-35 either way.
+// 1 / (1 + exp(-x)). The clamp keeps exp2 finite: below -80 the result is less than 2e-35 either way. It comes after the
+// product: see hymn_cell_unpack (load.glsl).
 vec4 hymn_sigmoid(vec4 x) {
-    return 1.0 / (1.0 + exp2(-HYMN_LOG2_E * max(x, vec4(-80.0))));
+    return 1.0 / (1.0 + exp2(min(-HYMN_LOG2_E * x, vec4(115.5))));
 }
 
 vec4 hymn_silu(vec4 x) {

@@ -3,9 +3,9 @@
 // What the convolutions for GPUs (conv2d_tiled.comp, conv2d_matrix.comp) share: the bindings, the prologue on what is
 // read and the epilogue on what is written. Include after load.glsl and params.h, with these constants or macros: PROLOGUE (enum
 // hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum hymn_activation), IS_HALF(bit)
-// (storage: bits 0..2 sources, 3 residual, 4 gate, 5 output, 6 weights).
-// Bindings: 0 weights, then bias f32, gamma and beta; 1 output; 2..4 sources (with a prologue 3 is the stats
-//   [pixel]{mean, rstd} f32 and 4 the gate); 5 residual.
+// (storage: bits 0..2 sources, 3 residual, 5 output, 6 weights).
+// Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
+//   5 residual.
 #ifndef HYMN_CONV2D_GLSL
 #define HYMN_CONV2D_GLSL
 
@@ -34,19 +34,9 @@ layout(set = 0, binding = 5) readonly restrict buffer Residual {
     uvec4 residual[];
 };
 
-// x -> (x - mean) * rstd, and with NORM_GATE * gamma + beta, times SiLU(z). norm: mean and rstd; k: the cell of x.
-hymn_cell hymn_prologue(hymn_cell x, vec2 norm, hymn_cell z, uint k) {
-    x.lo = (x.lo - norm.x) * norm.y;
-    x.hi = (x.hi - norm.x) * norm.y;
-    if (PROLOGUE == 2u) {
-        uint at = p.gamma_at + 2 * k;
-        uint beta_at = at + 2 * p.cells0;
-        x.lo = x.lo * uintBitsToFloat(weights[at]) + uintBitsToFloat(weights[beta_at]);
-        x.hi = x.hi * uintBitsToFloat(weights[at + 1]) + uintBitsToFloat(weights[beta_at + 1]);
-        x.lo *= z.lo / (1.0 + exp(-z.lo));
-        x.hi *= z.hi / (1.0 + exp(-z.hi));
-    }
-    return x;
+// norm: mean and rstd.
+hymn_cell hymn_prologue(hymn_cell x, vec2 norm) {
+    return hymn_cell((x.lo - norm.x) * norm.y, (x.hi - norm.x) * norm.y);
 }
 
 hymn_cell hymn_load_residual(uint at) {

@@ -35,7 +35,7 @@ vec2 hymn_moments_stats(hymn_moments m, float unit) {
 
 shared float hymn_shared_count[128], hymn_shared_mean[128], hymn_shared_squares[128];
 
-// Merges what the SHARE lanes of each pixel have; complete in the first of them. All lanes of the workgroup must come
+// Merges what the SHARE lanes of each pixel have: the same bits in all of them. All lanes of the workgroup must come
 // here.
 hymn_moments hymn_moments_reduce(hymn_moments m) {
     uint lane = gl_LocalInvocationID.x;
@@ -44,11 +44,9 @@ hymn_moments hymn_moments_reduce(hymn_moments m) {
         hymn_shared_mean[lane] = m.mean;
         hymn_shared_squares[lane] = m.squares;
         barrier();
-        if (lane % SHARE < reach) {
-            uint other = lane + reach;
-            m = hymn_moments_merge(m, hymn_moments(hymn_shared_count[other], hymn_shared_mean[other],
-                                                   hymn_shared_squares[other]));
-        }
+        uint a = lane & ~reach, b = lane | reach;
+        m = hymn_moments_merge(hymn_moments(hymn_shared_count[a], hymn_shared_mean[a], hymn_shared_squares[a]),
+                               hymn_moments(hymn_shared_count[b], hymn_shared_mean[b], hymn_shared_squares[b]));
         barrier();
     }
     return m;

@@ -27,19 +27,11 @@ static double silu(double v) {
     return v / (1.0 + exp(-v));
 }
 
-static double prologue(const struct test_conv *b, uint32_t image, uint32_t y, uint32_t x, uint32_t channel,
-                       double value) {
+static double prologue(const struct test_conv *b, uint32_t image, uint32_t y, uint32_t x, double value) {
     if (b->shape.prologue == HYMN_PROLOGUE_NONE) {
         return value;
     }
-    value -= source_at(b, b->stats, image, y, x, 0);
-    value *= source_at(b, b->stats, image, y, x, 1);
-    if (b->shape.prologue == HYMN_PROLOGUE_NORM_GATE) {
-        uint32_t first = b->node->gate.first;
-        value = value * b->gamma[channel] + b->beta[channel];
-        value *= silu(source_at(b, b->gate, image, y, x, first + channel));
-    }
-    return value;
+    return (value - source_at(b, b->stats, image, y, x, 0)) * source_at(b, b->stats, image, y, x, 1);
 }
 
 static double term_sum(const struct test_conv *b, uint32_t term, uint32_t image, uint32_t y, uint32_t x, uint32_t row) {
@@ -50,7 +42,7 @@ static double term_sum(const struct test_conv *b, uint32_t term, uint32_t image,
         int64_t sx = kernel == 2 ? 2 * (int64_t)x + tap / 2 : (int64_t)x + tap % kernel - (kernel == 3);
         for (uint32_t c = 0; c < channels; c++) {
             double value = source_at(b, term, image, sy, sx, b->shape.first[term] + c);
-            value = prologue(b, image, y, x, c, value);
+            value = prologue(b, image, y, x, value);
             sum += value * b->weights[term][((size_t)row * kernel * kernel + tap) * channels + c];
         }
     }
@@ -147,11 +139,6 @@ static void set_node(struct test_conv *b, uint32_t output) {
     if (b->stats != HYMN_NONE) {
         node->stats = b->inputs[b->stats].value;
     }
-    if (b->gate != HYMN_NONE) {
-        node->gate = (struct hymn_source){b->inputs[b->gate].value, 8, shape->channels[0]};
-        node->gamma = b->gamma;
-        node->beta = b->beta;
-    }
 }
 
 static uint32_t padded_channels(const struct test_conv_case *shape) {
@@ -165,7 +152,7 @@ static uint32_t padded_channels(const struct test_conv_case *shape) {
 void test_conv_build(struct test_conv *b, const struct test_conv_case *shape, struct test_random *random) {
     memset(b, 0, sizeof *b);
     b->shape = *shape;
-    b->residual = b->gate = b->stats = HYMN_NONE;
+    b->residual = b->stats = HYMN_NONE;
     hymn_graph_init(&b->graph, shape->batch, HYMN_STORAGE_F32);
     for (uint32_t i = 0; i < shape->part_count; i++) {
         b->out_channels += shape->parts[i];
@@ -179,11 +166,6 @@ void test_conv_build(struct test_conv *b, const struct test_conv_case *shape, st
     }
     if (shape->prologue != HYMN_PROLOGUE_NONE) {
         b->stats = add_input(b, random, shape->height, shape->width, 2, HYMN_STORAGE_F32, 0.5f, 1.5f);
-    }
-    if (shape->prologue == HYMN_PROLOGUE_NORM_GATE) {
-        b->gate = add_input(b, random, shape->height, shape->width, 8 + shape->channels[0], shape->extra, -4.0f, 4.0f);
-        b->gamma = random_array(random, shape->channels[0], 0.5f, 1.5f);
-        b->beta = random_array(random, shape->channels[0], -1.0f, 1.0f);
     }
     uint32_t output =
         hymn_graph_add_value(&b->graph, "output", shape->height, shape->width, padded_channels(shape), shape->output);
@@ -202,8 +184,6 @@ void test_conv_destroy(struct test_conv *b) {
         free(b->weights[i]);
     }
     free(b->bias);
-    free(b->gamma);
-    free(b->beta);
     free(b->output.data);
     hymn_graph_free(&b->graph);
 }

@@ -15,7 +15,7 @@ struct test_conv_case {
     enum hymn_activation activation;
     enum hymn_prologue prologue;
     uint32_t residual;                           // 0 none, 1 same size, 2 half size
-    enum hymn_storage sources[3], output, extra; // extra: residual and gate
+    enum hymn_storage sources[3], output, extra; // extra: residual
     bool bias;
 };
 
@@ -24,9 +24,9 @@ struct test_conv {
     struct hymn_graph graph;
     struct hymn_node *node;
     uint32_t out_channels;
-    struct test_op_tensor inputs[6], output;     // sources, residual, gate, stats
-    uint32_t input_count, residual, gate, stats; // places in inputs; HYMN_NONE
-    float *weights[3], *bias, *gamma, *beta;
+    struct test_op_tensor inputs[5], output; // sources, residual, stats
+    uint32_t input_count, residual, stats;   // places in inputs; HYMN_NONE
+    float *weights[3], *bias;
 };
 
 // All of these end the test (cmocka) when memory runs out.
