@@ -3,6 +3,9 @@
 // Convolution and GEMM on matrix units (VK_KHR_cooperative_matrix), an implicit GEMM of pixels by output channels:
 //   out[pixel][o] = act(sum over terms, taps, k of in(term)[pixel + tap][k] * w[o][term][tap][k] + bias[o] + residual)
 //   in: [rows, width] pixels of cells (eight channels), f16; zero outside; out: f16 or f32
+// With NORM the one term, of kernel 1 or 2, is normalised: in = (x - mean) * rstd over the channels (of all four taps) that
+// an output pixel reads, and the product is made of x as it stands:
+//   out[pixel][o] = act(rstd * (sum over taps, k of x[pixel + tap][k] * w[o][tap][k] - mean * sum of w[o]) + ...)
 //   w: [tile of CHANNELS][stage][tap][CHANNELS][8 * DEPTH k] f16, zero where a stage reaches beyond its term's cells.
 // One workgroup = TILE_WIDTH x TILE_HEIGHT pixels of one image by CHANNELS output channels, its subgroups in ROWS x
 // COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is 3,
@@ -10,12 +13,17 @@
 // their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
 // to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
 // memory, and the one that finishes last adds them up in the order of the stages.
+// The norm's moments are summed up as the pixels pass through the registers on their way to shared memory, each column of
+// tiles for itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
+// (s - mean)^2 <= (n - 1) * variance: however large the mean, the variance loses no more digits than n has. What the mean
+// costs the difference above are those digits that f32 has and f16 has not.
 // Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 5 output; 2 prologue (enum
 //   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
 //   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
 //   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19 SPLITS
 //   (SPLIT).
-// Bindings: common/conv2d.glsl; with SPLIT 6 sums [tile][split][pixel][CHANNELS] f32; 7 counters [tile], zero before and after.
+// Bindings: common/conv2d.glsl, but no stats; with SPLIT 6 sums [tile][split][pixel][CHANNELS, and with NORM a cell of
+//   moments] f32; 7 counters [tile], zero before and after.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -64,6 +72,7 @@ layout(set = 0, binding = 7) coherent restrict buffer Counters {
 };
 #endif
 
+const bool NORM = PROLOGUE == 1;
 const uint PIXELS = TILE_WIDTH * TILE_HEIGHT;
 const uint HALO_WIDTH = TILE_WIDTH + 2;
 const bool WIDE = KERNEL0 == 3 || KERNEL1 == 3 || KERNEL2 == 3;  // some term has a margin
@@ -80,12 +89,15 @@ const uint END_SHARED = ROWS * COLUMNS * M * BLOCK_CELLS * 2; // M pixels of eac
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
+const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
 shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
+shared vec2 pixel_norm[NORM ? PIXELS : 1]; // mean and 1 / sqrt(variance + epsilon)
 shared bool last;
 
 int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
-vec2 norm[POINT_LOADS];
+float shift[POINT_LOADS];  // NORM: s of the pixel
+vec2 moments[POINT_LOADS]; // of what this lane has copied of it
 uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 
@@ -109,6 +121,12 @@ int pixel_at(ivec3 at) {
     return inside ? (at.z * int(p.height) + at.y) * int(p.width) + at.x : -1;
 }
 
+// What a tap of kernel 2 reads for an output pixel: rows first.
+int tap_pixel(int pixel, uint tap) {
+    uint row = uint(pixel) / p.width, x = uint(pixel) - row * p.width;
+    return int((2 * row + (tap & 1)) * 2 * p.width + 2 * x + (tap >> 1));
+}
+
 void locate(ivec3 origin) {
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
@@ -122,8 +140,13 @@ void locate(ivec3 origin) {
             int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(TILE_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
             point_pixel[i] = uint(pixel) < PIXELS ? pixel_at(at) : -1;
-            if (PROLOGUE != 0) {
-                norm[i] = point_pixel[i] >= 0 ? stats[point_pixel[i]] : vec2(0.0);
+            if (NORM) {
+                shift[i] = 0.0;
+                moments[i] = vec2(0.0);
+                if (point_pixel[i] >= 0) {
+                    uint first = uint(KERNEL0 == 2 ? tap_pixel(point_pixel[i], 0) : point_pixel[i]);
+                    shift[i] = unpackHalf2x16(source0[first * p.stride0 + p.first0].x).x;
+                }
             }
         }
     }
@@ -179,8 +202,7 @@ void advance(inout place at) {
         uvec4 value = uvec4(0);                                                                                        \
         if (pixel >= 0 && cell < p.cells##n) {                                                                         \
             if (KERNEL##n == 2) {                                                                                      \
-                uint row = uint(pixel) / p.width, x = uint(pixel) - row * p.width; /* rows first */                    \
-                pixel = int((2 * row + (at.tap & 1)) * 2 * p.width + 2 * x + (at.tap >> 1));                           \
+                pixel = tap_pixel(pixel, at.tap);                                                                      \
             }                                                                                                          \
             value = words[uint(pixel) * p.stride##n + p.first##n + cell];                                              \
         }                                                                                                              \
@@ -208,13 +230,26 @@ void load_weights(place at) {
     }
 }
 
+// Adds a cell of the i-th pixel to its moments. What is beyond the term's channels is zero and does not count.
+void add_moments(uint i, uint cell, uvec4 words) {
+    hymn_cell x = hymn_cell_unpack(words);
+    x.lo -= shift[i];
+    x.hi -= shift[i];
+    float left = float(int(p.norm_channels) - int(8 * cell));
+    if (left < 8.0) {
+        x.lo = mix(vec4(0.0), x.lo, lessThan(vec4(0, 1, 2, 3), vec4(left)));
+        x.hi = mix(vec4(0.0), x.hi, lessThan(vec4(4, 5, 6, 7), vec4(left)));
+    }
+    moments[i] += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
+}
+
 void share_pixels(place at, uint buffer_at) {
     bool wide = kernel_of(at.term) == 3;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
         uint from = gl_LocalInvocationID.x + i * LOCAL, cell = from % DEPTH;
         uvec4 value = pixel_next[i];
-        if (PROLOGUE != 0 && i < POINT_LOADS && point_pixel[i] >= 0 && at.cell + cell < p.cells0) {
-            value = hymn_cell_pack(hymn_prologue(hymn_cell_unpack(value), norm[i]));
+        if (NORM && i < POINT_LOADS) {
+            add_moments(i, at.cell + cell, value);
         }
         if (from < (wide ? STAGE_PIXELS : PIXELS) * DEPTH) {
             memory[buffer_at + from / DEPTH * ROW + cell] = value;
@@ -300,6 +335,36 @@ void sum_up(uint first_stage, uint end_stage) {
     }
 }
 
+// Of the sums of x - s and (x - s)^2 over all that an output pixel reads, and s.
+vec2 norm_of(vec2 sums, float s) {
+    float count = float(p.norm_channels * (KERNEL0 == 2 ? 4 : 1)), mean = sums.x / count;
+    return vec2(s + mean, inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON));
+}
+
+// Adds up what the DEPTH lanes of each pixel have, in the order of their cells: pixel_norm, or the moments of a split.
+void join_moments(uint partial_at) {
+    barrier();
+    [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
+        uint from = gl_LocalInvocationID.x + i * LOCAL;
+        if (from < PIXELS * DEPTH) {
+            memory[from / DEPTH * ROW + from % DEPTH] = floatBitsToUint(vec4(moments[i], shift[i], 0.0));
+        }
+    }
+    barrier();
+    for (uint pixel = gl_LocalInvocationID.x; pixel < PIXELS; pixel += LOCAL) {
+        vec2 sum = vec2(0.0);
+        for (uint cell = 0; cell < DEPTH; cell++) {
+            sum += uintBitsToFloat(memory[pixel * ROW + cell].xy);
+        }
+        float s = uintBitsToFloat(memory[pixel * ROW].z);
+#ifdef SPLIT
+        partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
+#else
+        pixel_norm[pixel] = norm_of(sum, s);
+#endif
+    }
+}
+
 hymn_cell shared_sums(uint at) {
     return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
 }
@@ -309,6 +374,12 @@ void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
     int place = pixel_at(origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0));
     cell += gl_WorkGroupID.y * (CHANNELS / 8);
     if (place >= 0 && cell < p.out_stride) {
+        if (NORM) {
+            vec2 by = pixel_norm[pixel];
+            uint at = p.weight_sums_at + 2 * cell;
+            value.lo = (value.lo - by.x * uintBitsToFloat(weights[at])) * by.y;
+            value.hi = (value.hi - by.x * uintBitsToFloat(weights[at + 1])) * by.y;
+        }
         hymn_conv2d_finish(uint(place), cell, value);
     }
 }
@@ -328,7 +399,7 @@ void write_sums(ivec3 origin, uint partial_at) {
             uint pixel = (block_row + i) * M + e / BLOCK_CELLS, cell = block_column * (N / 8) + e % BLOCK_CELLS;
             hymn_cell value = shared_sums(memory_at + 2 * e);
 #ifdef SPLIT
-            uint to = partial_at + (pixel * (CHANNELS / 8) + cell) * 2;
+            uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
             partial[to] = value.lo;
             partial[to + 1] = value.hi;
 #else
@@ -340,6 +411,18 @@ void write_sums(ivec3 origin, uint partial_at) {
 }
 
 #ifdef SPLIT
+void join_split_moments(uint tile) {
+    for (uint pixel = gl_LocalInvocationID.x; pixel < PIXELS; pixel += LOCAL) {
+        vec4 sum = vec4(0.0);
+        for (uint split = 0; split < SPLITS; split++) {
+            vec4 part = partial[(tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2];
+            sum = vec4(sum.xy + part.xy, part.zw);
+        }
+        pixel_norm[pixel] = norm_of(sum.xy, sum.z);
+    }
+    barrier();
+}
+
 // The last workgroup of a tile to come here adds up what all of them have left.
 void join_splits(ivec3 origin, uint tile) {
     memoryBarrierBuffer();
@@ -355,15 +438,18 @@ void join_splits(ivec3 origin, uint tile) {
     if (!last) {
         return;
     }
-    const uint part = PIXELS * CHANNELS / 4;
+    if (NORM) {
+        join_split_moments(tile);
+    }
     for (uint e = gl_LocalInvocationID.x; e < PIXELS * (CHANNELS / 8); e += LOCAL) {
+        uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8);
         hymn_cell value = hymn_cell_zero();
         for (uint split = 0; split < SPLITS; split++) {
-            uint from = (tile * SPLITS + split) * part + 2 * e;
+            uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
             value.lo += partial[from];
             value.hi += partial[from + 1];
         }
-        finish(origin, e / (CHANNELS / 8), e % (CHANNELS / 8), value);
+        finish(origin, pixel, cell, value);
     }
 }
 #endif
@@ -378,7 +464,11 @@ void main() {
     uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
     uint tile = gl_WorkGroupID.x * gl_NumWorkGroups.y + gl_WorkGroupID.y;
     sum_up(stages * split / SPLITS, stages * (split + 1) / SPLITS);
-    write_sums(origin, (tile * SPLITS + split) * (PIXELS * CHANNELS / 4));
+    uint partial_at = (tile * SPLITS + split) * PART;
+    if (NORM) {
+        join_moments(partial_at);
+    }
+    write_sums(origin, partial_at);
 #ifdef SPLIT
     join_splits(origin, tile);
 #endif

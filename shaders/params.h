@@ -20,6 +20,9 @@ typedef int32_t hymn_int;
 // largest binary16. The layer norm of the sum takes the unit out again, its epsilon being in the unit's square.
 #define HYMN_SCAN_UNIT 256.0
 
+// Added to the variance by every layer norm.
+#define HYMN_NORM_EPSILON 1e-5
+
 // ---- conv2d ----
 
 // Sizes in pixels and cells (eight channels of one pixel); `rows` are those of all images of the batch.
@@ -36,8 +39,10 @@ struct hymn_conv2d_params {
     hymn_uint out_stride;               // cells per pixel
     hymn_uint residual, residual_stride, residual_first; // residual: 0 none, 1 same size, 2 half size and resized
     hymn_uint bias_at;                                   // in the weights, in units of 16 bytes
-    float least;                                         // 0 with ReLU, else the lowest float
-    hymn_uint modes; // lanes: bit 0: the output is f32; 1: the source is normalised by the stats
+    hymn_uint norm_channels;  // matrix, of a source that is normalised: its channels of a pixel;
+    hymn_uint weight_sums_at; // the sums of each output channel's weights, where bias_at is
+    float least;              // 0 with ReLU, else the lowest float
+    hymn_uint modes;          // lanes: bit 0: the output is f32; 1: the source is normalised by the stats
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_params)
 

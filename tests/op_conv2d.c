@@ -71,6 +71,9 @@ static struct test_conv_case random_case(struct test_random *random, uint32_t te
         c.first[i] = 8 * test_random_range(random, 0, 2);
     }
     c.parts[0] = test_random_range(random, 1, 40);
+    if (c.parts[0] < 8) { // ReLU may leave next to nothing of few channels to compare with
+        c.activation = HYMN_ACTIVATION_NONE;
+    }
     c.residual = test_random_range(random, 0, 2);
     if (c.residual == 2) {
         c.height *= 2;

@@ -64,6 +64,9 @@ static struct test_conv_case make_case(struct test_random *random, const uint32_
         c.sources[i] = HYMN_STORAGE_F16;
     }
     c.parts[0] = test_random_range(random, 1, 70);
+    if (c.parts[0] < 8) { // ReLU may leave next to nothing of few channels to compare with
+        c.activation = HYMN_ACTIVATION_NONE;
+    }
     return c;
 }
 
@@ -158,6 +161,89 @@ static void test_prologues(void **state) {
         }
         struct hymn_conv2d_tile tile = make_tile(false, 1);
         check(&c, &tile, &random);
+    }
+}
+
+// A source that is normalised: its statistics are found by the kernel, whole or in parts, from pixels or from 2x2
+// cells, however large the mean is against the deviations (here 50 and 170 times).
+static void test_norms(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix norms");
+    for (uint32_t round = 0; round < 18; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1 + round % 2});
+        c.prologue = HYMN_PROLOGUE_NORM;
+        c.activation = HYMN_ACTIVATION_NONE;
+        c.channels[0] += 70;
+        c.mean = (const float[]){0.0f, 30.0f, -100.0f}[round / 6];
+        c.output = round % 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        struct hymn_conv2d_tile tile = make_tile(false, 1 + round % 3);
+        tile.depth *= 1 + round / 2 % 2;
+        tile.buffers += round / 3 % 2;
+        check(&c, &tile, &random);
+    }
+}
+
+// The node of the statistics before the convolution's.
+static struct hymn_node *add_statistics_node(struct test_conv *b) {
+    struct hymn_node *stats = hymn_graph_add_node(&b->graph, HYMN_KIND_NORM_STATS, "stats");
+    assert_non_null(stats);
+    struct hymn_node conv = b->graph.nodes[0];
+    stats->terms[0] = conv.terms[0];
+    stats->term_count = 1;
+    stats->output = conv.stats;
+    b->graph.nodes[0] = *stats;
+    b->graph.nodes[1] = conv;
+    b->node = &b->graph.nodes[1];
+    return b->graph.nodes;
+}
+
+static uint32_t lowered_steps(struct test_conv *b, const struct hymn_vk_plan *plan, const char *last) {
+    static const struct hymn_log quiet;
+    struct hymn_lower lower = {.graph = &b->graph, .plan = plan, .log = &quiet};
+    assert_int_equal(hymn_graph_plan_memory(&b->graph, true, &quiet), HYMN_STATUS_OK);
+    enum hymn_status status = hymn_ops_lower(&lower);
+    uint32_t count = status == HYMN_STATUS_OK ? lower.program.count : 0;
+    if (count > 0) {
+        assert_string_equal(lower.program.steps[count - 1].shader->name, last);
+    }
+    hymn_lower_free(&lower);
+    return count;
+}
+
+// What finds the statistics itself needs no node for them, whatever the device, tuned or not; other kernels do.
+static void test_no_statistics(void **state) {
+    (void)state;
+    static const struct hymn_log quiet;
+    struct test_random random = test_random_start("op_conv2d_matrix statistics");
+    for (uint32_t round = 0; round < 8; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1 + round % 2});
+        c.prologue = HYMN_PROLOGUE_NORM;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = context->device->plan, other;
+        plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+        plan.cpu = plan.weights_f32 = false;
+        plan.matrix = (struct hymn_vk_matrix){16, 16, 16};
+        plan.target_lanes = 64;
+        other = plan;
+        hymn_vk_plan_demote(&other, hymn_shader_find("conv2d_matrix"), true);
+        uint32_t stats = b.node->stats;
+        const struct hymn_node *nodes = add_statistics_node(&b);
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        b.node->tuned = round >= 4;
+        memcpy(&b.node->method, &tile, sizeof tile);
+
+        assert_int_equal(hymn_ops_prepare(&b.graph, &other, &quiet), HYMN_STATUS_OK);
+        assert_true(b.graph.node_count == 2 && nodes[0].output == stats && nodes[1].stats == stats);
+        assert_int_equal(lowered_steps(&b, &other, "conv2d_tiled"), 2);
+
+        assert_int_equal(hymn_ops_prepare(&b.graph, &plan, &quiet), HYMN_STATUS_OK);
+        assert_true(b.graph.node_count == 1 && nodes[0].kind == HYMN_KIND_CONV2D && nodes[0].stats == HYMN_NONE);
+        assert_int_equal(lowered_steps(&b, &plan, "conv2d_matrix"), 1);
+        assert_true(b.graph.values[stats].bytes == 0);
+        assert_int_equal(lowered_steps(&b, &other, ""), 0); // not what it was prepared for
+        test_conv_destroy(&b);
     }
 }
 
@@ -357,8 +443,9 @@ int main(int argc, char **argv) {
         failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1, argc > 3 ? (uint32_t)atoi(argv[3]) : 0);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms),     cmocka_unit_test(test_layouts), cmocka_unit_test(test_epilogues),
-            cmocka_unit_test(test_prologues), cmocka_unit_test(test_splits),  cmocka_unit_test(test_choice),
+            cmocka_unit_test(test_terms),     cmocka_unit_test(test_layouts),       cmocka_unit_test(test_epilogues),
+            cmocka_unit_test(test_prologues), cmocka_unit_test(test_norms),         cmocka_unit_test(test_splits),
+            cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_statistics),
         };
         failed = cmocka_run_group_tests_name("op_conv2d_matrix", tests, NULL, NULL);
     }

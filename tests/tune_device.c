@@ -13,6 +13,7 @@
 
 #include "ops/ops.h"
 #include "support/test_context.h"
+#include "support/test_conv.h"
 #include "support/test_node.h"
 #include "tune/trial.h"
 #include "tune/tune.h"
@@ -128,6 +129,21 @@ static void test_all_methods_right(void **state) {
     test_node_end(&test);
 }
 
+static void open_and_run(const struct hymn_vk_plan *plan, const struct hymn_graph *graph, const struct hymn_node *node,
+                         const struct hymn_method *method, VkFence fence, struct hymn_trial *trial, uint8_t **output) {
+    struct hymn_vk_device *device = context->device;
+    struct hymn_vk_buffer activations = {0};
+    assert_int_equal(hymn_trial_open(device, plan, graph, node, method, trial), HYMN_STATUS_OK);
+    const struct hymn_vk_program *program = &trial->lower.program;
+    assert_int_equal(hymn_vk_pipelines_prepare(device, program->steps, program->count), HYMN_STATUS_OK);
+    assert_int_equal(
+        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->graph.activation_bytes, "trial", &activations),
+        HYMN_STATUS_OK);
+    assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
+    assert_int_equal(hymn_trial_output(device, &activations, trial, fence, output), HYMN_STATUS_OK);
+    hymn_vk_buffer_destroy(device, &activations);
+}
+
 // The results of a way are compared before it is taken: another number, or one that is not written, is noticed.
 static void test_wrong_results_are_noticed(void **state) {
     (void)state;
@@ -143,17 +159,7 @@ static void test_wrong_results_are_noticed(void **state) {
     VkFence fence;
     assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
     for (uint32_t i = 0; i < 2; i++) {
-        struct hymn_trial *trial = &trials[i];
-        struct hymn_vk_buffer activations = {0};
-        assert_int_equal(hymn_trial_open(device, &plan, &test.graph, test.node, &methods[i], trial), HYMN_STATUS_OK);
-        const struct hymn_vk_program *program = &trial->lower.program;
-        assert_int_equal(hymn_vk_pipelines_prepare(device, program->steps, program->count), HYMN_STATUS_OK);
-        assert_int_equal(
-            hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->graph.activation_bytes, "trial", &activations),
-            HYMN_STATUS_OK);
-        assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
-        assert_int_equal(hymn_trial_output(device, &activations, trial, fence, &outputs[i]), HYMN_STATUS_OK);
-        hymn_vk_buffer_destroy(device, &activations);
+        open_and_run(&plan, &test.graph, test.node, &methods[i], fence, &trials[i], &outputs[i]);
     }
     assert_true(hymn_trial_agrees(&trials[1], outputs[1], outputs[0]));
     float kept, wrong = 1.0f, missing = NAN;
@@ -169,6 +175,51 @@ static void test_wrong_results_are_noticed(void **state) {
     }
     hymn_vk_fence_destroy(device, &fence);
     test_node_end(&test);
+}
+
+// Where a convolution finds its source's statistics by itself, its trial has none, and all tiles find the same.
+static void test_ways_of_a_norm_agree(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune norm");
+    struct hymn_vk_plan plan = make_plan();
+    struct hymn_vk_device *device = context->device;
+    struct test_conv_case c = {.height = 9,
+                               .width = 7,
+                               .batch = 1,
+                               .term_count = 1,
+                               .kernels = {1},
+                               .channels = {104},
+                               .parts = {72},
+                               .part_count = 1,
+                               .prologue = HYMN_PROLOGUE_NORM,
+                               .sources = {HYMN_STORAGE_F16},
+                               .output = HYMN_STORAGE_F16};
+    struct test_conv conv;
+    test_conv_build(&conv, &c, &random);
+    struct hymn_method methods[2];
+    uint8_t *outputs[2] = {NULL, NULL};
+    struct hymn_trial trials[2];
+    VkFence fence = VK_NULL_HANDLE;
+    uint32_t count = hymn_ops[HYMN_KIND_CONV2D].list_methods(&conv.graph, conv.node, &plan, NULL, methods, 2);
+    if (count == 2) {
+        assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        open_and_run(&plan, &conv.graph, conv.node, &methods[i], fence, &trials[i], &outputs[i]);
+        assert_true(trials[i].graph.nodes[0].stats == HYMN_NONE);
+    }
+    bool agree = count < 2 || hymn_trial_agrees(&trials[1], outputs[1], outputs[0]);
+    for (uint32_t i = 0; i < count; i++) {
+        hymn_free(outputs[i]);
+        hymn_trial_close(device, &trials[i]);
+    }
+    hymn_vk_fence_destroy(device, &fence);
+    test_conv_destroy(&conv);
+    assert_true(agree);
+    if (count < 2) {
+        print_message("no cooperative matrices\n");
+        skip();
+    }
 }
 
 static void test_software_devices_are_left_alone(void **state) {
@@ -194,6 +245,7 @@ int main(void) {
         cmocka_unit_test(test_found_kept_and_right),
         cmocka_unit_test(test_all_methods_right),
         cmocka_unit_test(test_wrong_results_are_noticed),
+        cmocka_unit_test(test_ways_of_a_norm_agree),
         cmocka_unit_test(test_software_devices_are_left_alone),
     };
     int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);

@@ -87,10 +87,12 @@ struct hymn_node {
     uint32_t parts[4], part_count;
     const float *bias; // [out_channels] or NULL
     enum hymn_activation activation;
-    struct hymn_source residual;  // value HYMN_NONE: none
-    bool residual_resize;         // residual has half the output's size and is resized bilinearly
-    enum hymn_prologue prologue;  // of terms[0], the only term
-    uint32_t stats;               // value [height, width, 2 channels] f32 that the prologue reads
+    struct hymn_source residual; // value HYMN_NONE: none
+    bool residual_resize;        // residual has half the output's size and is resized bilinearly
+    enum hymn_prologue prologue; // of terms[0], the only term
+    // Value [height, width, 2 channels] f32 that the prologue reads; HYMN_NONE where the operator has come to find the
+    // statistics by itself.
+    uint32_t stats;
     const float *gamma, *beta;    // [channels]: MERGE's; of the norms before the passes
     const float *mean, *variance; // BATCH_NORM's
 
@@ -141,6 +143,11 @@ const char *hymn_kind_name(enum hymn_kind kind);
 
 // passes.c: folds and fuses until only table kinds are left. OUT_OF_MEMORY, INTERNAL.
 enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn_log *log);
+
+// A node no longer reads `value`: marks the node that computes it, and nothing else, as dead if no other reads it.
+void hymn_graph_release(struct hymn_graph *graph, uint32_t value);
+// Drops dead nodes; the others keep their order.
+void hymn_graph_drop_dead(struct hymn_graph *graph);
 
 // memory.c: gives every value an offset such that values alive at the same time do not overlap. `alias` false: no
 // sharing at all (tests).

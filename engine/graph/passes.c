@@ -351,6 +351,23 @@ static bool rewrite(struct hymn_graph *graph, enum hymn_kind kind,
     return true;
 }
 
+void hymn_graph_release(struct hymn_graph *graph, uint32_t value) {
+    struct hymn_node *node = producer(graph, value);
+    if (node && use_count(graph, value) == 0) {
+        node->kind = HYMN_KIND_DEAD;
+    }
+}
+
+void hymn_graph_drop_dead(struct hymn_graph *graph) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i].kind != HYMN_KIND_DEAD) {
+            graph->nodes[kept++] = graph->nodes[i];
+        }
+    }
+    graph->node_count = kept;
+}
+
 // Drops dead nodes and those whose outputs nothing reads.
 static void sweep(struct hymn_graph *graph) {
     for (uint32_t i = graph->node_count; i-- > 0;) {
@@ -360,13 +377,7 @@ static void sweep(struct hymn_graph *graph) {
             node->kind = HYMN_KIND_DEAD;
         }
     }
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < graph->node_count; i++) {
-        if (graph->nodes[i].kind != HYMN_KIND_DEAD) {
-            graph->nodes[kept++] = graph->nodes[i];
-        }
-    }
-    graph->node_count = kept;
+    hymn_graph_drop_dead(graph);
 }
 
 enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn_log *log) {

@@ -92,7 +92,7 @@ static void bind(const struct hymn_lower *lower, const struct hymn_node *node,
         struct hymn_vk_binding binding = dispatch->weights;
         if (dispatch->slots[slot] != HYMN_NONE) {
             binding = hymn_lower_value(lower, node->terms[dispatch->slots[slot]].source.value);
-        } else if (slot == 1 && node->prologue != HYMN_PROLOGUE_NONE) {
+        } else if (slot == 1 && node->stats != HYMN_NONE) {
             binding = hymn_lower_value(lower, node->stats);
         }
         hymn_lower_bind(step, binding, false);
@@ -327,6 +327,9 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     if (hymn_conv2d_matrix_fits(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
+    }
+    if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
+        return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
     }
     struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};

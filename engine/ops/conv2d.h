@@ -55,12 +55,13 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
                                   struct hymn_conv2d_params *params, struct hymn_vk_binding *out_binding);
 
 // The same for conv2d_matrix.comp: [tile of channels][stage][tap][channel][8 * depth k] f16; fills tile_weights too.
+// With NORM the sums of each output channel's weights follow the bias.
 // channels: of a tile, a multiple of 8; depth: cells of a stage.
 enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
                                          uint32_t depth, struct hymn_conv2d_params *params,
                                          struct hymn_vk_binding *out_binding);
 
-// conv2d_matrix.c. Scratch of the node, before memory is planned.
+// conv2d_matrix.c. Scratch of the node, and no statistics, before memory is planned.
 enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
                                             const struct hymn_vk_plan *plan, const struct hymn_log *log);
 // Whether the matrix kernel can do the node on this device.

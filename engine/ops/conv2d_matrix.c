@@ -32,6 +32,7 @@ struct problem {
     uint32_t width, height, rows; // of the output
     uint32_t channels;            // with padding
     bool wide, joined;            // some kernel is 3; no kernel needs rows
+    bool norm;                    // what it reads is normalised
     uint32_t kernels[3], cells[3];
 };
 
@@ -46,7 +47,8 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
                               .height = params.height,
                               .rows = params.rows,
                               .channels = output->stride,
-                              .joined = params.rows == 1};
+                              .joined = params.rows == 1,
+                              .norm = node->prologue == HYMN_PROLOGUE_NORM};
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;
         problem.cells[i] = divide_up(node->terms[i].source.channels, CELL);
@@ -71,7 +73,7 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
     uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
     uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
     uint32_t end = tile->rows * matrix->m * tile->channels / CELL * 2;
-    return 16 * (loop > end ? loop : end) + 16;
+    return 16 * (loop > end ? loop : end) + (problem->norm ? 8 * pixels : 0) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -324,18 +326,24 @@ bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_n
     return half && (tile = tile_of(graph, node, plan), hymn_conv2d_matrix_valid(graph, node, plan, &tile));
 }
 
-// Sums of the workgroups that share a tile: [tile][split][pixel][channel].
+// The kernel finds a norm's statistics by itself: no node does. Sums of the workgroups that share a tile:
+// [tile][split][pixel][channel, and with a norm a cell of moments].
 enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
                                             const struct hymn_vk_plan *plan, const struct hymn_log *log) {
     struct hymn_conv2d_tile tile = tile_of(graph, node, plan);
+    struct problem problem = describe(graph, node);
+    if (problem.norm) {
+        uint32_t stats = node->stats;
+        node->stats = HYMN_NONE;
+        hymn_graph_release(graph, stats);
+    }
     if (tile.splits == 1) {
         return HYMN_STATUS_OK;
     }
-    struct problem problem = describe(graph, node);
     // The value is of one image whatever the batch.
     uint32_t tiles = divide_up(groups_of(&problem, &tile), graph->batch);
     node->scratch[0] = hymn_graph_add_value(graph, node->name, tiles * tile.splits, tile.width * tile.height,
-                                            tile.channels, HYMN_STORAGE_F32);
+                                            tile.channels + (problem.norm ? CELL : 0), HYMN_STORAGE_F32);
     return node->scratch[0] == HYMN_NONE ? hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name)
                                          : HYMN_STATUS_OK;
 }
@@ -363,6 +371,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     }
     hymn_conv2d_fill(lower, node, &dispatch);
     hymn_conv2d_join_rows(node, params);
+    params->norm_channels = node->terms[0].source.channels;
     params->tiles_across = divide_up(params->width, tile.width);
     params->tiles_down = divide_up(params->height, tile.height);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/half.h"
+
 #define CELL 8u
 
 static uint32_t term_cells(const struct hymn_term *term) {
@@ -91,12 +93,14 @@ static void pack_tiles(const struct hymn_conv2d_layout *layout, uint8_t *to, uin
     }
 }
 
-// Room for the matrix, then the bias, which is filled in here. NULL: out of memory.
+// Room for the matrix, then the bias, which is filled in here, and with `sums` as many numbers again. NULL: out of
+// memory.
 static uint8_t *pack_around(struct hymn_lower *lower, const struct hymn_node *node, uint64_t matrix_bytes,
-                            uint32_t out_channels, struct hymn_conv2d_params *params,
+                            uint32_t out_channels, bool sums, struct hymn_conv2d_params *params,
                             struct hymn_vk_binding *out_binding) {
     uint64_t bias_bytes = (uint64_t)out_channels * sizeof(float);
-    uint8_t *to = hymn_lower_weights(lower, matrix_bytes + bias_bytes, out_binding);
+    uint64_t bytes = matrix_bytes + (sums ? 2 : 1) * bias_bytes;
+    uint8_t *to = hymn_lower_weights(lower, bytes, out_binding);
     if (!to) {
         return NULL;
     }
@@ -106,6 +110,7 @@ static uint8_t *pack_around(struct hymn_lower *lower, const struct hymn_node *no
         bias[channel] = row == HYMN_NONE ? 0.0f : node->bias[row];
     }
     params->bias_at = (uint32_t)(matrix_bytes / 16);
+    params->weight_sums_at = (uint32_t)((matrix_bytes + bias_bytes) / 16);
     return to;
 }
 
@@ -114,7 +119,7 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
     uint32_t width = layout->tile_cells * CELL;
     uint64_t step_bytes = (uint64_t)width * CELL * (layout->half ? 2 : 4);
     uint64_t matrix_bytes = step_bytes * hymn_conv2d_padded_steps(layout) * layout->tiles;
-    uint8_t *to = pack_around(lower, layout->node, matrix_bytes, layout->tiles * width, params, out_binding);
+    uint8_t *to = pack_around(lower, layout->node, matrix_bytes, layout->tiles * width, false, params, out_binding);
     float *values = hymn_alloc((size_t)width * CELL, sizeof *values);
     if (!to || !values) {
         hymn_free(values);
@@ -154,6 +159,24 @@ static uint16_t *pack_term(const struct hymn_node *node, const struct hymn_term 
     return to;
 }
 
+// The sum of an output channel's weights as they are packed, rounded to binary16: what the kernel multiplies the mean
+// by.
+static float weight_sum(const struct hymn_term *term, uint32_t row) {
+    double sum = 0.0;
+    for (uint32_t tap = 0; tap < term->kernel * term->kernel; tap++) {
+        for (uint32_t cell = 0; cell < term_cells(term); cell++) {
+            float eight[8];
+            uint16_t halves[8];
+            gather(term, row, tap, cell, eight);
+            hymn_pack_weights(halves, eight, CELL, true);
+            for (uint32_t k = 0; k < CELL; k++) {
+                sum += hymn_half_to_float(halves[k]);
+            }
+        }
+    }
+    return (float)sum;
+}
+
 enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
                                          uint32_t depth, struct hymn_conv2d_params *params,
                                          struct hymn_vk_binding *out_binding) {
@@ -165,9 +188,15 @@ enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct 
         tile_bytes += term->kernel * term->kernel * chunks * channels * depth * 16;
     }
     params->tile_weights = (uint32_t)(tile_bytes / 16);
-    uint8_t *to = pack_around(lower, node, tile_bytes * tiles, tiles * channels, params, out_binding);
+    bool norm = node->prologue == HYMN_PROLOGUE_NORM;
+    uint8_t *to = pack_around(lower, node, tile_bytes * tiles, tiles * channels, norm, params, out_binding);
     if (!to) {
         return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    float *sums = (float *)(void *)(to + (size_t)params->weight_sums_at * 16);
+    for (uint32_t channel = 0; norm && channel < tiles * channels; channel++) {
+        uint32_t row = channel_row(node, channel);
+        sums[channel] = row == HYMN_NONE ? 0.0f : weight_sum(&node->terms[0], row);
     }
     uint16_t *halves = (uint16_t *)(void *)to;
     for (uint32_t tile = 0; tile < tiles; tile++) {

@@ -30,6 +30,7 @@ enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk
             return status;
         }
     }
+    hymn_graph_drop_dead(graph);
     return HYMN_STATUS_OK;
 }
 

@@ -30,7 +30,8 @@ struct hymn_weight_block {
 
 struct hymn_op {
     const char *name;
-    // Adds the node's scratch values before memory is planned; may be NULL.
+    // Before memory is planned: adds the node's scratch values, and releases what it has no need of here
+    // (hymn_graph_release of a node before it). May be NULL.
     enum hymn_status (*prepare)(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                 const struct hymn_log *log);
     enum hymn_status (*lower)(struct hymn_lower *lower, const struct hymn_node *node);
@@ -44,7 +45,8 @@ struct hymn_op {
 
 extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
 
-// Scratch of every node (to be called after hymn_graph_optimize, before hymn_graph_plan_memory).
+// Scratch of every node, and without nodes that others have no need of on this device (to be called after
+// hymn_graph_optimize, before hymn_graph_plan_memory, and lowered by the same plan).
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
                                   const struct hymn_log *log);
 // Lowers every node in order. `lower` must be zero but for graph, plan and log; freed by hymn_lower_free in any case.

@@ -23,6 +23,7 @@ struct selftest_case {
     enum hymn_activation activation;
     uint32_t residual; // 1 same size, 2 half size
     uint32_t states, rank;
+    float mean; // of a convolution's sources
 };
 
 static const struct selftest_case cases[] = {
@@ -66,6 +67,15 @@ static const struct selftest_case cases[] = {
      .channels = 32,
      .terms = {{2, 16}},
      .prologue = HYMN_PROLOGUE_NORM},
+    {.name = "1x1, norm, deep, large mean",
+     .quick = true,
+     .height = 5,
+     .width = 6,
+     .batch = 1,
+     .channels = 24,
+     .terms = {{1, 204}},
+     .prologue = HYMN_PROLOGUE_NORM,
+     .mean = 30.0f},
     {.name = "1x1, resized residual, SiLU",
      .height = 12,
      .width = 18,
@@ -226,8 +236,8 @@ static void build_terms(struct builder *b) {
     for (uint32_t i = 0; i < 3 && from->terms[i].kernel; i++) {
         const struct conv_term *term = &from->terms[i];
         uint32_t scale = term->kernel == 2 ? 2 : 1, taps = term->kernel * term->kernel;
-        uint32_t value =
-            add_input(b, scale * from->height, scale * from->width, 8 + term->channels, 1, b->storage, -1.0f, 1.0f);
+        uint32_t value = add_input(b, scale * from->height, scale * from->width, 8 + term->channels, 1, b->storage,
+                                   from->mean - 1.0f, from->mean + 1.0f);
         float limit = 1.0f / sqrtf((float)(taps * term->channels));
         b->node->terms[i] = (struct hymn_term){
             .source = {value, 8, term->channels},
@@ -236,6 +246,24 @@ static void build_terms(struct builder *b) {
         };
         b->node->term_count = i + 1;
     }
+}
+
+// Those of what the node reads, as a kernel may find them by itself.
+static void add_statistics(struct builder *b) {
+    struct hymn_selftest_problem *problem = b->problem;
+    uint32_t value = add_value(b, b->from->height, b->from->width, 2, 1, HYMN_STORAGE_F32);
+    struct hymn_node norm = *b->node;
+    norm.kind = HYMN_KIND_NORM_STATS;
+    norm.output = value;
+    struct hymn_graph graph = problem->graph;
+    graph.nodes = &norm;
+    if (!b->failed) {
+        hymn_reference_run(&graph, problem->values);
+    }
+    for (uint64_t i = 0; !b->failed && i < hymn_selftest_size(&graph, value); i++) {
+        problem->values[value][i] = (float)problem->values[value][i];
+    }
+    b->node->stats = value;
 }
 
 static void build_conv(struct builder *b) {
@@ -258,7 +286,7 @@ static void build_conv(struct builder *b) {
         node->residual_resize = from->residual == 2;
     }
     if (from->prologue != HYMN_PROLOGUE_NONE) {
-        node->stats = add_input(b, from->height, from->width, 2, 1, HYMN_STORAGE_F32, 0.5f, 1.5f);
+        add_statistics(b);
     }
 }
 

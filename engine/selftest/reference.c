@@ -76,49 +76,6 @@ static void tap_position(uint32_t kernel, uint32_t tap, uint32_t y, uint32_t x, 
     }
 }
 
-static double prologue(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
-                       double v) {
-    if (node->prologue == HYMN_PROLOGUE_NONE) {
-        return v;
-    }
-    struct hymn_source stats = {node->stats, 0, 2};
-    return (v - at(run, stats, image, y, x, 0)) * at(run, stats, image, y, x, 1);
-}
-
-static double conv_sum(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
-                       uint32_t row) {
-    double sum = node->bias ? node->bias[row] : 0.0;
-    for (uint32_t t = 0; t < node->term_count; t++) {
-        const struct hymn_term *term = &node->terms[t];
-        uint32_t taps = term->kernel * term->kernel, channels = term->source.channels;
-        for (uint32_t tap = 0; tap < taps; tap++) {
-            int64_t py, px;
-            tap_position(term->kernel, tap, y, x, &py, &px);
-            const float *weights = term->weights + ((uint64_t)row * taps + tap) * channels;
-            for (uint32_t c = 0; c < channels; c++) {
-                double v = at(run, term->source, image, py, px, c);
-                sum += weights[c] * prologue(run, node, image, y, x, v);
-            }
-        }
-    }
-    return sum;
-}
-
-static void run_conv(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x) {
-    uint32_t row = 0;
-    for (uint32_t part = 0; part < node->part_count; part++) {
-        for (uint32_t i = 0; i < node->parts[part]; i++, row++) {
-            double sum = conv_sum(run, node, image, y, x, row);
-            if (node->residual.value != HYMN_NONE) {
-                sum += node->residual_resize ? resized(run, node->residual, image, y, x, row)
-                                             : at(run, node->residual, image, y, x, row);
-            }
-            uint32_t channel = hymn_node_part_first(node, part) + i;
-            put(run, node->output, image, y, x, channel, activate(node->activation, sum));
-        }
-    }
-}
-
 // LN's statistics over the channels of one pixel, or of a 2x2 cell.
 static void statistics(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
                        double *out_mean, double *out_rstd) {
@@ -140,6 +97,53 @@ static void statistics(const struct run *run, const struct hymn_node *node, uint
     }
     *out_mean = mean;
     *out_rstd = 1.0 / sqrt(variance + 1e-5 / (unit_of(v) * unit_of(v)));
+}
+
+// What a prologue normalises by: the statistics that it is given, or those that are found here.
+static void norm_of(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
+                    double out_norm[2]) {
+    if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
+        statistics(run, node, image, y, x, &out_norm[0], &out_norm[1]);
+    } else if (node->prologue != HYMN_PROLOGUE_NONE) {
+        struct hymn_source stats = {node->stats, 0, 2};
+        out_norm[0] = at(run, stats, image, y, x, 0);
+        out_norm[1] = at(run, stats, image, y, x, 1);
+    }
+}
+
+static double conv_sum(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
+                       uint32_t row) {
+    double sum = node->bias ? node->bias[row] : 0.0, norm[2] = {0.0, 1.0};
+    norm_of(run, node, image, y, x, norm);
+    for (uint32_t t = 0; t < node->term_count; t++) {
+        const struct hymn_term *term = &node->terms[t];
+        uint32_t taps = term->kernel * term->kernel, channels = term->source.channels;
+        for (uint32_t tap = 0; tap < taps; tap++) {
+            int64_t py, px;
+            tap_position(term->kernel, tap, y, x, &py, &px);
+            const float *weights = term->weights + ((uint64_t)row * taps + tap) * channels;
+            for (uint32_t c = 0; c < channels; c++) {
+                double v = at(run, term->source, image, py, px, c);
+                sum += weights[c] * ((v - norm[0]) * norm[1]);
+            }
+        }
+    }
+    return sum;
+}
+
+static void run_conv(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x) {
+    uint32_t row = 0;
+    for (uint32_t part = 0; part < node->part_count; part++) {
+        for (uint32_t i = 0; i < node->parts[part]; i++, row++) {
+            double sum = conv_sum(run, node, image, y, x, row);
+            if (node->residual.value != HYMN_NONE) {
+                sum += node->residual_resize ? resized(run, node->residual, image, y, x, row)
+                                             : at(run, node->residual, image, y, x, row);
+            }
+            uint32_t channel = hymn_node_part_first(node, part) + i;
+            put(run, node->output, image, y, x, channel, activate(node->activation, sum));
+        }
+    }
 }
 
 static double plane_sum(const struct run *run, struct hymn_source source, uint32_t image, uint32_t y, uint32_t x,

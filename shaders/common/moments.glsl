@@ -7,8 +7,6 @@
 #ifndef HYMN_MOMENTS_GLSL
 #define HYMN_MOMENTS_GLSL
 
-#define HYMN_NORM_EPSILON 1e-5
-
 struct hymn_moments {
     float count, mean, squares; // squares: the sum of squared deviations from the mean
 };

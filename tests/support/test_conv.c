@@ -110,9 +110,29 @@ static void add_terms(struct test_conv *b, struct test_random *random) {
         // More channels before and behind the part that is read, so that a wrong place shows.
         uint32_t behind = shape->channels[i] % 8 == 0 && shape->first[i] ? 8 : 0;
         add_input(b, random, scale * shape->height, scale * shape->width, shape->first[i] + shape->channels[i] + behind,
-                  shape->sources[i], -1.0f, 1.0f);
+                  shape->sources[i], shape->mean - 1.0f, shape->mean + 1.0f);
         float limit = 1.0f / sqrtf((float)(taps * shape->channels[i]));
         b->weights[i] = random_array(random, (size_t)b->out_channels * taps * shape->channels[i], -limit, limit);
+    }
+}
+
+// Of what the only term reads: kernels may find them by themselves.
+static void set_statistics(struct test_conv *b) {
+    const struct test_conv_case *shape = &b->shape;
+    uint32_t kernel = shape->kernels[0], channels = shape->channels[0], count = kernel * kernel * channels;
+    float *to = b->inputs[b->stats].data;
+    for (uint32_t i = 0; i < shape->batch * shape->height * shape->width; i++, to += 2) {
+        uint32_t image = i / shape->width / shape->height, y = i / shape->width % shape->height, x = i % shape->width;
+        double mean = 0.0, squares = 0.0;
+        for (uint32_t k = 0; k < 2 * count; k++) {
+            uint32_t tap = k % count / channels;
+            double value = source_at(b, 0, image, (int64_t)kernel * y + tap / kernel,
+                                     (int64_t)kernel * x + tap % kernel, shape->first[0] + k % channels);
+            mean += k < count ? value / count : 0.0;
+            squares += k < count ? 0.0 : (value - mean) * (value - mean);
+        }
+        to[0] = (float)mean;
+        to[1] = (float)(1.0 / sqrt(squares / count + 1e-5));
     }
 }
 
@@ -166,6 +186,7 @@ void test_conv_build(struct test_conv *b, const struct test_conv_case *shape, st
     }
     if (shape->prologue != HYMN_PROLOGUE_NONE) {
         b->stats = add_input(b, random, shape->height, shape->width, 2, HYMN_STORAGE_F32, 0.5f, 1.5f);
+        set_statistics(b);
     }
     uint32_t output =
         hymn_graph_add_value(&b->graph, "output", shape->height, shape->width, padded_channels(shape), shape->output);

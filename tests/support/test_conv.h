@@ -17,6 +17,7 @@ struct test_conv_case {
     uint32_t residual;                           // 0 none, 1 same size, 2 half size
     enum hymn_storage sources[3], output, extra; // extra: residual
     bool bias;
+    float mean; // of the sources, which lie within one of it
 };
 
 struct test_conv {
