@@ -464,25 +464,25 @@ static void what_cannot_be_made_is_made_later(void **state) {
     free_jobs(&job, &expected, 1);
 }
 
-// Lost at the input's submission, at the run's, and while another run is in flight: a status, and what is left can be
-// destroyed.
+// Lost at the input's submission, and at the run's while another is in flight: a status, and what is left can be
+// destroyed. (Few contexts: software devices take long for the pipelines of each.)
 static void lost_device_is_a_status(void **state) {
     (void)state;
     struct test_random random = test_random_start("lost_device_is_a_status");
     struct job jobs[2], expected[2];
     make_jobs(&random, jobs, expected, 2);
-    for (uint32_t where = 0; where < 4; where++) {
+    for (uint32_t where = 0; where < 2; where++) {
         struct hymn_context *lost = test_context_open_with(HYMN_TRANSFER_ON);
         assert_non_null(lost);
         struct hymn_session *session = open_session(lost, 2, false);
         assert_int_equal(run(session, &jobs[0]), HYMN_STATUS_OK);
-        if (where >= 2) {
+        if (where == 1) {
             assert_int_equal(submit(session, &jobs[0]), HYMN_STATUS_OK);
         }
-        watch(lost, 1 + where % 2, VK_ERROR_DEVICE_LOST);
+        watch(lost, 1 + where, VK_ERROR_DEVICE_LOST);
         assert_int_equal(run(session, &jobs[1]), HYMN_STATUS_DEVICE_LOST);
         assert_int_equal(submit(session, &jobs[1]), HYMN_STATUS_DEVICE_LOST);
-        if (where >= 2) {
+        if (where == 1) {
             assert_int_equal(hymn_session_wait(session, jobs[0].ticket), HYMN_STATUS_DEVICE_LOST);
         }
         unwatch(lost);
@@ -494,20 +494,19 @@ static void lost_device_is_a_status(void **state) {
     free_jobs(jobs, expected, 2);
 }
 
-// With everything in flight; and the context right after.
+// With everything in flight, and the next one begins at once.
 static void sessions_end_with_runs_in_flight(void **state) {
     (void)state;
     struct test_random random = test_random_start("sessions_end_with_runs_in_flight");
     struct job jobs[3], expected[3];
     make_jobs(&random, jobs, expected, 3);
-    struct hymn_context *brief = test_context_open_with(HYMN_TRANSFER_ON);
-    assert_non_null(brief);
-    struct hymn_session *session = open_session(brief, 3, false);
-    for (int i = 0; i < 3; i++) {
-        assert_int_equal(submit(session, &jobs[i]), HYMN_STATUS_OK);
+    for (int again = 0; again < 2; again++) {
+        struct hymn_session *session = open_session(ahead, 3, false);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(submit(session, &jobs[i]), HYMN_STATUS_OK);
+        }
+        hymn_session_destroy(&session);
     }
-    hymn_session_destroy(&session);
-    assert_int_equal(test_context_close(&brief), 0);
     free_jobs(jobs, expected, 3);
 }
 
