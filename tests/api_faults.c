@@ -164,7 +164,7 @@ static void expect_lost(struct hymn_context *lost, struct hymn_session *session,
     assert_int_equal(ticket, 0);
     assert_int_equal(hymn_session_create(lost, golden.model, NULL, &other), HYMN_STATUS_DEVICE_LOST);
     assert_null(other);
-    struct hymn_context *fresh = test_context_open();
+    struct hymn_context *fresh = test_context_open_with(HYMN_TRANSFER_AUTO);
     assert_non_null(fresh);
     other = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
     assert_int_equal(run(other, logits), HYMN_STATUS_OK);
@@ -177,7 +177,7 @@ static void lost_device_is_a_status(void **state) {
     (void)state;
     float *logits = new_logits();
     for (int where = 0; where < 3; where++) {
-        struct hymn_context *lost = test_context_open();
+        struct hymn_context *lost = test_context_open_with(HYMN_TRANSFER_AUTO);
         assert_non_null(lost);
         lost->device->submission_seconds = where == 1 ? 1e-5 : HYMN_VK_SUBMISSION_SECONDS;
         struct hymn_session *session = open_session(lost, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
@@ -202,7 +202,7 @@ static void lost_device_is_a_status(void **state) {
 // The self-test's own run can meet it too: no verdict is made of it.
 static void device_lost_in_the_self_test(void **state) {
     (void)state;
-    struct hymn_context *lost = test_context_open();
+    struct hymn_context *lost = test_context_open_with(HYMN_TRANSFER_AUTO);
     struct hymn_session *session = NULL;
     assert_non_null(lost);
     lose_while_waiting(lost);
@@ -338,7 +338,7 @@ static void every_kind_of_memory_gives_the_same_bits(void **state) {
     assert_int_equal(run(session, own), HYMN_STATUS_OK);
     hymn_session_destroy(&session);
     for (int kind = 0; kind < 4; kind++) {
-        struct hymn_context *fresh = test_context_open();
+        struct hymn_context *fresh = test_context_open_with(HYMN_TRANSFER_AUTO);
         assert_non_null(fresh);
         struct hymn_vk_device *device = fresh->device;
         bool coherent = kind & 1, unified = kind & 2;
@@ -370,7 +370,7 @@ static void every_kind_of_memory_gives_the_same_bits(void **state) {
 static int open_context(void **state) {
     (void)state;
     golden_load("five_stages", &golden);
-    context = test_context_open();
+    context = test_context_open_with(HYMN_TRANSFER_AUTO);
     return context ? 0 : -1;
 }
 

@@ -147,6 +147,7 @@ usage_errors() {
         complains 2 "auto, fp16 or fp32" "$hymn" bench -m "$model" --precision int8 &&
         complains 2 "auto or base or wide or half or matrix" "$hymn" bench -m "$model" --tier best &&
         complains 2 "HYMN_TIER 'best'" env HYMN_TIER=best "$hymn" bench -m "$model" &&
+        complains 2 "HYMN_TRANSFER 'maybe'" env HYMN_TRANSFER=maybe "$hymn" bench -m "$model" &&
         complains 2 "needs a value" "$hymn" run --model &&
         complains 2 "unexpected argument 'x'" "$hymn" devices x
 }
@@ -155,7 +156,7 @@ usage_errors() {
 
 devices() {
     expect 0 "$hymn" devices && holds out device driver &&
-        expect 0 "$hymn" devices --json && holds out '"uuid"' '"usable": true' &&
+        expect 0 "$hymn" devices --json && holds out '"uuid"' '"transfer_queue": ' '"usable": true' &&
         expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' &&
         complains 2 "full or quick" "$hymn" devices --report=long
 }

@@ -170,7 +170,7 @@ static void has_every_member(void **state) {
                   "timestamp_bits:i timestamp_period_ns:r");
     check_members(json_object_get(device, "features"),
                   "storage_16bit:b float16:b subgroup_arithmetic:b subgroup_shuffle:b subgroup_fixed:b memory_model:b "
-                  "unified_memory:b portability_subset:b pipeline_statistics:b matrices:a");
+                  "unified_memory:b transfer_queue:b portability_subset:b pipeline_statistics:b matrices:a");
 }
 
 static void every_case_runs_a_convolution(void **state) {
@@ -180,7 +180,8 @@ static void every_case_runs_a_convolution(void **state) {
     json_t *item;
     json_array_foreach(plans, index, item) {
         check_members(item, "name:s own:b tier:s needs_met:a matrix:A max_invocations:i max_shared_bytes:i "
-                            "subgroup_size:i max_binding_bytes:i target_lanes:i skip_staging:b timestamps:b");
+                            "subgroup_size:i max_binding_bytes:i target_lanes:i skip_staging:b "
+                            "transfer_queue:b timestamps:b");
         own += json_is_true(json_object_get(item, "own"));
     }
     const json_t *cases = json_object_get(device, "cases");

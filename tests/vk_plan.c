@@ -145,6 +145,26 @@ static void software_device_wants_few_lanes_and_wide_weights(void **state) {
     assert_true(plan.target_lanes <= 256);
 }
 
+// Only where there is a bus to be crossed, whatever the tier.
+static void transfer_queues_are_for_devices_behind_a_bus(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software()};
+    for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++) {
+        for (int tier = HYMN_TIER_AUTO; tier <= HYMN_TIER_MATRIX; tier++) {
+            struct hymn_vk_snapshot s = snapshots[i];
+            assert_false(plan_of(&s, (enum hymn_tier)tier).transfer_queue);
+            s.transfer_queue = true;
+            struct hymn_vk_plan plan = plan_of(&s, (enum hymn_tier)tier);
+            assert_int_equal(plan.transfer_queue, !plan.skip_staging);
+            s.compute_queue = false;
+            assert_false(plan_of(&s, (enum hymn_tier)tier).transfer_queue);
+        }
+    }
+    struct hymn_vk_snapshot s = desktop();
+    s.transfer_queue = s.unified_memory = true; // resizable BAR
+    assert_true(plan_of(&s, HYMN_TIER_AUTO).transfer_queue);
+}
+
 static void base_tier_is_that_of_the_smallest_device(void **state) {
     (void)state;
     struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software(), {.name = "unknown"}};
@@ -603,6 +623,7 @@ int main(void) {
         cmocka_unit_test(phone_reads_host_memory_directly),
         cmocka_unit_test(desktop_keeps_its_limits_and_stages),
         cmocka_unit_test(software_device_wants_few_lanes_and_wide_weights),
+        cmocka_unit_test(transfer_queues_are_for_devices_behind_a_bus),
         cmocka_unit_test(base_tier_is_that_of_the_smallest_device),
         cmocka_unit_test(lacking_devices_say_what_they_lack),
         cmocka_unit_test(implausible_claims_are_not_believed),

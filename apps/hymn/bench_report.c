@@ -204,6 +204,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "device", report_text(result->device.name));
     json_object_set_new(object, "driver", report_text(result->device.driver));
     json_object_set_new(object, "api_version", report_text(result->device.api_version));
+    json_object_set_new(object, "transfer_queue", json_boolean(result->device.transfer_queue));
     json_object_set_new(object, "precision", report_text(common_precision_name(result->session.precision)));
     json_object_set_new(object, "tier", report_text(hymn_tier_string(result->session.tier)));
     json_object_set_new(object, "size", size);

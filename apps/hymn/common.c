@@ -4,11 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char *const transfers[] = {"auto", "off", "on", NULL}; // in the order of enum hymn_transfer
 const char *const common_tiers[] = {"auto", "base", "wide", "half", "matrix", NULL};
 
 struct common common_defaults(void) {
-    const char *tier = getenv("HYMN_TIER");
-    return (struct common){.device = getenv("HYMN_DEVICE"), .tier = tier && *tier ? tier : NULL};
+    const char *tier = getenv("HYMN_TIER"), *transfer = getenv("HYMN_TRANSFER");
+    return (struct common){.device = getenv("HYMN_DEVICE"),
+                           .tier = tier && *tier ? tier : NULL,
+                           .transfer = transfer && *transfer ? transfer : NULL};
 }
 
 enum options_result common_parse(const struct common *common, const struct command *command,
@@ -29,21 +32,32 @@ enum exit_code common_open_model(const char *path, struct hymn_model **out_model
     return CODE_OK;
 }
 
+// The place of a name in a list that ends with NULL: that of the NULL where it is not among them, 0 for no name.
+static uint32_t index_of(const char *const *names, const char *name) {
+    uint32_t index = 0;
+    while (name != NULL && names[index] != NULL && strcmp(names[index], name) != 0) {
+        index++;
+    }
+    return index;
+}
+
 enum exit_code common_open_device(const struct common *common, const char *cache_dir,
                                   struct hymn_context **out_context) {
-    uint32_t tier = 0;
-    while (common->tier != NULL && common_tiers[tier] != NULL && strcmp(common_tiers[tier], common->tier) != 0) {
-        tier++;
-    }
+    const uint32_t tier = index_of(common_tiers, common->tier), transfer = index_of(transfers, common->transfer);
     if (common_tiers[tier] == NULL) {
         console_error(NULL, "HYMN_TIER '%s': expected auto, base, wide, half or matrix", common->tier);
+        return CODE_USAGE;
+    }
+    if (transfers[transfer] == NULL) {
+        console_error(NULL, "HYMN_TRANSFER '%s': expected auto, off or on", common->transfer);
         return CODE_USAGE;
     }
     const struct hymn_context_params params = {.log = console_log(),
                                                .device = common->device,
                                                .cache_dir = cache_dir,
                                                .tier = (enum hymn_tier)tier,
-                                               .validation = common->validation};
+                                               .validation = common->validation,
+                                               .transfer = (enum hymn_transfer)transfer};
     const enum hymn_status status = hymn_context_create(&params, out_context);
     if (status != HYMN_STATUS_OK) {
         console_status(NULL, status);

@@ -10,7 +10,8 @@
 struct common {
     const char *device; // the selector of struct hymn_context_params; starts as $HYMN_DEVICE
     enum hymn_precision precision;
-    const char *tier; // starts as $HYMN_TIER; NULL: auto
+    const char *tier;     // starts as $HYMN_TIER; NULL: auto
+    const char *transfer; // likewise, $HYMN_TRANSFER
     unsigned verbosity;
     bool validation;
 };

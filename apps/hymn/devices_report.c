@@ -63,6 +63,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statisti
     json_object_set_new(object, "subgroup_fixed", json_boolean(s->subgroup_fixed));
     json_object_set_new(object, "memory_model", json_boolean(s->memory_model));
     json_object_set_new(object, "unified_memory", json_boolean(s->unified_memory));
+    json_object_set_new(object, "transfer_queue", json_boolean(s->transfer_queue));
     json_object_set_new(object, "portability_subset", json_boolean(s->portability_subset));
     json_object_set_new(object, "pipeline_statistics", json_boolean(statistics));
     for (uint32_t i = 0; i < s->matrix_count; i++) {
@@ -94,6 +95,7 @@ static json_t *describe_plan(const struct survey_plan *plan) {
     set_integer(object, "max_binding_bytes", p->max_binding_bytes);
     set_integer(object, "target_lanes", p->target_lanes);
     json_object_set_new(object, "skip_staging", json_boolean(p->skip_staging));
+    json_object_set_new(object, "transfer_queue", json_boolean(p->transfer_queue));
     json_object_set_new(object, "timestamps", json_boolean(p->timestamps));
     return object;
 }

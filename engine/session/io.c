@@ -198,7 +198,7 @@ static enum hymn_status grow(struct hymn_session *session, enum hymn_vk_usage us
     }
     session->info.io_bytes -= buffer->allocated;
     hymn_vk_buffer_destroy(session->device, buffer);
-    enum hymn_status status = hymn_vk_buffer_create(session->device, usage, bytes, what, buffer);
+    enum hymn_status status = hymn_vk_buffer_create_shared(session->device, usage, bytes, what, buffer);
     session->info.io_bytes += buffer->allocated;
     return status;
 }
@@ -218,15 +218,13 @@ static const struct hymn_vk_buffer *used(const struct hymn_vk_buffer *buffer) {
     return buffer->handle ? buffer : NULL;
 }
 
+// The steps of the program from `first` on.
 static enum hymn_status record(struct hymn_session *session, struct hymn_slot *slot, const char *name,
-                               struct hymn_vk_program *program, struct hymn_vk_command *command) {
-    double slowness = session->device->slowness;
-    slot->seconds +=
-        hymn_vk_program_divide(program, &session->plan, slowness, session->device->submission_seconds) / slowness;
+                               const struct hymn_vk_program *program, uint32_t first, struct hymn_vk_command *command) {
     struct hymn_vk_record_params params = {
         .name = name,
-        .steps = program->steps,
-        .count = program->count,
+        .steps = program->steps + first,
+        .count = program->count - first,
         .buffers =
             {
                 [HYMN_VK_ROLE_ACTIVATIONS] = &session->activations,
@@ -237,8 +235,32 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
         .timestamps = true,
         .step_timestamps = session->timings,
     };
-    enum hymn_status status = hymn_vk_pipelines_prepare(session->device, program->steps, program->count);
+    enum hymn_status status = hymn_vk_pipelines_prepare(session->device, params.steps, params.count);
     return status == HYMN_STATUS_OK ? hymn_vk_command_record(session->device, &params, command) : status;
+}
+
+static void divide(const struct hymn_session *session, struct hymn_slot *slot) {
+    double slowness = session->device->slowness, limit = session->device->submission_seconds;
+    slot->seconds = hymn_vk_program_divide(&slot->before_program, &session->plan, slowness, limit) / slowness +
+                    hymn_vk_program_divide(&slot->after_program, &session->plan, slowness, limit) / slowness;
+    slot->copy_seconds = slot->copy_bytes > 0 ? slot->before_program.steps[0].seconds / slowness : 0.0;
+}
+
+enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_slot *slot, bool apart) {
+    bool *recorded = apart ? &slot->behind_recorded : &slot->before_recorded;
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (*recorded) {
+        return status;
+    }
+    if (apart) {
+        status = hymn_vk_upload_record(session->device, &slot->upload, &slot->image, slot->copy_bytes, &slot->copy);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status =
+            record(session, slot, "input", &slot->before_program, apart ? 1 : 0, apart ? &slot->behind : &slot->before);
+    }
+    *recorded = status == HYMN_STATUS_OK;
+    return status;
 }
 
 static bool recorded_for(const struct hymn_slot *slot, const struct hymn_io_image *images, uint32_t count,
@@ -256,7 +278,7 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
         return HYMN_STATUS_OK;
     }
     slot->recorded = 0;
-    slot->seconds = 0.0;
+    slot->before_recorded = slot->behind_recorded = false;
     struct layout layout = lay_out(session, images, count, slot->places);
     enum hymn_status status = grow_all(session, slot, &layout);
     slot->before_program.count = slot->after_program.count = 0;
@@ -267,10 +289,9 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
         status = build_after(session, images, slot->places, count, &layout, threshold, &slot->after_program);
     }
     if (status == HYMN_STATUS_OK) {
-        status = record(session, slot, "input", &slot->before_program, &slot->before);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = record(session, slot, "output", &slot->after_program, &slot->after);
+        slot->copy_bytes = session->plan.skip_staging ? 0 : layout.upload;
+        divide(session, slot);
+        status = record(session, slot, "output", &slot->after_program, 0, &slot->after);
     }
     if (status == HYMN_STATUS_OK) {
         memcpy(slot->images, images, count * sizeof *images);

@@ -122,6 +122,28 @@ static void copy_inputs(const struct hymn_session *session, struct hymn_slot *sl
     }
 }
 
+// Whether anything is still being computed that this slot's upload could overlap with.
+static bool others_in_flight(struct hymn_session *session, const struct hymn_slot *slot) {
+    bool found = false;
+    for (uint32_t i = 0; i < session->info.runs_in_flight && !found; i++) {
+        const struct hymn_slot *other = &session->slots[i];
+        found = other != slot && other->ticket && !hymn_vk_done(session->device, other->fence);
+    }
+    return found;
+}
+
+static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *slot) {
+    bool busy = session->device->transfer_queue && others_in_flight(session, slot);
+    slot->apart = !session->timings && hymn_vk_upload_apart(session->device, slot->copy_bytes, busy);
+    enum hymn_status status = hymn_io_record_input(session, slot, slot->apart);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    const struct hymn_vk_command *const commands[] = {slot->apart ? &slot->behind : &slot->before, &slot->network,
+                                                      &slot->after};
+    return hymn_vk_submit_after(session->device, slot->apart ? &slot->copy : NULL, commands, 3, slot->fence);
+}
+
 static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *slot,
                                const struct hymn_run_params *params, uint32_t count) {
     struct hymn_io_image *images = hymn_alloc(count, sizeof *images);
@@ -144,11 +166,7 @@ static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *s
     memcpy(slot->outputs, params->outputs, count * sizeof *slot->outputs);
     copy_inputs(session, slot, params);
     status = hymn_vk_buffer_flush(session->device, &slot->upload, 0, slot->upload.bytes);
-    if (status != HYMN_STATUS_OK) {
-        return status;
-    }
-    const struct hymn_vk_command *const commands[] = {&slot->before, &slot->network, &slot->after};
-    return hymn_vk_submit(session->device, commands, 3, slot->fence);
+    return status == HYMN_STATUS_OK ? launch(session, slot) : status;
 }
 
 enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
@@ -229,8 +247,9 @@ static enum hymn_status collect_steps(struct hymn_session *session, const struct
 }
 
 static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot) {
-    session->gpu_ms = hymn_vk_timer_span(session->device, &slot->before, &slot->after);
-    hymn_vk_slowness_measure(session->device, session->seconds + slot->seconds, session->gpu_ms * 1e-3);
+    double seconds = session->seconds + slot->seconds - (slot->apart ? slot->copy_seconds : 0.0);
+    session->gpu_ms = hymn_vk_timer_span(session->device, slot->apart ? &slot->behind : &slot->before, &slot->after);
+    hymn_vk_slowness_measure(session->device, seconds, session->gpu_ms * 1e-3);
     session->timing_count = 0;
     if (!session->timings || !session->plan.timestamps) {
         return HYMN_STATUS_OK;

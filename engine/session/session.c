@@ -379,7 +379,9 @@ void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot) {
     if (slot->ticket) {
         hymn_vk_wait(session->device, slot->fence); // a lost device does not wait
     }
+    hymn_vk_upload_destroy(session->device, &slot->copy);
     hymn_vk_command_destroy(session->device, &slot->before);
+    hymn_vk_command_destroy(session->device, &slot->behind);
     hymn_vk_command_destroy(session->device, &slot->network);
     hymn_vk_command_destroy(session->device, &slot->after);
     hymn_vk_buffer_destroy(session->device, &slot->upload);

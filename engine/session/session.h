@@ -31,6 +31,8 @@ struct hymn_io_place {
 // queue.
 struct hymn_slot {
     struct hymn_vk_command before, network, after;
+    struct hymn_vk_command behind; // `before` without the copy of the images, which `copy` does (vk/upload.h)
+    struct hymn_vk_upload copy;
     struct hymn_vk_buffer upload, image, readback;
     VkFence fence;
     uint64_t ticket;              // 0: free
@@ -39,10 +41,13 @@ struct hymn_slot {
     struct hymn_io_image *images; // [batch]: what before and after are recorded for
     struct hymn_io_place *places; // [batch]
     struct hymn_vk_program before_program, after_program;
-    uint32_t recorded; // images that the commands are recorded for; 0: not recorded
-    double slowness;   // that they are divided for
-    double seconds;    // estimate of before and after with slowness 1
-    float threshold;   // likewise
+    uint32_t recorded;                     // images that the commands are recorded for; 0: not recorded
+    bool before_recorded, behind_recorded; // for the same: each when it is needed for the first time
+    bool apart;                            // the last run's images were copied by `copy`
+    uint64_t copy_bytes;                   // of the images of a run; 0: shaders read them where the host wrote them
+    double slowness;                       // that they are divided for
+    double seconds, copy_seconds;          // estimates of before and after, and of the copy in them, with slowness 1
+    float threshold;                       // likewise
 };
 
 struct hymn_session {
@@ -67,10 +72,14 @@ struct hymn_session {
     uint32_t timing_count, timing_capacity;
 };
 
-// Readies a slot for `count` images: lays out and grows its buffers, and records its commands if they were recorded for
-// something else. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, UNSUPPORTED, DEVICE_LOST, INTERNAL.
+// Readies a slot for `count` images: lays out and grows its buffers, and records its commands but those before the
+// network if they were recorded for something else. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, UNSUPPORTED, DEVICE_LOST,
+// INTERNAL.
 enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot *slot,
                                  const struct hymn_io_image *images, uint32_t count, float threshold);
+// Then records the commands before the network for what the slot was readied for, if they are not: slot->before, or,
+// apart, slot->copy and slot->behind. The same statuses.
+enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_slot *slot, bool apart);
 // Appends the steps of every kind of input and output that the model can have. Needs no device: of the session, its
 // plan and what it knows of the model and the network.
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);

@@ -6,6 +6,7 @@
 
 #include "vk/memory.h"
 #include "vk/program.h"
+#include "vk/upload.h"
 
 // Zero-initialise before the first hymn_vk_command_record.
 struct hymn_vk_command {
@@ -57,6 +58,10 @@ void hymn_vk_fence_destroy(struct hymn_vk_device *device, VkFence *fence);      
 // estimated work. The fence is reset first and signalled when all are done. After a failure nothing is pending.
 enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
                                 uint32_t count, VkFence fence);
+// The same, behind an upload that is submitted first, on the transfer queue, and that the programs wait for. NULL:
+// none.
+enum hymn_status hymn_vk_submit_after(struct hymn_vk_device *device, struct hymn_vk_upload *upload,
+                                      const struct hymn_vk_command *const *commands, uint32_t count, VkFence fence);
 // One vkQueueSubmit of command buffers.
 enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
                                         VkFence fence);

@@ -59,6 +59,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     VkPhysicalDevice *devices = NULL;
     struct hymn_device_info *infos = NULL;
     uint32_t count = 0, index = 0;
+    struct hymn_vk_queues queues = {HYMN_VK_NO_FAMILY, HYMN_VK_NO_FAMILY};
     enum hymn_status status = hymn_vk_instance_devices(instance, &devices, &count);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_device_infos(instance, devices, count, &infos);
@@ -68,10 +69,14 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     }
     if (status == HYMN_STATUS_OK) {
         device->physical = devices[index];
-        status = hymn_vk_snapshot_take(instance, device->physical, index, &device->snapshot, &device->info,
-                                       &device->queue_family);
+        status = hymn_vk_snapshot_take(instance, device->physical, index, &device->snapshot, &device->info, &queues);
     }
     if (status == HYMN_STATUS_OK) {
+        device->queue_family = queues.compute;
+        device->transfer_family = queues.transfer;
+        if (device->transfer == HYMN_TRANSFER_ON) {
+            device->snapshot.unified_memory = false; // then there is something to upload
+        }
         hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
         instance->table.vkGetPhysicalDeviceMemoryProperties(device->physical, &device->memory);
     }
@@ -101,6 +106,33 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, struct 
     device->memory_budget = out_chosen->memory_budget;
     device->statistics = out_chosen->statistics;
     return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
+}
+
+// One queue of each family in use.
+static uint32_t list_queues(const struct hymn_vk_device *device, const float *priority,
+                            VkDeviceQueueCreateInfo out_queues[2]) {
+    const uint32_t families[2] = {device->queue_family, device->transfer_family};
+    uint32_t count = device->plan.transfer_queue && device->transfer != HYMN_TRANSFER_OFF ? 2 : 1;
+    for (uint32_t i = 0; i < count; i++) {
+        out_queues[i] = (VkDeviceQueueCreateInfo){
+            .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+            .queueFamilyIndex = families[i],
+            .queueCount = 1,
+            .pQueuePriorities = priority,
+        };
+    }
+    return count;
+}
+
+static void take_queues(struct hymn_vk_device *device, uint32_t count) {
+    device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
+    if (count > 1) {
+        device->table.vkGetDeviceQueue(device->handle, device->transfer_family, 0, &device->transfer_queue);
+    } else if (device->transfer == HYMN_TRANSFER_ON) {
+        device->transfer_queue = device->queue;
+        device->transfer_family = device->queue_family;
+    }
+    device->info.transfer_queue = device->transfer_queue != VK_NULL_HANDLE;
 }
 
 // *out_result: of vkCreateDevice.
@@ -141,17 +173,12 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                           .pNext = device->statistics ? (void *)&executables : executables.pNext};
     float priority = 1.0f;
-    VkDeviceQueueCreateInfo queue = {
-        .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-        .queueFamilyIndex = device->queue_family,
-        .queueCount = 1,
-        .pQueuePriorities = &priority,
-    };
+    VkDeviceQueueCreateInfo queues[2];
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features,
-        .queueCreateInfoCount = 1,
-        .pQueueCreateInfos = &queue,
+        .queueCreateInfoCount = list_queues(device, &priority, queues),
+        .pQueueCreateInfos = queues,
         .enabledExtensionCount = extensions.count,
         .ppEnabledExtensionNames = extensions.names,
     };
@@ -163,7 +190,7 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
     }
     device->owns_device = true;
     hymn_vk_device_table_load(device->instance, device->handle, &device->table);
-    device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
+    take_queues(device, info.queueCreateInfoCount);
     return HYMN_STATUS_OK;
 }
 
@@ -214,12 +241,17 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
         return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT,
                          "tier %d is none of auto, base, wide, half, matrix", (int)params->tier);
     }
+    if ((uint32_t)params->transfer > HYMN_TRANSFER_ON) {
+        return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT, "transfer %d is none of auto, off, on",
+                         (int)params->transfer);
+    }
     struct hymn_vk_device *device = hymn_alloc(1, sizeof *device);
     if (!device) {
         return hymn_fail(&params->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
     device->log = params->log;
     device->tier = params->tier;
+    device->transfer = params->transfer;
     device->inspected = inspected;
     device->trust_variants = params->trust_variants;
     device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
@@ -260,6 +292,9 @@ void hymn_vk_device_destroy(struct hymn_vk_device **device) {
     struct hymn_vk_device *old = *device;
     if (old->handle) {
         old->table.vkQueueWaitIdle(old->queue);
+        if (old->transfer_queue && old->transfer_queue != old->queue) {
+            old->table.vkQueueWaitIdle(old->transfer_queue);
+        }
         hymn_vk_pipelines_destroy(old);
         hymn_vk_store_close(old);
         old->table.vkDestroyCommandPool(old->handle, old->transfer_pool, NULL);

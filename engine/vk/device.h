@@ -7,6 +7,7 @@
 
 #include "vk/instance.h"
 #include "vk/plan.h"
+#include "vk/queues.h"
 
 struct hymn_vk_pipelines;
 struct hymn_vk_store;
@@ -18,6 +19,9 @@ struct hymn_vk_device {
     VkDevice handle;
     uint32_t queue_family;
     VkQueue queue;
+    enum hymn_transfer transfer;
+    uint32_t transfer_family;
+    VkQueue transfer_queue; // of uploads that overlap with computing (upload.h); VK_NULL_HANDLE: there are none
     struct VolkDeviceTable table;
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;
@@ -61,11 +65,11 @@ enum hymn_status hymn_vk_device_check(struct hymn_vk_device *device);
 // Names an object for validation messages and captures; does nothing without validation.
 void hymn_vk_name(struct hymn_vk_device *device, VkObjectType type, uint64_t handle, const char *name);
 
-// snapshot.c: what a physical device is. `index` is its place in the list. out_family: first queue family with compute,
-// those without graphics preferred; UINT32_MAX: none. OUT_OF_MEMORY.
+// snapshot.c: what a physical device is. `index` is its place in the list. out_queues: the families to use (queues.h).
+// OUT_OF_MEMORY.
 enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                        uint32_t index, struct hymn_vk_snapshot *out_snapshot,
-                                       struct hymn_device_info *out_info, uint32_t *out_family);
+                                       struct hymn_device_info *out_info, struct hymn_vk_queues *out_queues);
 
 // devices.c: what each of an instance's devices is; freed with hymn_free. OUT_OF_MEMORY.
 enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const VkPhysicalDevice *devices,

@@ -20,8 +20,8 @@ enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const V
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         struct hymn_vk_snapshot snapshot;
-        uint32_t family;
-        status = hymn_vk_snapshot_take(instance, devices[i], i, &snapshot, &(*out_infos)[i], &family);
+        struct hymn_vk_queues queues;
+        status = hymn_vk_snapshot_take(instance, devices[i], i, &snapshot, &(*out_infos)[i], &queues);
     }
     if (status != HYMN_STATUS_OK) {
         hymn_free(*out_infos);

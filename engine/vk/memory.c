@@ -104,8 +104,9 @@ static enum hymn_status allocate(struct hymn_vk_device *device, enum hymn_vk_usa
     return HYMN_STATUS_OK;
 }
 
-enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
-                                       const char *what, struct hymn_vk_buffer *out_buffer) {
+// shared: between the families of both queues, where there are two.
+static enum hymn_status create(struct hymn_vk_device *device, enum hymn_vk_usage usage, bool shared, uint64_t bytes,
+                               const char *what, struct hymn_vk_buffer *out_buffer) {
     memset(out_buffer, 0, sizeof *out_buffer);
     enum hymn_status status = hymn_vk_device_check(device);
     if (status != HYMN_STATUS_OK) {
@@ -123,12 +124,16 @@ enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_
     if (status != HYMN_STATUS_OK) {
         return status;
     }
+    const uint32_t families[2] = {device->queue_family, device->transfer_family};
+    shared = shared && device->transfer_queue && families[0] != families[1];
     VkBufferCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
         .size = bytes,
         .usage =
             VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
-        .sharingMode = VK_SHARING_MODE_EXCLUSIVE,
+        .sharingMode = shared ? VK_SHARING_MODE_CONCURRENT : VK_SHARING_MODE_EXCLUSIVE,
+        .queueFamilyIndexCount = shared ? 2 : 0,
+        .pQueueFamilyIndices = families,
     };
     struct hymn_vk_buffer buffer = {.bytes = bytes};
     VkResult result = device->table.vkCreateBuffer(device->handle, &info, NULL, &buffer.handle);
@@ -147,6 +152,16 @@ enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_
     hymn_vk_name(device, VK_OBJECT_TYPE_BUFFER, (uint64_t)buffer.handle, what);
     *out_buffer = buffer;
     return HYMN_STATUS_OK;
+}
+
+enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                       const char *what, struct hymn_vk_buffer *out_buffer) {
+    return create(device, usage, false, bytes, what, out_buffer);
+}
+
+enum hymn_status hymn_vk_buffer_create_shared(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                              const char *what, struct hymn_vk_buffer *out_buffer) {
+    return create(device, usage, true, bytes, what, out_buffer);
 }
 
 void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer) {

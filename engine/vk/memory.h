@@ -22,6 +22,9 @@ struct hymn_vk_buffer {
 // is (also when it is more than the device allocates in one piece); DEVICE_LOST, INTERNAL. bytes: at least 1.
 enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
                                        const char *what, struct hymn_vk_buffer *out_buffer);
+// The same for a buffer that the transfer queue uses too: see upload.h.
+enum hymn_status hymn_vk_buffer_create_shared(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                              const char *what, struct hymn_vk_buffer *out_buffer);
 // No submission may still use it. Zeroes *buffer.
 void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer);
 

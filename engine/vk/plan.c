@@ -223,6 +223,7 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->cpu = s->type == HYMN_DEVICE_TYPE_CPU;
     // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
     plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
+    plan->transfer_queue = plan->usable && s->transfer_queue && !plan->skip_staging;
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
     plan->subgroup_sized = plan->usable && tier != HYMN_TIER_BASE && subgroup_size_asked(s);

@@ -43,6 +43,7 @@ struct hymn_vk_snapshot {
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
     uint32_t matrix_count;
     bool compute_queue;
+    bool transfer_queue; // a family that only copies (queues.h)
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;
@@ -58,8 +59,9 @@ struct hymn_vk_plan {
     uint32_t needs_met;                         // hymn_shader_needs bits that this device satisfies and the tier allows
     uint32_t demoted[HYMN_VK_MAX_SHADERS / 32]; // bit i: hymn_shaders[i] is wrong on this device
     bool cpu;                                   // a software device: few wide threads, no use for occupancy
-    bool weights_f32;  // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
-    bool skip_staging; // shaders read and write host-visible memory directly
+    bool weights_f32;    // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool skip_staging;   // shaders read and write host-visible memory directly
+    bool transfer_queue; // uploads may overlap with computing, on a queue of their own (upload.h)
     uint32_t max_invocations; // of one workgroup
     uint32_t max_shared_bytes;
     uint32_t max_groups_x; // min over what may be dispatched in x

@@ -22,27 +22,17 @@ static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
     }
 }
 
-// First family with compute, those without graphics preferred: a host that draws does not wait for us.
-static void find_queue(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, struct hymn_vk_snapshot *s,
-                       uint32_t *out_family) {
+static void find_queues(const struct hymn_vk_instance *instance, VkPhysicalDevice physical, struct hymn_vk_snapshot *s,
+                        struct hymn_vk_queues *out_queues) {
     VkQueueFamilyProperties families[16];
     uint32_t count = 0;
     instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
     count = count < 16 ? count : 16;
     instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
-    *out_family = UINT32_MAX;
-    for (uint32_t i = 0; i < count; i++) {
-        if (families[i].queueCount == 0 || !(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT)) {
-            continue;
-        }
-        bool better = *out_family != UINT32_MAX && !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT) &&
-                      (families[*out_family].queueFlags & VK_QUEUE_GRAPHICS_BIT);
-        if (*out_family == UINT32_MAX || better) {
-            *out_family = i;
-        }
-    }
-    s->compute_queue = *out_family != UINT32_MAX;
-    s->timestamp_bits = s->compute_queue ? families[*out_family].timestampValidBits : 0;
+    *out_queues = hymn_vk_queues_choose(families, count);
+    s->compute_queue = out_queues->compute != HYMN_VK_NO_FAMILY;
+    s->transfer_queue = out_queues->transfer != HYMN_VK_NO_FAMILY;
+    s->timestamp_bits = s->compute_queue ? families[out_queues->compute].timestampValidBits : 0;
 }
 
 static void read_memory(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
@@ -205,7 +195,7 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
 
 enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                        uint32_t index, struct hymn_vk_snapshot *out_snapshot,
-                                       struct hymn_device_info *out_info, uint32_t *out_family) {
+                                       struct hymn_device_info *out_info, struct hymn_vk_queues *out_queues) {
     struct hymn_vk_snapshot *s = out_snapshot;
     struct hymn_device_info *info = out_info;
     memset(s, 0, sizeof *s);
@@ -214,7 +204,7 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
     instance->table.vkGetPhysicalDeviceProperties(physical, &properties);
     read_limits(&properties, s);
     read_memory(instance, physical, s);
-    find_queue(instance, physical, s, out_family);
+    find_queues(instance, physical, s, out_queues);
     format_driver(&properties, NULL, info);
     if (properties.apiVersion >= VK_API_VERSION_1_1) {
         struct extensions extensions;
@@ -244,6 +234,7 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
     struct hymn_vk_plan plan;
     hymn_vk_plan_make(s, HYMN_TIER_AUTO, &plan);
     info->tier = plan.tier;
+    info->transfer_queue = plan.transfer_queue;
     info->usable = plan.usable;
     memcpy(info->reason, plan.reason, sizeof info->reason);
     return HYMN_STATUS_OK;

@@ -27,10 +27,18 @@ static enum hymn_status begin(struct hymn_vk_device *device, VkFence fence) {
     return hymn_vk_result(device, result, "vkResetFences");
 }
 
-static enum hymn_status submit(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
-                               VkFence fence) {
+// wait: a semaphore, or VK_NULL_HANDLE. What is submitted later waits for it too.
+static enum hymn_status submit(struct hymn_vk_device *device, VkSemaphore wait, const VkCommandBuffer *buffers,
+                               uint32_t count, VkFence fence) {
+    const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT; // timestamps among them
     VkSubmitInfo info = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = count, .pCommandBuffers = buffers};
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
+        .waitSemaphoreCount = wait ? 1 : 0,
+        .pWaitSemaphores = &wait,
+        .pWaitDstStageMask = &stages,
+        .commandBufferCount = count,
+        .pCommandBuffers = buffers,
+    };
     VkResult result = device->table.vkQueueSubmit(device->queue, 1, &info, fence);
     return hymn_vk_result(device, result, "vkQueueSubmit");
 }
@@ -38,41 +46,71 @@ static enum hymn_status submit(struct hymn_vk_device *device, const VkCommandBuf
 enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
                                         VkFence fence) {
     enum hymn_status status = begin(device, fence);
-    return status == HYMN_STATUS_OK ? submit(device, buffers, count, fence) : status;
+    return status == HYMN_STATUS_OK ? submit(device, VK_NULL_HANDLE, buffers, count, fence) : status;
 }
 
-// Command buffers that go into one submission.
+// A run on its way to the queue: command buffers that go into one submission, and what that waits for.
 struct group {
     VkCommandBuffer buffers[MOST_BUFFERS];
     uint32_t count;
     double seconds;
+    VkSemaphore wait; // of the first submission
+    bool pending;     // a submission has been made
 };
+
+static enum hymn_status send(struct hymn_vk_device *device, struct group *group, VkFence fence) {
+    enum hymn_status status = submit(device, group->wait, group->buffers, group->count, fence);
+    if (status == HYMN_STATUS_OK) {
+        group->wait = VK_NULL_HANDLE;
+        group->pending = true;
+    }
+    group->count = 0;
+    group->seconds = 0.0;
+    return status;
+}
+
+static enum hymn_status send_all(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
+                                 uint32_t count, VkFence fence, struct group *group) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t j = 0; j < commands[i]->buffer_count; j++) {
+            double seconds = group->seconds + commands[i]->seconds[j];
+            if (group->count > 0 && (group->count == MOST_BUFFERS || seconds > device->submission_seconds)) {
+                status = send(device, group, VK_NULL_HANDLE);
+                if (status != HYMN_STATUS_OK) {
+                    return status;
+                }
+            }
+            group->buffers[group->count++] = commands[i]->buffers[j];
+            group->seconds += commands[i]->seconds[j];
+        }
+    }
+    return send(device, group, fence);
+}
+
+enum hymn_status hymn_vk_submit_after(struct hymn_vk_device *device, struct hymn_vk_upload *upload,
+                                      const struct hymn_vk_command *const *commands, uint32_t count, VkFence fence) {
+    struct group group = {.count = 0};
+    enum hymn_status status = begin(device, fence);
+    if (status == HYMN_STATUS_OK && upload) {
+        status = hymn_vk_upload_start(device, upload);
+        group.wait = status == HYMN_STATUS_OK ? upload->arrived : VK_NULL_HANDLE;
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = send_all(device, commands, count, fence, &group);
+    }
+    if (status != HYMN_STATUS_OK && group.pending) {
+        device->table.vkQueueWaitIdle(device->queue); // no fence tells when what was submitted is done
+    }
+    if (status != HYMN_STATUS_OK && group.wait) {
+        hymn_vk_upload_abandon(device, upload);
+    }
+    return status;
+}
 
 enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
                                 uint32_t count, VkFence fence) {
-    struct group group = {.count = 0};
-    enum hymn_status status = begin(device, fence);
-    bool pending = false;
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        for (uint32_t j = 0; j < commands[i]->buffer_count && status == HYMN_STATUS_OK; j++) {
-            double seconds = group.seconds + commands[i]->seconds[j];
-            if (group.count > 0 && (group.count == MOST_BUFFERS || seconds > device->submission_seconds)) {
-                status = submit(device, group.buffers, group.count, VK_NULL_HANDLE);
-                pending = pending || status == HYMN_STATUS_OK;
-                group.count = 0;
-                group.seconds = 0.0;
-            }
-            group.buffers[group.count++] = commands[i]->buffers[j];
-            group.seconds += commands[i]->seconds[j];
-        }
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = submit(device, group.buffers, group.count, fence);
-    }
-    if (status != HYMN_STATUS_OK && pending) {
-        device->table.vkQueueWaitIdle(device->queue); // no fence tells when what was submitted is done
-    }
-    return status;
+    return hymn_vk_submit_after(device, NULL, commands, count, fence);
 }
 
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence) {

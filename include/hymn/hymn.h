@@ -123,8 +123,21 @@ struct hymn_device_info {
     uint32_t subgroup_size;
     bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
     enum hymn_tier tier;                  // what HYMN_TIER_AUTO means on it; BASE where it is not usable
+    bool transfer_queue;                  // inputs may overlap with runs (enum hymn_transfer); of a context: do
     bool usable;                          // false: `reason` says what it lacks
     char reason[256];
+};
+
+// How the inputs of runs reach a device that keeps its memory behind a bus.
+enum hymn_transfer {
+    // Where the device has a queue that only copies (hymn_device_info::transfer_queue), large inputs go through it
+    // while
+    // another run of the session is computed; all others are copied before their run, on the queue that computes it.
+    HYMN_TRANSFER_AUTO = 0,
+    HYMN_TRANSFER_OFF = 1, // always the latter: no second queue is opened
+    // For tests: every input goes ahead by itself, also on devices without a bus or a second queue, whose only one then
+    // plays both parts. Slower there, and for single runs anywhere; the results are the same.
+    HYMN_TRANSFER_ON = 2
 };
 
 struct hymn_device_list;
@@ -148,8 +161,8 @@ HYMN_API const struct hymn_device_info *hymn_device_list_get(const struct hymn_d
 
 // --------------------------------------------------------------------------------------------------------- context
 
-// A device opened for compute: one VkDevice with one queue, memory, and the pipeline cache. Several contexts, on the
-// same or on different devices, may live in one process.
+// A device opened for compute: one VkDevice with a queue, and maybe one that copies, memory, and the pipeline cache.
+// Several contexts, on the same or on different devices, may live in one process.
 struct hymn_context;
 
 struct hymn_context_params {
@@ -169,6 +182,7 @@ struct hymn_context_params {
     // small random problems against plain C (milliseconds; seconds on a software device); one that is wrong is not
     // used, with a warning. Verdicts are kept in cache_dir.
     bool trust_variants;
+    enum hymn_transfer transfer;
 };
 
 // NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
@@ -385,8 +399,9 @@ struct hymn_timing {
 // Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                                uint32_t *out_count);
-// GPU milliseconds of the last waited run, from the first to the last command; negative if the device has no
-// timestamps. Thread-safety: as hymn_session_run.
+// GPU milliseconds of the last waited run, from the first to the last command of the queue that computes: what a run
+// waited for other runs is not in it, nor an input that went ahead on another queue (HYMN_TRANSFER_AUTO), but the
+// copying of any other input is. Negative if the device has no timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
 // What a device does at most, measured on it: what an operator's time can be compared with. The least time of an

@@ -17,7 +17,21 @@ enum hymn_tier test_context_tier(void) {
     return tier; // an unknown name becomes an invalid tier, which no context takes
 }
 
+enum hymn_transfer test_context_transfer(void) {
+    static const char *const names[] = {"auto", "off", "on"};
+    const char *name = getenv("HYMN_TRANSFER");
+    int transfer = 0;
+    while (name && *name && transfer < 3 && strcmp(name, names[transfer]) != 0) {
+        transfer++;
+    }
+    return (enum hymn_transfer)transfer; // an unknown name: one that no context takes
+}
+
 struct hymn_context *test_context_open(void) {
+    return test_context_open_with(test_context_transfer());
+}
+
+struct hymn_context *test_context_open_with(enum hymn_transfer transfer) {
     const char *validation = getenv("HYMN_VALIDATION");
     struct hymn_context_params params = {
         .log = {.callback = golden_print_log, .level = HYMN_LOG_WARNING},
@@ -25,6 +39,7 @@ struct hymn_context *test_context_open(void) {
         .cache_dir = "",
         .tier = test_context_tier(),
         .validation = validation && strcmp(validation, "1") == 0,
+        .transfer = transfer,
     };
     struct hymn_context *context = NULL;
     enum hymn_status status = hymn_context_create(&params, &context);
