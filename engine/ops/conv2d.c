@@ -4,6 +4,8 @@
 #include <float.h>
 #include <string.h>
 
+#include "ops/conv2d_winograd.h"
+
 #define CELL 8u
 #define LANES_STRIP 8u  // pixels of a lane of conv2d_lanes.comp
 #define LANES_CELLS 2u  // and cells of output channels
@@ -316,14 +318,17 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
 
 enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                      const struct hymn_log *log) {
-    return hymn_conv2d_matrix_fits(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log)
-                                                      : HYMN_STATUS_OK;
+    bool matrix = !hymn_conv2d_winograd_fits(graph, node, plan) && hymn_conv2d_matrix_fits(graph, node, plan);
+    return matrix ? hymn_conv2d_prepare_matrix(graph, node, plan, log) : HYMN_STATUS_OK;
 }
 
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node) {
     enum hymn_status status = check(lower, node);
     if (status != HYMN_STATUS_OK) {
         return status;
+    }
+    if (hymn_conv2d_winograd_fits(lower->graph, node, lower->plan)) {
+        return hymn_conv2d_lower_winograd(lower, node);
     }
     if (hymn_conv2d_matrix_fits(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
@@ -338,4 +343,18 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     dispatch = (struct hymn_conv2d_dispatch){.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     return lower_tiled(lower, node, &dispatch, &layout);
+}
+
+// On matrix units their tiles; else the direct kernel, then Winograd's.
+uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                  struct hymn_method *out_methods, uint32_t most) {
+    if (hymn_conv2d_matrix_fits(graph, node, plan)) {
+        return hymn_conv2d_matrix_list(graph, node, plan, from, out_methods, most);
+    }
+    if (from || most == 0) {
+        return 0; // all were listed before
+    }
+    out_methods[0] = (struct hymn_method){{0}};
+    return hymn_conv2d_winograd_list(graph, node, plan, out_methods, 1, most);
 }
