@@ -60,8 +60,10 @@ bool hymn_conv2d_winograd_fits(const struct hymn_graph *graph, const struct hymn
 uint32_t hymn_conv2d_winograd_list(const struct hymn_graph *graph, const struct hymn_node *node,
                                    const struct hymn_vk_plan *plan, struct hymn_method *methods, uint32_t count,
                                    uint32_t most) {
+    uint32_t cells = graph->values[node->output].stride / CELL;
+    uint32_t most_across = cells > 2 ? 4 : cells;
     for (uint32_t lanes = 64; lanes <= 256; lanes *= 2) {
-        for (uint32_t across = 4; across > 0; across /= 2) {
+        for (uint32_t across = most_across; across > 0 && across >= most_across / 2; across /= 2) {
             struct hymn_conv2d_winograd share = {lanes, across};
             // Where subgroups have 128 lanes (Adreno), a workgroup of so many has half the registers for each.
             bool registers = lanes < 128 || plan->subgroup_size < 128 || across < 4;

@@ -22,7 +22,7 @@ bool hymn_conv2d_winograd_fits(const struct hymn_graph *graph, const struct hymn
 enum hymn_status hymn_conv2d_lower_winograd(struct hymn_lower *lower, const struct hymn_node *node);
 
 // The most that are worth timing for one convolution.
-enum { HYMN_CONV2D_WINOGRAD_SHARES = 9 };
+enum { HYMN_CONV2D_WINOGRAD_SHARES = 6 };
 
 // Appends the shares worth timing, of each number of lanes the largest first, to `count` methods, at most `most`
 // in all; returns how many there are then.
