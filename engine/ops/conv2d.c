@@ -4,6 +4,7 @@
 #include <float.h>
 #include <string.h>
 
+#include "ops/conv2d_matrix.h"
 #include "ops/conv2d_winograd.h"
 
 #define CELL 8u
@@ -316,10 +317,18 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
               : hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no kernel for this convolution", node->name);
 }
 
+// Whether the node is for the matrix kernel. A method of that one ends in a number of splits, which is not 0.
+static bool takes_matrix(const struct hymn_graph *graph, const struct hymn_node *node,
+                         const struct hymn_vk_plan *plan) {
+    struct hymn_conv2d_tile tile;
+    memcpy(&tile, &node->method, sizeof tile);
+    return !hymn_conv2d_winograd_fits(graph, node, plan) && (!node->tuned || tile.splits > 0) &&
+           hymn_conv2d_matrix_fits(graph, node, plan);
+}
+
 enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                      const struct hymn_log *log) {
-    bool matrix = !hymn_conv2d_winograd_fits(graph, node, plan) && hymn_conv2d_matrix_fits(graph, node, plan);
-    return matrix ? hymn_conv2d_prepare_matrix(graph, node, plan, log) : HYMN_STATUS_OK;
+    return takes_matrix(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log) : HYMN_STATUS_OK;
 }
 
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node) {
@@ -330,7 +339,7 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     if (hymn_conv2d_winograd_fits(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_winograd(lower, node);
     }
-    if (hymn_conv2d_matrix_fits(lower->graph, node, lower->plan)) {
+    if (takes_matrix(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
     }
     if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
@@ -349,12 +358,13 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
 uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
                                   const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                   struct hymn_method *out_methods, uint32_t most) {
-    if (hymn_conv2d_matrix_fits(graph, node, plan)) {
+    if (takes_matrix(graph, node, plan)) {
         return hymn_conv2d_matrix_list(graph, node, plan, from, out_methods, most);
     }
     if (from || most == 0) {
         return 0; // all were listed before
     }
     out_methods[0] = (struct hymn_method){{0}};
-    return hymn_conv2d_winograd_list(graph, node, plan, out_methods, 1, most);
+    uint32_t count = hymn_conv2d_winograd_list(graph, node, plan, out_methods, 1, most);
+    return count > 1 ? count : 0;
 }

@@ -273,7 +273,8 @@ enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struc
         steps += winograd_steps(&node->terms[i]);
     }
     uint64_t step_bytes = (uint64_t)count * (half ? 2 : 4);
-    uint8_t *to = pack_around(lower, node, step_bytes * steps * tiles, tiles * across * CELL, params, out_binding);
+    uint8_t *to =
+        pack_around(lower, node, step_bytes * steps * tiles, tiles * across * CELL, false, params, out_binding);
     float *values = hymn_alloc(count, sizeof *values);
     if (!to || !values) {
         hymn_free(values);
