@@ -13,6 +13,7 @@
 
 #include <hymn/hymn.h>
 
+#include "ops/conv2d_winograd.h"
 #include "session/context.h"
 #include "support/golden.h"
 #include "support/test_context.h"
@@ -50,13 +51,14 @@ static void run_tensor(struct hymn_session *session, const struct golden *golden
     assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
 }
 
+static const enum hymn_precision precisions[] = {HYMN_PRECISION_FP32, HYMN_PRECISION_FP16};
+static const double limits[] = {MAX_NMSE_FP32, MAX_NMSE_FP16};
+
 static void check_case(const char *name, enum hymn_tier tier) {
     struct golden golden;
     golden_load(name, &golden);
     float *logits = malloc(golden.output_count * sizeof *logits);
     assert_non_null(logits);
-    const enum hymn_precision precisions[] = {HYMN_PRECISION_FP32, HYMN_PRECISION_FP16};
-    const double limits[] = {MAX_NMSE_FP32, MAX_NMSE_FP16};
     double nmse[2];
     for (int i = 0; i < 2; i++) {
         struct hymn_session *session = open_session(&golden, precisions[i], tier);
@@ -100,6 +102,35 @@ static void same_input_gives_same_bits(void **state) {
     }
     free(first);
     free(again);
+    golden_free(&golden);
+}
+
+// Every 3x3 convolution by Winograd's kernel, which otherwise only tuning chooses: other roundings, the same result.
+static void winograd_is_as_exact(void **state) {
+    (void)state;
+    static const struct hymn_conv2d_winograd share = {64, 1};
+    struct golden golden;
+    golden_load("conv_only_concat", &golden);
+    size_t bytes = golden.output_count * sizeof(float);
+    float *own = malloc(bytes), *logits = malloc(bytes);
+    assert_non_null(own);
+    assert_non_null(logits);
+    for (int i = 0; i < 2; i++) {
+        struct hymn_session *session = open_session(&golden, precisions[i], HYMN_TIER_AUTO);
+        run_tensor(session, &golden, own);
+        hymn_session_destroy(&session);
+        hymn_conv2d_winograd_force(&share);
+        session = open_session(&golden, precisions[i], HYMN_TIER_AUTO);
+        hymn_conv2d_winograd_force(NULL);
+        run_tensor(session, &golden, logits);
+        hymn_session_destroy(&session);
+        double nmse = golden_nmse(logits, golden.output, golden.output_count);
+        printf("winograd, %s: NMSE %.1e\n", i ? "fp16" : "fp32", nmse);
+        assert_true(nmse <= limits[i]);
+        assert_memory_not_equal(own, logits, bytes);
+    }
+    free(own);
+    free(logits);
     golden_free(&golden);
 }
 
@@ -150,7 +181,7 @@ static bool is_wanted(const char *name, int argument_count, char **arguments) {
 }
 
 int main(int argument_count, char **arguments) {
-    struct CMUnitTest tests[GOLDEN_MAX_CASES + 1];
+    struct CMUnitTest tests[GOLDEN_MAX_CASES + 2];
     size_t all = golden_names(names), count = 0;
     for (size_t i = 0; i < all; i++) {
         if (is_wanted(names[i], argument_count, arguments)) {
@@ -161,6 +192,7 @@ int main(int argument_count, char **arguments) {
         fprintf(stderr, "no golden cases\n");
         return 1;
     }
-    tests[count] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
-    return _cmocka_run_group_tests("model_golden", tests, count + 1, open_context, close_context);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(winograd_is_as_exact);
+    return _cmocka_run_group_tests("model_golden", tests, count, open_context, close_context);
 }

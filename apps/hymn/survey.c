@@ -121,10 +121,16 @@ static json_t *count_shaders(const struct hymn_vk_step *steps, uint32_t count) {
 static json_t *add_case(struct survey *survey, const struct hymn_model *model, uint8_t plan, uint8_t index,
                         uint8_t precision, uint32_t batch) {
     const uint32_t first = survey->program.count;
-    const struct hymn_survey_params params = {
+    struct hymn_survey_params params = {
         .model = model, .plan = &survey->plans[plan].plan, .precision = precisions[precision], .batch = batch};
     const struct hymn_log log = console_log();
-    const enum hymn_status status = hymn_survey_add(&params, &log, &survey->names, &survey->program);
+    enum hymn_status status = hymn_survey_add(&params, &log, &survey->names, &survey->program);
+    const uint32_t dispatched = survey->program.count - first;
+    // Software devices are not tuned, and what tuning chooses among is the same for every batch.
+    params.tuned = survey->plans[plan].own && !params.plan->cpu && batch == batches[0];
+    if (status == HYMN_STATUS_OK && params.tuned) {
+        status = hymn_survey_add(&params, &log, &survey->names, &survey->program);
+    }
     if (status != HYMN_STATUS_OK) {
         fail_status(survey, models[index].name, status);
     }
@@ -146,7 +152,7 @@ static json_t *add_case(struct survey *survey, const struct hymn_model *model, u
     json_object_set_new(object, "precision", report_text(common_precision_name(precisions[precision])));
     json_object_set_new(object, "batch", json_integer(batch));
     json_object_set_new(object, "plan", report_text(survey->plans[plan].name));
-    json_object_set_new(object, "shaders", count_shaders(survey->program.steps + first, count - first));
+    json_object_set_new(object, "shaders", count_shaders(survey->program.steps + first, dispatched));
     return object;
 }
 

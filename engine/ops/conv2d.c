@@ -4,6 +4,9 @@
 #include <float.h>
 #include <string.h>
 
+#include "ops/conv2d_matrix.h"
+#include "ops/conv2d_winograd.h"
+
 #define CELL 8u
 #define LANES_STRIP 8u  // pixels of a lane of conv2d_lanes.comp
 #define LANES_CELLS 2u  // and cells of output channels
@@ -314,10 +317,18 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
               : hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no kernel for this convolution", node->name);
 }
 
+// Whether the node is for the matrix kernel. A method of that one ends in a number of splits, which is not 0.
+static bool takes_matrix(const struct hymn_graph *graph, const struct hymn_node *node,
+                         const struct hymn_vk_plan *plan) {
+    struct hymn_conv2d_tile tile;
+    memcpy(&tile, &node->method, sizeof tile);
+    return !hymn_conv2d_winograd_fits(graph, node, plan) && (!node->tuned || tile.splits > 0) &&
+           hymn_conv2d_matrix_fits(graph, node, plan);
+}
+
 enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                      const struct hymn_log *log) {
-    return hymn_conv2d_matrix_fits(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log)
-                                                      : HYMN_STATUS_OK;
+    return takes_matrix(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log) : HYMN_STATUS_OK;
 }
 
 enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_node *node) {
@@ -325,7 +336,10 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    if (hymn_conv2d_matrix_fits(lower->graph, node, lower->plan)) {
+    if (hymn_conv2d_winograd_fits(lower->graph, node, lower->plan)) {
+        return hymn_conv2d_lower_winograd(lower, node);
+    }
+    if (takes_matrix(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
     }
     if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
@@ -338,4 +352,19 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     dispatch = (struct hymn_conv2d_dispatch){.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     return lower_tiled(lower, node, &dispatch, &layout);
+}
+
+// On matrix units their tiles; else the direct kernel, then Winograd's.
+uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
+                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                  struct hymn_method *out_methods, uint32_t most) {
+    if (takes_matrix(graph, node, plan)) {
+        return hymn_conv2d_matrix_list(graph, node, plan, from, out_methods, most);
+    }
+    if (from || most == 0) {
+        return 0; // all were listed before
+    }
+    out_methods[0] = (struct hymn_method){{0}};
+    uint32_t count = hymn_conv2d_winograd_list(graph, node, plan, out_methods, 1, most);
+    return count > 1 ? count : 0;
 }

@@ -60,6 +60,11 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
 enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
                                          uint32_t depth, struct hymn_conv2d_params *params,
                                          struct hymn_vk_binding *out_binding);
+// The same for conv2d_winograd.comp: [tile of channels][step][position][cell of `across`][8 k][8 channels] of
+// G w Gt, f16 with `half`, else f32.
+enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struct hymn_node *node, uint32_t across,
+                                           bool half, struct hymn_conv2d_params *params,
+                                           struct hymn_vk_binding *out_binding);
 
 // conv2d_matrix.c. Scratch of the node, and no statistics, before memory is planned.
 enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
@@ -68,5 +73,9 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
 bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
                              const struct hymn_vk_plan *plan);
 enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node);
+// As hymn_op.list_methods.
+uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hymn_node *node,
+                                 const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                 struct hymn_method *out_methods, uint32_t most);
 
 #endif

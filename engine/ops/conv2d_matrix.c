@@ -287,9 +287,9 @@ static void vary_depth(struct tile_list *list, const struct problem *problem, co
     }
 }
 
-uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
-                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
-                                  struct hymn_method *out_methods, uint32_t most) {
+uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hymn_node *node,
+                                 const struct hymn_vk_plan *plan, const struct hymn_method *from,
+                                 struct hymn_method *out_methods, uint32_t most) {
     if (!hymn_conv2d_matrix_fits(graph, node, plan)) {
         return 0;
     }

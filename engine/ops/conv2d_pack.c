@@ -206,3 +206,88 @@ enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct 
     }
     return HYMN_STATUS_OK;
 }
+
+// G w Gt of eight k of one output channel: [position][8 k]. w: [tap][8 k].
+static void winograd_weights(const float w[9][8], float out[16][8]) {
+    static const float g[4][3] = {{1.0f, 0.0f, 0.0f}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0.0f, 0.0f, 1.0f}};
+    for (uint32_t k = 0; k < CELL; k++) {
+        for (uint32_t position = 0; position < 16; position++) {
+            double sum = 0.0;
+            for (uint32_t tap = 0; tap < 9; tap++) {
+                sum += (double)g[position / 4][tap / 3] * g[position % 4][tap % 3] * w[tap][k];
+            }
+            out[position][k] = (float)sum;
+        }
+    }
+}
+
+// Steps of a term: of one cell of k with kernel 3, of four with kernel 1.
+static uint32_t winograd_steps(const struct hymn_term *term) {
+    return term->kernel == 3 ? term_cells(term) : (term_cells(term) + 3) / 4;
+}
+
+// One output channel of one step: [16 positions][8 k].
+static void pack_winograd_channel(const struct hymn_term *term, uint32_t row, uint32_t step, float out[16][8]) {
+    float taps[9][8];
+    if (term->kernel == 3) {
+        for (uint32_t tap = 0; tap < 9; tap++) {
+            gather(term, row, tap, step, taps[tap]);
+        }
+        winograd_weights((const float(*)[8])taps, out);
+        return;
+    }
+    // The middle positions of a dimension compute another cell than the outer ones.
+    for (uint32_t position = 0; position < 16; position++) {
+        uint32_t y = position / 4, x = position % 4, cell = 4 * step + 2 * (y == 1 || y == 2) + (x == 1 || x == 2);
+        if (cell < term_cells(term)) {
+            gather(term, row, 0, cell, out[position]);
+        } else {
+            memset(out[position], 0, sizeof out[position]);
+        }
+    }
+}
+
+// One step of one tile: [16 positions][across][8 k][8 channels].
+static void pack_winograd_step(const struct hymn_node *node, const struct hymn_term *term, uint32_t step,
+                               uint32_t first_channel, uint32_t across, float *values) {
+    memset(values, 0, (size_t)16 * across * CELL * CELL * sizeof *values);
+    for (uint32_t channel = 0; channel < across * CELL; channel++) {
+        uint32_t row = channel_row(node, first_channel + channel);
+        float positions[16][8];
+        if (row == HYMN_NONE) {
+            continue;
+        }
+        pack_winograd_channel(term, row, step, positions);
+        for (uint32_t i = 0; i < 16 * CELL; i++) {
+            uint32_t position = i / CELL, k = i % CELL;
+            values[((position * across + channel / CELL) * CELL + k) * CELL + channel % CELL] = positions[position][k];
+        }
+    }
+}
+
+enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struct hymn_node *node, uint32_t across,
+                                           bool half, struct hymn_conv2d_params *params,
+                                           struct hymn_vk_binding *out_binding) {
+    uint32_t tiles = (params->out_stride + across - 1) / across, count = 16 * across * CELL * CELL, steps = 0;
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        steps += winograd_steps(&node->terms[i]);
+    }
+    uint64_t step_bytes = (uint64_t)count * (half ? 2 : 4);
+    uint8_t *to =
+        pack_around(lower, node, step_bytes * steps * tiles, tiles * across * CELL, false, params, out_binding);
+    float *values = hymn_alloc(count, sizeof *values);
+    if (!to || !values) {
+        hymn_free(values);
+        return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+    }
+    for (uint32_t tile = 0; tile < tiles; tile++) {
+        for (uint32_t i = 0; i < node->term_count; i++) {
+            for (uint32_t step = 0; step < winograd_steps(&node->terms[i]); step++, to += step_bytes) {
+                pack_winograd_step(node, &node->terms[i], step, tile * across * CELL, across, values);
+                hymn_pack_weights(to, values, count, half);
+            }
+        }
+    }
+    hymn_free(values);
+    return HYMN_STATUS_OK;
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "session/survey.h"
 
+#include "ops/conv2d_winograd.h"
 #include "session/session.h"
 
 // Copies a lowered program's steps, with their names.
@@ -16,6 +17,33 @@ static enum hymn_status append(const struct hymn_vk_program *from, const struct 
         step->name = name;
     }
     return HYMN_STATUS_OK;
+}
+
+// Convolutions by Winograd's kernel, which only tuning chooses: of each number of lanes the share that takes the most
+// registers.
+static enum hymn_status add_winograd(const struct hymn_survey_params *params, const struct hymn_graph *graph,
+                                     const struct hymn_log *log, struct hymn_arena *names,
+                                     struct hymn_vk_program *program) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    struct hymn_lower lower = {.graph = graph, .plan = params->plan, .log = log};
+    for (uint32_t i = 0; i < graph->node_count && status == HYMN_STATUS_OK; i++) {
+        struct hymn_method methods[HYMN_CONV2D_WINOGRAD_SHARES];
+        struct hymn_node node = graph->nodes[i];
+        bool convolution = node.kind == HYMN_KIND_CONV2D;
+        uint32_t count =
+            convolution ? hymn_conv2d_winograd_list(graph, &node, params->plan, methods, 0, HYMN_CONV2D_WINOGRAD_SHARES)
+                        : 0;
+        for (uint32_t k = 0; k < count && status == HYMN_STATUS_OK; k++) {
+            node.tuned = k == 0 || methods[k].words[0] != methods[k - 1].words[0];
+            node.method = methods[k];
+            status = node.tuned ? hymn_conv2d_lower(&lower, &node) : HYMN_STATUS_OK;
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = append(&lower.program, log, names, program);
+    }
+    hymn_lower_free(&lower);
+    return status;
 }
 
 static enum hymn_status add_ends(const struct hymn_survey_params *params, const struct hymn_network_shape *shape,
@@ -37,6 +65,21 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
     return status;
 }
 
+static enum hymn_status add_session(const struct hymn_survey_params *params, const struct hymn_network_shape *shape,
+                                    const struct hymn_graph *graph, const struct hymn_log *log,
+                                    struct hymn_arena *names, struct hymn_vk_program *program) {
+    struct hymn_lower lower = {.graph = graph, .plan = params->plan, .log = log};
+    enum hymn_status status = hymn_ops_lower(&lower);
+    if (status == HYMN_STATUS_OK) {
+        status = append(&lower.program, log, names, program);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = add_ends(params, shape, graph, log, program);
+    }
+    hymn_lower_free(&lower);
+    return status;
+}
+
 enum hymn_status hymn_survey_add(const struct hymn_survey_params *params, const struct hymn_log *log,
                                  struct hymn_arena *names, struct hymn_vk_program *program) {
     struct hymn_network_shape shape;
@@ -46,17 +89,10 @@ enum hymn_status hymn_survey_add(const struct hymn_survey_params *params, const 
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_build(params->model, &shape, params->plan, log, &graph);
     }
-    struct hymn_lower lower = {.graph = &graph, .plan = params->plan, .log = log};
     if (status == HYMN_STATUS_OK) {
-        status = hymn_ops_lower(&lower);
+        status = params->tuned ? add_winograd(params, &graph, log, names, program)
+                               : add_session(params, &shape, &graph, log, names, program);
     }
-    if (status == HYMN_STATUS_OK) {
-        status = append(&lower.program, log, names, program);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = add_ends(params, &shape, &graph, log, program);
-    }
-    hymn_lower_free(&lower);
     hymn_graph_free(&graph);
     return status;
 }

@@ -11,6 +11,7 @@ struct hymn_survey_params {
     const struct hymn_vk_plan *plan;
     enum hymn_precision precision;
     uint32_t batch;
+    bool tuned; // instead, the convolutions as only tuning chooses them
 };
 
 // Appends the steps of the network and of every kind of input and output. Their names are in `names`. On failure what
