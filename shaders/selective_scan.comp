@@ -17,7 +17,7 @@
 // lane loads another part of a row, and shuffles from constant lanes spread it.
 //   binding 0: u   1: proj   2: weights, per direction rows of `width` floats: bias, Ds, A (N), W_dt transposed (R)
 //   3: y   4: states [4, batch, chunks, N, width] f32   5: sums of delta [4, batch, chunks, width] f32
-//   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers (R small) instead of read at every step
+//   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers instead of read at every step
 //   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup
 // Workgroups: x: channels; y: batch * 4 directions; z: chunks.
 #version 450
@@ -107,7 +107,15 @@ vec2 project_delta(uint row_at, uint weights_at, uint pairs) {
             v = fma(dt_weights[r], vec2(row[r]), v);
         }
     } else {
-        [[dont_unroll]] for (uint r = 0; r < RANK; r++) {
+        // Four at a time: their loads overlap, and no compiler can carry them out of the walk and into registers.
+        [[dont_unroll]] for (uint r = 0; r + 4 <= RANK; r += 4) {
+            vec4 dt = projected[row_at + r / 4];
+            uint at = weights_at + (2 + STATES + r) * pairs;
+            [[unroll]] for (uint i = 0; i < 4; i++) {
+                v = fma(weights[at + i * pairs], vec2(dt[i]), v);
+            }
+        }
+        [[unroll]] for (uint r = RANK / 4 * 4; r < RANK; r++) {
             v = fma(weights[weights_at + (2 + STATES + r) * pairs], vec2(projected_floats[4 * row_at + r]), v);
         }
     }

@@ -7,8 +7,11 @@
 #include "shaders/params.h"
 
 #define LOG2_E 1.44269504088896341
-// W_dt stays in registers up to this rank.
+// W_dt stays in registers up to this rank: on devices with much shared memory per workgroup, and on the others (phones,
+// Apple), whose lanes have 128 to 192 registers at most, of which state, A and a step's B and C take 100.
 #define MAX_HELD_RANK 32u
+#define MAX_HELD_RANK_SMALL 4u
+#define SMALL_SHARED_BYTES (32u * 1024)
 // No invocation may loop more than 65535 times (shaders/common/grid.glsl).
 #define MAX_ITERATIONS 60000u
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
@@ -33,6 +36,7 @@ struct scan {
     uint32_t batch, length, width; // width: channels with padding
     uint32_t states, rank;
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
+    bool hold;             // W_dt in registers
     uint32_t chunks, chunk_length;
     uint32_t group, block; // group 0: not selective_scan_group.comp
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
@@ -66,6 +70,10 @@ static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
+static uint32_t most_held(const struct hymn_vk_plan *plan) {
+    return plan->cpu || plan->max_shared_bytes > SMALL_SHARED_BYTES ? MAX_HELD_RANK : MAX_HELD_RANK_SMALL;
+}
+
 static uint32_t local_size(uint32_t lanes, const struct hymn_vk_plan *plan) {
     uint32_t size = plan->cpu ? plan->subgroup_size : 64;
     while (size > 4 && size / 2 >= lanes) {
@@ -85,7 +93,7 @@ static uint32_t shortest_chunk(uint32_t length) {
 
 static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_scan_method *method,
                                     const struct hymn_vk_plan *plan) {
-    uint32_t longest = MAX_ITERATIONS / (1 + (scan->rank > MAX_HELD_RANK ? scan->rank : 0));
+    uint32_t longest = MAX_ITERATIONS / (1 + (scan->hold ? 0 : scan->rank / 4));
     if (method && method->chunk_length) {
         return min_u32(method->chunk_length, min_u32(longest, scan->length));
     }
@@ -203,6 +211,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     };
     scan.pairs = scan.width / 2;
     scan.local = local_size(scan.pairs, plan);
+    scan.hold = scan.rank <= most_held(plan);
     struct hymn_scan_method storage;
     const struct hymn_scan_method *method = method_of(node, &storage);
     scan.chunk_length = choose_chunk_length(&scan, method, plan);
@@ -379,7 +388,7 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     hymn_vk_step_push(step, &params, sizeof params);
     uint32_t local = scan->group > 0 ? group_lanes(plan) : scan->local;
     const uint32_t group[] = {scan->group, mode, scan->block};
-    const uint32_t alone[] = {scan->rank <= MAX_HELD_RANK, mode, min_u32(plan->subgroup_size, scan->local)};
+    const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
     for (uint32_t i = 0; i < 4 + 3; i++) {
         hymn_step_constant(step, i < 4 ? constants[i] : scan->group > 0 ? group[i - 4] : alone[i - 4]);
