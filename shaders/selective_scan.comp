@@ -13,17 +13,24 @@
 // zero state, leaves its end state and the sum of delta; selective_scan_carry turns those into the states that chunks
 // begin with; MODE 2, each chunk from its state, writes y. delta, A and h are f32; A is stored times log2(e), so that exp
 // is exp2.
+// With JOINT defined, two passes do: a workgroup has SPAN consecutive chunks (a workgroup's share of channels each), and
+// its lanes share out the states to combine what these leave, each from a zero state. MODE 1 leaves in a chunk's place
+// the state and the sum of delta that those before it in the workgroup come to, and in the place of the first the
+// workgroup's; MODE 2 combines the workgroups before its own, in order, as selective_scan_carry combines chunks (SPAN 1:
+// the same sums to the bit), and goes on from there to its chunks' states.
 // With SHUFFLE defined, for software devices, where a load is a loop over lanes even if all want the same address: each
 // lane loads another part of a row, and shuffles from constant lanes spread it.
 //   binding 0: u   1: proj   2: weights, per direction rows of `width` floats: bias, Ds, A (N), W_dt transposed (R)
 //   3: y   4: states [4, batch, chunks, N, width] f32   5: sums of delta [4, batch, chunks, width] f32
-//   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers (R small) instead of read at every step
-//   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup
-// Workgroups: x: channels; y: batch * 4 directions; z: chunks.
+//   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers instead of read at every step
+//   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup; SPAN (JOINT): more than 1 in
+//   MODE 1; the workgroup's size is a multiple of it   7: ROUND (JOINT): states of each chunk that MODE 1 has in shared
+//   memory at a time, for that limits how many workgroups run at once; at most N
+// Workgroups: x: channels; y: batch * 4 directions; z: chunks, or with JOINT spans of them.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#ifdef SHUFFLE
+#if defined(SHUFFLE) || defined(JOINT)
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
@@ -36,7 +43,12 @@ layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const bool HOLD = true;
 layout(constant_id = 5) const uint MODE = 0;
+#ifdef JOINT
+layout(constant_id = 6) const uint SPAN = 4;
+layout(constant_id = 7) const uint ROUND = 8;
+#else
 layout(constant_id = 6) const uint LANES = 8;
+#endif
 
 const uint ROW_FIRST = HOLD ? 0 : RANK / 4; // what is kept of a row, in units of 4 floats
 const uint ROW_END = (RANK + 2 * STATES + 3) / 4;
@@ -51,7 +63,7 @@ layout(set = 0, binding = 2) readonly buffer Weights { vec2 weights[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[]; };
 layout(set = 0, binding = 4) buffer States { vec2 states[]; };
-layout(set = 0, binding = 5) writeonly buffer Sums { vec2 sums[]; };
+layout(set = 0, binding = 5) buffer Sums { vec2 sums[]; };
 layout(push_constant) uniform Params { hymn_scan_params p; };
 
 // Of the lane's two channels.
@@ -67,12 +79,15 @@ vec2 softplus(vec2 v) {
 }
 
 // at: of the direction's first row of weights, in pairs of channels.
-void load_parameters(uint at, uint pairs) {
-    bias = weights[at];
-    skip = weights[at + pairs];
+void load_a(uint at, uint pairs) {
     [[unroll]] for (uint n = 0; n < STATES; n++) {
         a[n] = weights[at + (2 + n) * pairs];
     }
+}
+
+void load_parameters(uint at, uint pairs) {
+    bias = weights[at];
+    skip = weights[at + pairs];
     if (HOLD) {
         [[unroll]] for (uint r = 0; r < RANK; r++) {
             dt_weights[r] = weights[at + (2 + STATES + r) * pairs];
@@ -107,7 +122,15 @@ vec2 project_delta(uint row_at, uint weights_at, uint pairs) {
             v = fma(dt_weights[r], vec2(row[r]), v);
         }
     } else {
-        [[dont_unroll]] for (uint r = 0; r < RANK; r++) {
+        // Four at a time: their loads overlap, and no compiler can carry them out of the walk and into registers.
+        [[dont_unroll]] for (uint r = 0; r + 4 <= RANK; r += 4) {
+            vec4 dt = projected[row_at + r / 4];
+            uint at = weights_at + (2 + STATES + r) * pairs;
+            [[unroll]] for (uint i = 0; i < 4; i++) {
+                v = fma(weights[at + i * pairs], vec2(dt[i]), v);
+            }
+        }
+        [[unroll]] for (uint r = RANK / 4 * 4; r < RANK; r++) {
             v = fma(weights[weights_at + (2 + STATES + r) * pairs], vec2(projected_floats[4 * row_at + r]), v);
         }
     }
@@ -136,17 +159,8 @@ void store_result(uint at, vec2 y) {
     }
 }
 
-void main() {
-    uint pairs = p.width / 2, pair = gl_GlobalInvocationID.x;
-    bool real = pair < pairs;
-#ifdef SHUFFLE
-    pair = real ? pair : 0; // all lanes take part in shuffles
-#else
-    if (!real) {
-        return;
-    }
-#endif
-    uint direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2, chunk = gl_WorkGroupID.z;
+// The steps of a chunk; returns the sum of delta.
+vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, uint pairs, uint pair, bool stores) {
     uint length = p.image_width * p.image_height, first = chunk * p.chunk_length;
     uint steps = min(p.chunk_length, length - first);
 
@@ -164,13 +178,6 @@ void main() {
     step = reversed ? -step : step;
     turn = reversed ? -turn : turn;
 
-    uint weights_at = direction * (2 + STATES + RANK) * pairs + pair;
-    load_parameters(weights_at, pairs);
-    uint plane = direction * p.batch + image, part = plane * p.chunks + chunk;
-    uint states_at = part * STATES * pairs + pair;
-    [[unroll]] for (uint n = 0; n < STATES; n++) {
-        h[n] = MODE == 2 ? states[states_at + n * pairs] : vec2(0.0);
-    }
     vec2 delta_sum = vec2(0.0);
     do {
         uint pixel = image * length + at, row_at = pixel * p.proj_stride + direction * p.proj_row;
@@ -179,7 +186,7 @@ void main() {
         vec2 delta = project_delta(row_at, weights_at, pairs);
         vec2 y = advance(delta, u);
         delta_sum += delta;
-        if (MODE != 1 && real) {
+        if (stores) {
             store_result((plane * length + at) * pairs + pair, y);
         }
         at = uint(int(at) + step);
@@ -190,6 +197,155 @@ void main() {
         }
         steps--;
     } while (steps > 0);
+    return delta_sum;
+}
+
+#ifdef JOINT
+const uint WIDTH = gl_WorkGroupSize.x / SPAN; // lanes of a chunk
+const uint EACH = (STATES + SPAN - 1) / SPAN; // states that a lane combines
+const uint AHEAD = EACH > 4 ? 2 : 4;          // of what is loaded at a time
+const uint SHARE = (ROUND + SPAN - 1) / SPAN; // in MODE 1, of a round's
+
+shared vec2 ends[(MODE == 2 ? STATES : SPAN * ROUND) * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
+shared vec2 end_sums[SPAN * WIDTH];                            // MODE 1: [slot][lane]
+
+// The lane's place: slot, of the workgroup's chunks; lane, of the chunk's. part: the slot's chunk of all planes.
+// The workgroup's chunks from zero states, h and delta_sum, come together; `count` of its chunks exist.
+void leave_ends(uint slot, uint lane, uint part, uint count, uint weights_at, uint pairs, uint pair, bool real,
+                vec2 delta_sum) {
+    uint size = STATES * pairs, first_at = (part - slot) * size + pair;
+    end_sums[slot * WIDTH + lane] = delta_sum;
+    [[unroll]] for (uint base = 0; base < STATES; base += ROUND) {
+        if (base > 0) {
+            barrier();
+        }
+        [[unroll]] for (uint i = 0; i < ROUND; i++) {
+            ends[(slot * ROUND + i) * WIDTH + lane] = h[min(base + i, STATES - 1)];
+        }
+        barrier();
+        [[unroll]] for (uint i = 0; i < SHARE; i++) {
+            uint m = slot * SHARE + i, n = base + m;
+            if (m < ROUND && n < STATES && real) {
+                vec2 own_a = weights[weights_at + (2 + n) * pairs], carried = vec2(0.0);
+                [[dont_unroll]] for (uint s = 0; s < SPAN; s++) {
+                    if (s > 0 && s < count) {
+                        states[first_at + s * size + n * pairs] = carried;
+                    }
+                    vec2 end = ends[(s * ROUND + m) * WIDTH + lane];
+                    carried = fma(exp2(own_a * end_sums[s * WIDTH + lane]), carried, end);
+                }
+                states[first_at + n * pairs] = carried;
+            }
+        }
+    }
+    vec2 sum = vec2(0.0);
+    uint before = slot == 0 ? SPAN : slot;
+    [[dont_unroll]] for (uint s = 0; s < before; s++) {
+        sum += end_sums[s * WIDTH + lane];
+    }
+    if (slot < count && real) {
+        sums[part * pairs + pair] = sum;
+    }
+}
+
+// a, and h: what the chunk begins with. first: the plane's first chunk; spans: workgroups before this one.
+void find_states(uint slot, uint lane, uint first, uint part, uint spans, uint weights_at, uint pairs, uint pair) {
+    vec2 own_a[EACH], carried[EACH];
+    [[unroll]] for (uint i = 0; i < EACH; i++) {
+        own_a[i] = weights[weights_at + (2 + min(slot * EACH + i, STATES - 1)) * pairs];
+        carried[i] = vec2(0.0);
+    }
+    [[dont_unroll]] for (uint j = 0; j < spans; j += AHEAD) {
+        vec2 end[AHEAD * EACH], sum[AHEAD];
+        [[unroll]] for (uint k = 0; k < AHEAD; k++) {
+            bool ended = j + k < spans;
+            uint from = first + (j + k) * SPAN;
+            sum[k] = ended ? sums[from * pairs + pair] : vec2(0.0);
+            [[unroll]] for (uint i = 0; i < EACH; i++) {
+                uint n = min(slot * EACH + i, STATES - 1);
+                end[k * EACH + i] = ended ? states[(from * STATES + n) * pairs + pair] : vec2(0.0);
+            }
+        }
+        [[unroll]] for (uint k = 0; k < AHEAD; k++) {
+            [[unroll]] for (uint i = 0; i < EACH; i++) {
+                carried[i] = fma(exp2(own_a[i] * sum[k]), carried[i], end[k * EACH + i]);
+            }
+        }
+    }
+    if (SPAN > 1) {
+        [[unroll]] for (uint i = 0; i < EACH; i++) {
+            if (slot * EACH + i < STATES) {
+                ends[(slot * EACH + i) * WIDTH + lane] = carried[i];
+            }
+        }
+        barrier();
+        load_a(weights_at, pairs);
+        vec2 sum = slot > 0 ? sums[part * pairs + pair] : vec2(0.0);
+        [[unroll]] for (uint n = 0; n < STATES; n++) {
+            h[n] = ends[n * WIDTH + lane];
+            if (slot > 0) {
+                h[n] = fma(exp2(a[n] * sum), h[n], states[(part * STATES + n) * pairs + pair]);
+            }
+        }
+    } else {
+        [[unroll]] for (uint n = 0; n < STATES; n++) {
+            h[n] = carried[min(n, EACH - 1)];
+            a[n] = own_a[min(n, EACH - 1)];
+        }
+    }
+}
+
+void main() {
+    // A chunk has a subgroup, where the sizes are equal: then its rows are uniform loads.
+    uint walker = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
+    uint slot = WIDTH == gl_SubgroupSize ? gl_SubgroupID : walker / WIDTH, lane = walker % WIDTH;
+    uint pairs = p.width / 2, pair = gl_WorkGroupID.x * WIDTH + lane;
+    bool real = pair < pairs;
+    pair = real ? pair : 0; // all lanes take part in barriers
+    uint direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2;
+    uint plane = direction * p.batch + image, first = plane * p.chunks, first_chunk = gl_WorkGroupID.z * SPAN;
+    uint count = min(SPAN, p.chunks - first_chunk), chunk = first_chunk + min(slot, count - 1);
+    uint weights_at = direction * (2 + STATES + RANK) * pairs + pair;
+    if (MODE == 2) {
+        find_states(slot, lane, first, first + chunk, gl_WorkGroupID.z, weights_at, pairs, pair);
+        load_parameters(weights_at, pairs); // these take registers that were of use before
+        if (slot < count && real) {
+            walk(plane, image, direction, chunk, weights_at, pairs, pair, true);
+        }
+    } else {
+        vec2 delta_sum = vec2(0.0);
+        load_a(weights_at, pairs);
+        load_parameters(weights_at, pairs);
+        [[unroll]] for (uint n = 0; n < STATES; n++) {
+            h[n] = vec2(0.0);
+        }
+        if (first_chunk + slot + 1 < p.chunks) { // nothing needs the end of the last
+            delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, false);
+        }
+        leave_ends(slot, lane, first + first_chunk + slot, count, weights_at, pairs, pair, real, delta_sum);
+    }
+}
+#else
+void main() {
+    uint pairs = p.width / 2, pair = gl_GlobalInvocationID.x;
+    bool real = pair < pairs;
+#ifdef SHUFFLE
+    pair = real ? pair : 0; // all lanes take part in shuffles
+#else
+    if (!real) {
+        return;
+    }
+#endif
+    uint direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2, chunk = gl_WorkGroupID.z;
+    uint weights_at = direction * (2 + STATES + RANK) * pairs + pair;
+    load_a(weights_at, pairs);
+    load_parameters(weights_at, pairs);
+    uint plane = direction * p.batch + image, part = plane * p.chunks + chunk;
+    uint states_at = part * STATES * pairs + pair;
+    [[unroll]] for (uint n = 0; n < STATES; n++) {
+        h[n] = MODE == 2 ? states[states_at + n * pairs] : vec2(0.0);
+    }
+    vec2 delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, MODE != 1 && real);
     if (MODE == 1 && real) {
         sums[part * pairs + pair] = delta_sum;
         [[unroll]] for (uint n = 0; n < STATES; n++) {
@@ -197,3 +353,4 @@ void main() {
         }
     }
 }
+#endif

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// The selective scan against plain C in double precision: random shapes, one pass and three with chunks of any length.
-// --bench [BATCH] times the scans of the networks by each method (group, block, chunk, together, lanes; 0: its own):
+// The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
+// length. --bench [BATCH] times the scans of the networks by each method (group, block, chunk, together, lanes, span;
+// 0: its own):
 // milliseconds, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/ops.h"
 #include "ops/selective_scan.h"
 #include "shaders/params.h"
 #include "support/test_context.h"
@@ -26,7 +28,8 @@ struct scan_case {
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
     uint32_t together, lanes;
-    float reach; // of the projection's values; 0: 1
+    uint32_t span; // with chunk_length
+    float reach;   // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -119,6 +122,30 @@ static void build(struct test_node *test, const struct scan_case *c, struct test
     node->d = test_node_array(test, random, rows, -1.0f, 1.0f);
 }
 
+// The plans of test_node, and that of a GPU with all that the device has.
+enum { PLANS = TEST_NODE_PLANS + 1 };
+static struct hymn_vk_plan plan_of(uint32_t index) {
+    struct hymn_vk_plan plan = test_node_plan(context, index % TEST_NODE_PLANS);
+    if (index == TEST_NODE_PLANS) {
+        plan.cpu = plan.weights_f32 = false;
+        plan.target_lanes = 16384;
+    }
+    return plan;
+}
+
+static struct hymn_scan_method method_of(const struct scan_case *c) {
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span};
+}
+
+// By the method that the case forces, if it does.
+static void run(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan) {
+    struct hymn_scan_method method = method_of(c);
+    hymn_selective_scan_force(c->chunk_length || c->group || c->together ? &method : NULL);
+    test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
+    test_node_run(test, context, plan, 0, NULL);
+    hymn_selective_scan_force(NULL);
+}
+
 // Returns the largest of the true outputs.
 static double check(const struct scan_case *c, struct test_random *random) {
     struct test_node test;
@@ -128,16 +155,17 @@ static double check(const struct scan_case *c, struct test_random *random) {
         most = fabs(expected[i]) > most ? fabs(expected[i]) : most;
         expected[i] /= c->storage == HYMN_STORAGE_F16 ? HYMN_SCAN_UNIT : 1.0;
     }
-    for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
-        struct hymn_vk_plan plan = test_node_plan(context, i);
-        char what[96];
-        snprintf(what, sizeof what, "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u, %u of %u", i,
-                 c->states, c->rank, c->chunk_length, c->group, c->block, c->together, c->lanes);
-        struct hymn_scan_method method = {c->chunk_length, c->group, c->block, c->together, c->lanes};
-        hymn_selective_scan_force(c->chunk_length || c->group || c->together ? &method : NULL);
-        test.node->scratch[0] = test.node->scratch[1] = HYMN_NONE;
-        test_node_run(&test, context, &plan, 0, NULL);
-        hymn_selective_scan_force(NULL);
+    for (uint32_t i = 0; i < PLANS; i++) {
+        struct hymn_vk_plan plan = plan_of(i);
+        bool spans = i == 0 || i == TEST_NODE_PLANS; // base variants have none
+        if (c->span ? !spans : i == TEST_NODE_PLANS) {
+            continue;
+        }
+        char what[160];
+        snprintf(what, sizeof what,
+                 "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u, %u of %u, spans of %u", i,
+                 c->states, c->rank, c->chunk_length, c->group, c->block, c->together, c->lanes, c->span);
+        run(&test, c, &plan);
         test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
     }
     free(expected);
@@ -189,7 +217,7 @@ static void test_chunks(void **state) {
 static void test_groups(void **state) {
     (void)state;
     static const struct hymn_scan_method methods[] = {
-        {0, 4, 16, 0, 0}, {0, 8, 16, 0, 0}, {0, 2, 8, 0, 0}, {21, 4, 8, 0, 0}, {0, 1, 16, 0, 0}};
+        {0, 4, 16, 0, 0, 0}, {0, 8, 16, 0, 0, 0}, {0, 2, 8, 0, 0, 0}, {21, 4, 8, 0, 0, 0}, {0, 1, 16, 0, 0, 0}};
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
@@ -222,6 +250,87 @@ static void test_local(void **state) {
         c.lanes = lanes[i];
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
+    }
+}
+
+// Chunks in two passes: spans of one workgroup and of several, full and not, chunks that do not divide the sequence or
+// are longer than it, numbers of states that spans do not divide.
+static void test_spans(void **state) {
+    (void)state;
+    static const uint32_t spans[] = {1, 2, 3, 4, 4, 8, 8, 4}, lengths[] = {7, 5, 9, 1, 13, 3, 11, 200};
+    struct test_random random = test_random_start("op_selective_scan spans");
+    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+        struct scan_case c = random_case(&random);
+        c.states = i % 2 ? 16 : c.states;
+        c.span = spans[i];
+        c.chunk_length = lengths[i];
+        check(&c, &random);
+    }
+}
+
+static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan) {
+    struct hymn_scan_method method = method_of(c);
+    struct hymn_lower lower = {.graph = &test->graph, .plan = plan, .log = &context->device->log};
+    test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
+    hymn_selective_scan_force(c->chunk_length || c->group || c->together ? &method : NULL);
+    assert_int_equal(hymn_ops_prepare(&test->graph, plan, lower.log), HYMN_STATUS_OK);
+    assert_int_equal(hymn_graph_plan_memory(&test->graph, false, lower.log), HYMN_STATUS_OK);
+    assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_OK);
+    hymn_selective_scan_force(NULL);
+    uint32_t count = lower.program.count;
+    hymn_lower_free(&lower);
+    return count;
+}
+
+// A GPU takes two passes where workgroups read no more than a pass between them would.
+static void test_spans_chosen(void **state) {
+    (void)state;
+    struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+    bool able = hymn_variant_allowed(&plan, "selective_scan_joint", ".f32");
+    struct test_random random = test_random_start("op_selective_scan spans chosen");
+    static const struct scan_case cases[] = {
+        {.batch = 1, .height = 9, .width = 11, .channels = 20, .states = 18, .rank = 8},
+        {.batch = 1, .height = 64, .width = 64, .channels = 8, .states = 2, .rank = 1},
+    };
+    for (uint32_t i = 0; i < 2; i++) {
+        struct test_node test;
+        build(&test, &cases[i], &random);
+        assert_int_equal(count_steps(&test, &cases[i], &plan), able && i == 0 ? 2 : 3);
+        if (i == 0) {
+            double *expected = reference(&test, &cases[i]);
+            run(&test, &cases[i], &plan);
+            test_node_compare(&test, 0, expected, test_op_tolerance(HYMN_STORAGE_F32), "own choice");
+            free(expected);
+        }
+        test_node_end(&test);
+    }
+}
+
+// A chunk a workgroup: what two passes sum, they sum in the order of three, and so to the same bits.
+static void test_spans_exact(void **state) {
+    (void)state;
+    struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+    if (!hymn_variant_allowed(&plan, "selective_scan_joint", ".f32")) {
+        skip();
+    }
+    struct test_random random = test_random_start("op_selective_scan spans exact");
+    for (uint32_t i = 0; i < 4; i++) {
+        struct scan_case c = random_case(&random);
+        struct test_node test;
+        c.height += 4; // two chunks at least
+        c.chunk_length = test_random_range(&random, 1, c.height * c.width / 2);
+        build(&test, &c, &random);
+        size_t bytes = test_op_size(&test.graph, test.outputs[0].value) * sizeof(float);
+        assert_int_equal(count_steps(&test, &c, &plan), 3);
+        run(&test, &c, &plan);
+        float *three = test.outputs[0].data;
+        test.outputs[0].data = NULL;
+        c.span = 1;
+        assert_int_equal(count_steps(&test, &c, &plan), 2);
+        run(&test, &c, &plan);
+        assert_memory_equal(test.outputs[0].data, three, bytes);
+        free(three);
+        test_node_end(&test);
     }
 }
 
@@ -258,6 +367,7 @@ static void test_large(void **state) {
         c.chunk_length = i == 1 ? 17 : 0;
         c.group = i == 2 ? 4 : 0;
         c.block = i == 2 ? 8 : 0;
+        c.span = i == 1 ? 2 : 0;
         double most = check(&c, &random);
         assert_true(most > 1.5 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
     }
@@ -284,10 +394,12 @@ static int bench(uint32_t batch) {
         {.height = 256, .width = 256, .channels = 256, .states = 16, .rank = 8},
     };
     static const struct hymn_scan_method methods[] = {
-        {0, 0, 0, 0, 0},     {0, 1, 8, 0, 0},    {0, 2, 8, 0, 0},    {0, 2, 16, 0, 0},   {0, 4, 8, 0, 0},
-        {0, 4, 16, 0, 0},    {0, 8, 8, 0, 0},    {0, 8, 16, 0, 0},   {0, 16, 16, 0, 0},  {1024, 16, 16, 0, 0},
-        {256, 16, 16, 0, 0}, {512, 8, 16, 0, 0}, {512, 4, 16, 0, 0}, {0, 0, 0, 16, 256}, {0, 0, 0, 8, 256},
-        {0, 0, 0, 16, 512},  {0, 0, 0, 32, 512}, {0, 0, 0, 8, 512},  {0, 0, 0, 8, 1024}};
+        {0, 0, 0, 0, 0, 0},    {0, 1, 8, 0, 0, 0},      {0, 2, 8, 0, 0, 0},     {0, 2, 16, 0, 0, 0},
+        {0, 4, 8, 0, 0, 0},    {0, 4, 16, 0, 0, 0},     {0, 8, 8, 0, 0, 0},     {0, 8, 16, 0, 0, 0},
+        {0, 16, 16, 0, 0, 0},  {1024, 16, 16, 0, 0, 0}, {256, 16, 16, 0, 0, 0}, {512, 8, 16, 0, 0, 0},
+        {512, 4, 16, 0, 0, 0}, {0, 0, 0, 16, 256, 0},   {0, 0, 0, 8, 256, 0},   {0, 0, 0, 16, 512, 0},
+        {0, 0, 0, 32, 512, 0}, {0, 0, 0, 8, 512, 0},    {0, 0, 0, 8, 1024, 0},  {0, 0, 0, 0, 0, 1},
+        {0, 0, 0, 0, 0, 4},    {0, 0, 0, 0, 0, 8},      {64, 0, 0, 0, 0, 4}};
     struct test_random random = test_random_fixed(1);
     for (uint32_t storage = 0; storage < 2; storage++) {
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -299,8 +411,9 @@ static int bench(uint32_t batch) {
             for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
                 double ms = measure(&c, &methods[m], &random);
                 double updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-                printf("  %ux%u/%u,%u/%u %7.4f ms %6.1f G/s", methods[m].group, methods[m].block,
-                       methods[m].chunk_length, methods[m].together, methods[m].lanes, ms, updates / ms * 1e-6);
+                const struct hymn_scan_method *method = &methods[m];
+                printf("  %ux%u/%u,%u/%u,%u %7.4f ms %6.1f G/s", method->group, method->block, method->chunk_length,
+                       method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
                 fflush(stdout);
             }
             printf("\n");
@@ -319,8 +432,9 @@ int main(int argc, char **argv) {
         failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks), cmocka_unit_test(test_groups),
-            cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),  cmocka_unit_test(test_long),
+            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
+            cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
+            cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
             cmocka_unit_test(test_large),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);

@@ -121,8 +121,8 @@ static void test_all_methods_right(void **state) {
         test.node->method = methods[i];
         free(run(&test, &plan));
         char what[64];
-        snprintf(what, sizeof what, "method %u: chunk %u, group %u, block %u", i, methods[i].words[0],
-                 methods[i].words[1], methods[i].words[2]);
+        snprintf(what, sizeof what, "method %u: chunk %u, group %u, block %u, span %u", i, methods[i].words[0],
+                 methods[i].words[1], methods[i].words[2], methods[i].words[3]);
         test_node_compare(&test, 0, own, 1e-10, what);
     }
     free(own);

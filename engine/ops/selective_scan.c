@@ -7,8 +7,11 @@
 #include "shaders/params.h"
 
 #define LOG2_E 1.44269504088896341
-// W_dt stays in registers up to this rank.
+// W_dt stays in registers up to this rank: on devices with much shared memory per workgroup, and on the others (phones,
+// Apple), whose lanes have 128 to 192 registers at most, of which state, A and a step's B and C take 100.
 #define MAX_HELD_RANK 32u
+#define MAX_HELD_RANK_SMALL 4u
+#define SMALL_SHARED_BYTES (32u * 1024)
 // No invocation may loop more than 65535 times (shaders/common/grid.glsl).
 #define MAX_ITERATIONS 60000u
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
@@ -26,6 +29,11 @@
 #define LOCAL_LEAST_CHUNK 8u
 #define LOCAL_LONGEST_CHUNK 64u
 #define LOCAL_LANES 256u
+// Chunks of a workgroup, where two passes do, and its lanes: larger ones leave registers unused.
+#define OWN_SPAN 4u
+#define OWN_LANES 128u
+// States in shared memory at a time: shared memory too limits workgroups.
+#define ROUND 8u
 
 enum { MODE_WHOLE = 0, MODE_ENDS = 1, MODE_CARRIED = 2 };
 
@@ -33,11 +41,13 @@ struct scan {
     uint32_t batch, length, width; // width: channels with padding
     uint32_t states, rank;
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
+    bool hold;             // W_dt in registers
     uint32_t chunks, chunk_length;
     uint32_t group, block; // group 0: not selective_scan_group.comp
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
     uint32_t together, part, kept;
+    uint32_t span; // of selective_scan.comp's chunks; 0: three passes
 };
 
 static const struct hymn_scan_method *forced;
@@ -52,18 +62,22 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
         return forced;
     }
     const uint32_t *words = node->method.words;
-    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4]};
+    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
-    node->method =
-        (struct hymn_method){{method->chunk_length, method->group, method->block, method->together, method->lanes}};
+    node->method = (struct hymn_method){
+        {method->chunk_length, method->group, method->block, method->together, method->lanes, method->span}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
+}
+
+static uint32_t most_held(const struct hymn_vk_plan *plan) {
+    return plan->cpu || plan->max_shared_bytes > SMALL_SHARED_BYTES ? MAX_HELD_RANK : MAX_HELD_RANK_SMALL;
 }
 
 static uint32_t local_size(uint32_t lanes, const struct hymn_vk_plan *plan) {
@@ -85,7 +99,7 @@ static uint32_t shortest_chunk(uint32_t length) {
 
 static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_scan_method *method,
                                     const struct hymn_vk_plan *plan) {
-    uint32_t longest = MAX_ITERATIONS / (1 + (scan->rank > MAX_HELD_RANK ? scan->rank : 0));
+    uint32_t longest = MAX_ITERATIONS / (1 + (scan->hold ? 0 : scan->rank / 4));
     if (method && method->chunk_length) {
         return min_u32(method->chunk_length, min_u32(longest, scan->length));
     }
@@ -191,6 +205,47 @@ static void choose_local(struct scan *scan, const struct hymn_scan_method *metho
     }
 }
 
+// ------------------------------------------------------------------------------------------------ chunks in two passes
+
+// Lanes of a chunk in a workgroup: a subgroup, whose lanes read the same rows.
+static uint32_t joint_lanes(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    return scan->span > 1 ? scan->span * plan->subgroup_size : scan->local;
+}
+
+// As the shader declares what its first pass, and then its second, has in shared memory.
+static bool span_fits(uint32_t span, const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t lanes = span * plan->subgroup_size, first = lanes * min_u32(scan->states, ROUND);
+    uint32_t second = plan->subgroup_size * scan->states, pairs = lanes + (first > second ? first : second);
+    return span == 1 || (span <= plan->max_invocations && lanes <= plan->max_invocations &&
+                         2 * sizeof(float) * pairs <= plan->max_shared_bytes);
+}
+
+// What the last pass reads of the workgroups before each, and what a pass between would read and write instead: in
+// chunks' states.
+static uint64_t spans_read(uint32_t span, const struct scan *scan) {
+    uint64_t spans = span > 0 ? (scan->chunks + span - 1) / span : 0;
+    return spans > 0 ? spans * (spans - 1) / 2 : 0;
+}
+
+static uint64_t carry_moves(const struct scan *scan) {
+    return (uint64_t)2 * scan->chunks;
+}
+
+static uint32_t choose_span(const struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
+                            const struct hymn_vk_plan *plan) {
+    if (scan->group > 0 || scan->together > 0 || scan->chunks == 1 ||
+        !hymn_variant_allowed(plan, "selective_scan_joint", hymn_storage_suffix(storage))) {
+        return 0;
+    }
+    if (method) {
+        return method->span > 0 && span_fits(method->span, scan, plan) ? method->span : 0;
+    }
+    // Where the last pass reads no more than that, a dispatch less is a gain.
+    uint32_t span = min_u32(OWN_SPAN, OWN_LANES / plan->subgroup_size);
+    bool pays = !plan->cpu && span > 1 && spans_read(span, scan) <= carry_moves(scan);
+    return pays && span_fits(span, scan, plan) ? span : 0;
+}
+
 static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
                             const struct hymn_vk_plan *plan) {
     const struct hymn_value *output = &graph->values[node->output];
@@ -203,6 +258,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     };
     scan.pairs = scan.width / 2;
     scan.local = local_size(scan.pairs, plan);
+    scan.hold = scan.rank <= most_held(plan);
     struct hymn_scan_method storage;
     const struct hymn_scan_method *method = method_of(node, &storage);
     scan.chunk_length = choose_chunk_length(&scan, method, plan);
@@ -213,6 +269,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
         scan.chunk_length = scan.length;
     }
     choose_local(&scan, method, output->storage, plan);
+    scan.span = choose_span(&scan, method, output->storage, plan);
     return scan;
 }
 
@@ -225,14 +282,29 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
                scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
-    return scan->group == method->group && 2 * method->chunk_length <= scan->length;
+    return scan->group == method->group && scan->span == method->span && 2 * method->chunk_length <= scan->length &&
+           spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
     if (scan->together > 0) {
         return (struct hymn_scan_method){.together = scan->together, .lanes = scan->together * scan->chunks};
     }
-    return (struct hymn_scan_method){scan->chunks > 1 ? scan->chunk_length : 0, scan->group, scan->block, 0, 0};
+    return (struct hymn_scan_method){
+        .chunk_length = scan->chunks > 1 ? scan->chunk_length : 0,
+        .group = scan->group,
+        .block = scan->group > 0 ? scan->block : 0,
+        .span = scan->span,
+    };
+}
+
+static bool is_listed(const struct hymn_method *methods, uint32_t count, const struct hymn_method *method) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (memcmp(&methods[i], method, sizeof *method) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -246,6 +318,10 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 512},
         {.together = 8, .lanes = 1024},
+        {.span = 4},
+        {.span = 8},
+        {.chunk_length = 64, .span = 4},
+        {.span = 1},
         {.group = 2, .block = 16},
         {.group = 8, .block = 16},
         {.group = 16, .block = 16},
@@ -256,30 +332,28 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.chunk_length = 128, .group = 4, .block = 16},
         {.chunk_length = 256, .group = 4, .block = 16},
     };
-    if (plan->cpu || from) {
+    if (plan->cpu || from || most == 0) {
         return 0;
     }
     struct scan own = describe(graph, node, plan);
-    uint32_t count = 0, listed = sizeof methods / sizeof *methods;
-    for (uint32_t i = 0; i <= listed && count < most; i++) {
-        struct hymn_scan_method method = method_from(&own);
-        bool is_own = i == 0;
-        if (i > 0) {
-            is_own = memcmp(&method, &methods[i - 1], sizeof method) == 0;
-            method = methods[i - 1];
-        }
-        struct hymn_node tried = *node;
+    struct hymn_node tried = *node;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i <= sizeof methods / sizeof *methods && count < most; i++) {
+        struct hymn_scan_method method = i == 0 ? method_from(&own) : methods[i - 1];
         set_method(&tried, &method);
         struct scan scan = describe(graph, &tried, plan);
-        if (i == 0 || (!is_own && worth_timing(&scan, &method, plan))) {
-            memcpy(out_methods[count].words, tried.method.words, sizeof tried.method.words);
-            count++;
+        bool worth = i == 0 || worth_timing(&scan, &method, plan);
+        // What it comes to: "as suits the device" may be listed by its number too.
+        method = method_from(&scan);
+        set_method(&tried, &method);
+        if (worth && !is_listed(out_methods, count, &tried.method)) {
+            out_methods[count++] = tried.method;
         }
     }
     return count;
 }
 
-// Scratch of the three passes: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].
+// Scratch of chunks: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
                                              const struct hymn_vk_plan *plan, const struct hymn_log *log) {
     struct scan scan = describe(graph, node, plan);
@@ -361,33 +435,46 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
     hymn_lower_bind(step, sums, true);
 }
 
+static const char *shader_of(const struct scan *scan, bool joint, const char *suffix, const struct hymn_vk_plan *plan) {
+    if (scan->group > 0) {
+        return "selective_scan_group";
+    }
+    bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
+    return joint ? "selective_scan_joint" : shuffle ? "selective_scan_shuffle" : "selective_scan";
+}
+
+static void step_constants(struct hymn_vk_step *step, const uint32_t *constants, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        hymn_step_constant(step, constants[i]);
+    }
+}
+
 static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_node *node, const struct scan *scan,
                                  struct hymn_vk_binding weights, uint32_t mode) {
     const struct hymn_value *output = &lower->graph->values[node->output];
     const struct hymn_vk_plan *plan = lower->plan;
     const char *suffix = hymn_storage_suffix(output->storage);
-    bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
-    const char *shader = scan->group > 0 ? "selective_scan_group"
-                         : shuffle       ? "selective_scan_shuffle"
-                                         : "selective_scan";
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, suffix);
+    // With one chunk a workgroup the first pass is that of three.
+    bool joint = mode == MODE_CARRIED ? scan->span > 0 : scan->span > 1;
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader_of(scan, joint, suffix, plan), suffix);
     if (!step) {
         return lower->status;
     }
     bind_scan(lower, node, step, weights, mode);
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
-    uint32_t local = scan->group > 0 ? group_lanes(plan) : scan->local;
-    const uint32_t group[] = {scan->group, mode, scan->block};
-    const uint32_t alone[] = {scan->rank <= MAX_HELD_RANK, mode, min_u32(plan->subgroup_size, scan->local)};
+    uint32_t local = scan->group > 0 ? group_lanes(plan) : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
-    for (uint32_t i = 0; i < 4 + 3; i++) {
-        hymn_step_constant(step, i < 4 ? constants[i] : scan->group > 0 ? group[i - 4] : alone[i - 4]);
-    }
-    uint32_t lanes = scan->group > 0 ? scan->width * scan->group : scan->pairs;
-    step->groups[0] = (lanes + local - 1) / local;
+    const uint32_t group[] = {scan->group, mode, scan->block};
+    const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
+    const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND)};
+    step_constants(step, constants, 4);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, joint ? 4 : 3);
+    uint32_t lanes = scan->group > 0 ? scan->width * scan->group : scan->pairs, span = joint ? scan->span : 1;
+    uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
+    step->groups[0] = (lanes + local / span - 1) / (local / span);
     step->groups[1] = 4 * scan->batch;
-    step->groups[2] = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
+    step->groups[2] = (chunks + span - 1) / span;
     count_work(lower, node, scan, step);
     step->bytes += mode == MODE_ENDS ? 0 : output->bytes;
     return HYMN_STATUS_OK;
@@ -462,7 +549,7 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
         return add_scan(lower, node, &scan, weights, MODE_WHOLE);
     }
     enum hymn_status status = add_scan(lower, node, &scan, weights, MODE_ENDS);
-    if (status == HYMN_STATUS_OK) {
+    if (status == HYMN_STATUS_OK && scan.span == 0) {
         status = add_carry(lower, node, &scan, weights);
     }
     return status == HYMN_STATUS_OK ? add_scan(lower, node, &scan, weights, MODE_CARRIED) : status;
