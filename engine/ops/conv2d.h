@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Internal to the convolution: what its kernels (shaders/conv2d_lanes.comp, conv2d_tiled.comp, conv2d_matrix.comp)
-// share at lowering.
+// Internal to the convolution: what its kernels (shaders/conv2d_lanes.comp, conv2d_tiled.comp, conv2d_matrix.comp,
+// conv2d_winograd.comp) share at lowering.
 #ifndef HYMN_OPS_CONV2D_H
 #define HYMN_OPS_CONV2D_H
 
