@@ -11,7 +11,7 @@
 // more products. A loop leaves at its end: leaving at its beginning would run the body once more with no lane active.
 // Everything a layer may differ in is a push constant, so that a network needs few pipelines.
 // Defines: WIDE 1: 3x3 terms, then 1x1 terms; 0: 1x1 terms, or one 2x2 term of stride 2. LANES: of a subgroup, 4 or 8.
-// Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate,
+// Specialization: 0 local size (= subgroup size); 1 storage: bit set = f16, bits 0..2 sources, 3 residual,
 //   6 weights; 2 how many sources may be read; 3 SiLU; 4 whether the residual may be of half the size.
 // Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
 //   5 residual.

@@ -8,7 +8,7 @@
 // cell in registers. A chunk of steps at a time is copied to shared memory while the next ones are on their way. Where
 // there are too few tiles to fill the device, local / team teams of lanes share a tile, each summing its part of every
 // chunk.
-// Specialization: 0 local size; 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 4 gate, 5 output, 6 weights;
+// Specialization: 0 local size; 1 storage: bit set = f16, bits 0..2 sources, 3 residual, 5 output, 6 weights;
 //   2 prologue (enum hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 across; 7 residual: 0 none, 1 same size,
 //   2 half size and resized; 8 activation (enum hymn_activation); 9 team: lanes that cover the tile, divides local;
 //   10 chunk: steps; 8 * chunk is a multiple of the teams.

@@ -58,10 +58,13 @@ void main() {
             moments = hymn_moments_merge(moments, hymn_moments_of(sum, p.channels - 8 * cell));
         }
     }
+    [[unroll]] for (uint i = 0; i < KEPT; i++) { // no branch around the loads, so that none waits for another
+        uint cell = first + i * SHARE;
+        kept[i] = sum_planes(cell < end ? pixel * p.cells + cell : 0);
+    }
     [[unroll]] for (uint i = 0; i < KEPT; i++) {
         uint cell = first + i * SHARE;
         if (cell < end) {
-            kept[i] = sum_planes(pixel * p.cells + cell);
             moments = hymn_moments_merge(moments, hymn_moments_of(kept[i], p.channels - 8 * cell));
         }
     }

@@ -143,7 +143,7 @@ static const struct selftest_case cases[] = {
      .batch = 1,
      .channels = 20,
      .terms = {{2, 20}}},
-    {.name = "merge", .kind = HYMN_KIND_MERGE, .quick = true, .height = 9, .width = 7, .batch = 2, .channels = 50},
+    {.name = "merge", .kind = HYMN_KIND_MERGE, .quick = true, .height = 9, .width = 7, .batch = 2, .channels = 300},
 };
 
 uint32_t hymn_selftest_case_count(void) {
