@@ -52,11 +52,13 @@ void main() {
     uint first = gl_LocalInvocationID.x % SHARE, end = x < p.width && row < p.rows ? p.cells : 0; // this lane's cells
     hymn_moments moments = hymn_moments(0.0, 0.0, 0.0);
     hymn_cell kept[KEPT > 0 ? KEPT : 1];
-    if (KEPT == 0) {
-        for (uint cell = first; cell < end; cell += SHARE) {
+    if (KEPT == 0 && first < end) {
+        uint cell = first;
+        do {
             hymn_cell sum = sum_planes(pixel * p.cells + cell);
             moments = hymn_moments_merge(moments, hymn_moments_of(sum, p.channels - 8 * cell));
-        }
+            cell += SHARE;
+        } while (cell < end);
     }
     [[unroll]] for (uint i = 0; i < KEPT; i++) { // no branch around the loads, so that none waits for another
         uint cell = first + i * SHARE;
@@ -69,10 +71,12 @@ void main() {
         }
     }
     vec2 stats = hymn_moments_stats(hymn_moments_reduce(moments), HALF ? HYMN_SCAN_UNIT : 1.0);
-    if (KEPT == 0) {
-        for (uint cell = first; cell < end; cell += SHARE) {
+    if (KEPT == 0 && first < end) {
+        uint cell = first;
+        do {
             finish(pixel, cell, stats, sum_planes(pixel * p.cells + cell));
-        }
+            cell += SHARE;
+        } while (cell < end);
     }
     [[unroll]] for (uint i = 0; i < KEPT; i++) {
         if (first + i * SHARE < end) {

@@ -24,10 +24,14 @@ layout(push_constant) uniform Params { hymn_stats_params p; };
 
 // Moments of this lane's share of the source pixel.
 hymn_moments pixel_moments(hymn_moments sum, uint pixel) {
-    for (uint cell = gl_LocalInvocationID.x % SHARE; cell < p.cells; cell += SHARE) {
-        hymn_cell value;
-        HYMN_LOAD_CELL(value, source, pixel * p.source_stride + p.source_first + cell, HALF)
-        sum = hymn_moments_merge(sum, hymn_moments_of(value, p.channels - 8 * cell));
+    uint cell = gl_LocalInvocationID.x % SHARE;
+    if (cell < p.cells) {
+        do {
+            hymn_cell value;
+            HYMN_LOAD_CELL(value, source, pixel * p.source_stride + p.source_first + cell, HALF)
+            sum = hymn_moments_merge(sum, hymn_moments_of(value, p.channels - 8 * cell));
+            cell += SHARE;
+        } while (cell < p.cells);
     }
     return sum;
 }

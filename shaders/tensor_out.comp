@@ -36,19 +36,24 @@ void main() {
     float most = 0.0, scale = 1.0;
     if (MODE == 2) {
         most = logits[at].x;
-        for (uint c = 0; c < p.channels; c += 4) {
+        uint c = 0;
+        do {
             vec4 v = logits[at + c / 4];
             bvec4 real = lessThan(uvec4(c) + uvec4(0, 1, 2, 3), uvec4(p.channels));
             v = max(mix(vec4(most), v, real), vec4(most));
             most = max(max(v.x, v.y), max(v.z, v.w));
-        }
+            c += 4;
+        } while (c < p.channels);
         float sum = 0.0;
-        for (uint c = 0; c < p.channels; c += 4) {
+        c = 0;
+        do {
             sum += dot(weigh(logits[at + c / 4], most, c), vec4(1.0));
-        }
+            c += 4;
+        } while (c < p.channels);
         scale = 1.0 / sum;
     }
-    for (uint c = 0; c < p.channels; c += 4) {
+    uint c = 0;
+    do {
         vec4 v = logits[at + c / 4];
         if (MODE == 1) {
             v = hymn_sigmoid(v);
@@ -60,5 +65,6 @@ void main() {
                 planes[image * p.image_floats + ((c + i) * p.height + y) * p.width + x] = v[i];
             }
         }
-    }
+        c += 4;
+    } while (c < p.channels);
 }
