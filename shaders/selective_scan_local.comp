@@ -158,26 +158,32 @@ void carry(uint weights_at) {
             }
         }
         barrier();
-        for (uint item = lane; item < PART * WIDTH; item += LANES) {
-            uint state = first + item / WIDTH, own = item % WIDTH, from = item / WIDTH * LANES + own;
-            uint owner = min(gl_WorkGroupID.x * WIDTH + own, p.width - 1);
-            if (state < STATES) {
-                float rate = weights[weights_at + (2 + state) * p.width + owner], carried = 0.0;
-                for (uint j = 0; j < CHUNKS; j += AHEAD) {
-                    float end[AHEAD], decay[AHEAD];
-                    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-                        uint k = min(j + i, CHUNKS - 1) * WIDTH;
-                        end[i] = ends[from + k];
-                        decay[i] = exp2(rate * sums[k + own]);
-                    }
-                    [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-                        if (j + i < CHUNKS) {
-                            ends[from + (j + i) * WIDTH] = carried;
-                            carried = fma(decay[i], carried, end[i]);
+        uint item = lane;
+        if (item < PART * WIDTH) { // loops leave at their end: see CONTRIBUTING
+            do {
+                uint state = first + item / WIDTH, own = item % WIDTH, from = item / WIDTH * LANES + own;
+                uint owner = min(gl_WorkGroupID.x * WIDTH + own, p.width - 1);
+                if (state < STATES) {
+                    float rate = weights[weights_at + (2 + state) * p.width + owner], carried = 0.0;
+                    uint j = 0;
+                    do {
+                        float end[AHEAD], decay[AHEAD];
+                        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                            uint k = min(j + i, CHUNKS - 1) * WIDTH;
+                            end[i] = ends[from + k];
+                            decay[i] = exp2(rate * sums[k + own]);
                         }
-                    }
+                        [[unroll]] for (uint i = 0; i < AHEAD; i++) {
+                            if (j + i < CHUNKS) {
+                                ends[from + (j + i) * WIDTH] = carried;
+                                carried = fma(decay[i], carried, end[i]);
+                            }
+                        }
+                        j += AHEAD;
+                    } while (j < CHUNKS);
                 }
-            }
+                item += LANES;
+            } while (item < PART * WIDTH);
         }
         barrier();
         [[unroll]] for (uint n = 0; n < PART; n++) {
@@ -202,21 +208,26 @@ void main() {
 
     float sum = 0.0;
     go_to(min(first, length - 1));
-    for (uint i = 0; i < steps; i++) {
-        uint pixel = image * length + at, row = pixel * p.proj_stride + direction * p.proj_row;
-        float delta = make_delta(row);
-        if (KEPT > 0) {
-            kept[i * LANES + lane] = delta;
-        }
-        advance(row, delta, load_source(pixel));
-        sum += delta;
-        go_on();
+    uint i = 0;
+    if (steps > 0) {
+        do {
+            uint pixel = image * length + at, row = pixel * p.proj_stride + direction * p.proj_row;
+            float delta = make_delta(row);
+            if (KEPT > 0) {
+                kept[i * LANES + lane] = delta;
+            }
+            advance(row, delta, load_source(pixel));
+            sum += delta;
+            go_on();
+            i++;
+        } while (i < steps);
     }
     sums[lane] = sum;
     carry(weights_at);
 
     go_to(min(first, length - 1));
-    for (uint i = 0; i < p.chunk_length; i++) {
+    i = 0;
+    do {
         bool there = i < steps; // lanes that shuffle stay together
         uint pixel = image * length + at, row = pixel * p.proj_stride + direction * p.proj_row;
         float delta = KEPT == 0 ? make_delta(row) : there ? kept[i * LANES + lane] : 0.0;
@@ -225,5 +236,6 @@ void main() {
         if (i + 1 < steps) {
             go_on();
         }
-    }
+        i++;
+    } while (i < p.chunk_length);
 }
