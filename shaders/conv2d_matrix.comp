@@ -85,14 +85,18 @@ const uint WEIGHTS_AT = BUFFERS * STAGE_PIXELS * ROW;
 const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
-const uint END_SHARED = ROWS * COLUMNS * M * BLOCK_CELLS * 2; // M pixels of each subgroup, in f32
+// At the end M pixels of each subgroup, in f32: with NORM half of their channels at a time, so that there is room for the
+// moments, a cell for each lane that has some, without more memory than the loop needs.
+const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
+const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
+const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
+const uint NORM_AT = ROWS * COLUMNS * M * END_CELLS * 2, END_SHARED = NORM_AT + (NORM ? PIXELS * ROW : 0);
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
 shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
-shared vec2 pixel_norm[NORM ? PIXELS : 1]; // mean and 1 / sqrt(variance + epsilon)
 shared bool last;
 
 int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
@@ -335,32 +339,37 @@ void sum_up(uint first_stage, uint end_stage) {
     }
 }
 
-// Of the sums of x - s and (x - s)^2 over all that an output pixel reads, and s.
-vec2 norm_of(vec2 sums, float s) {
+// Keeps mean and 1 / sqrt(variance + epsilon) of a pixel, from the sums of x - s and (x - s)^2 over all it reads.
+void put_norm(uint pixel, vec2 sums, float s) {
     float count = float(p.norm_channels * (KERNEL0 == 2 ? 4 : 1)), mean = sums.x / count;
-    return vec2(s + mean, inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON));
+    float scale = inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON);
+    memory[NORM_AT + pixel * ROW] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
 }
 
-// Adds up what the DEPTH lanes of each pixel have, in the order of their cells: pixel_norm, or the moments of a split.
+vec2 pixel_norm(uint pixel) {
+    return uintBitsToFloat(memory[NORM_AT + pixel * ROW].xy);
+}
+
+// Adds up what the DEPTH lanes of each pixel have, in the order of their cells: the norm, or the moments of a split.
 void join_moments(uint partial_at) {
     barrier();
     [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
         uint from = gl_LocalInvocationID.x + i * LOCAL;
         if (from < PIXELS * DEPTH) {
-            memory[from / DEPTH * ROW + from % DEPTH] = floatBitsToUint(vec4(moments[i], shift[i], 0.0));
+            memory[NORM_AT + from / DEPTH * ROW + from % DEPTH] = floatBitsToUint(vec4(moments[i], shift[i], 0.0));
         }
     }
     barrier();
     for (uint pixel = gl_LocalInvocationID.x; pixel < PIXELS; pixel += LOCAL) {
         vec2 sum = vec2(0.0);
         for (uint cell = 0; cell < DEPTH; cell++) {
-            sum += uintBitsToFloat(memory[pixel * ROW + cell].xy);
+            sum += uintBitsToFloat(memory[NORM_AT + pixel * ROW + cell].xy);
         }
-        float s = uintBitsToFloat(memory[pixel * ROW].z);
+        float s = uintBitsToFloat(memory[NORM_AT + pixel * ROW].z);
 #ifdef SPLIT
         partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
 #else
-        pixel_norm[pixel] = norm_of(sum, s);
+        put_norm(pixel, sum, s);
 #endif
     }
 }
@@ -375,7 +384,7 @@ void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
     cell += gl_WorkGroupID.y * (CHANNELS / 8);
     if (place >= 0 && cell < p.out_stride) {
         if (NORM) {
-            vec2 by = pixel_norm[pixel];
+            vec2 by = pixel_norm(pixel);
             uint at = p.weight_sums_at + 2 * cell;
             value.lo = (value.lo - by.x * uintBitsToFloat(weights[at])) * by.y;
             value.hi = (value.hi - by.x * uintBitsToFloat(weights[at + 1])) * by.y;
@@ -387,26 +396,30 @@ void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
 // Each subgroup spreads M pixels of its sums over its lanes by way of shared memory: cells of channels leave together.
 void write_sums(ivec3 origin, uint partial_at) {
     uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
-    uint memory_at = gl_SubgroupID * M * BLOCK_CELLS * 2;
+    uint memory_at = gl_SubgroupID * M * END_CELLS * 2;
     barrier();
-    [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
-            coopMatStore(sums[i * BLOCK_COLUMNS + j], memory, memory_at + j * (N / 4), BLOCK_CELLS * 2,
-                         gl_CooperativeMatrixLayoutRowMajor);
-        }
-        subgroupBarrier();
-        for (uint e = gl_SubgroupInvocationID; e < M * BLOCK_CELLS; e += gl_SubgroupSize) {
-            uint pixel = (block_row + i) * M + e / BLOCK_CELLS, cell = block_column * (N / 8) + e % BLOCK_CELLS;
-            hymn_cell value = shared_sums(memory_at + 2 * e);
+    [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
+        uint first = part * END_COLUMNS;
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+            [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
+                coopMatStore(sums[i * BLOCK_COLUMNS + first + j], memory, memory_at + j * (N / 4), END_CELLS * 2,
+                             gl_CooperativeMatrixLayoutRowMajor);
+            }
+            subgroupBarrier();
+            for (uint e = gl_SubgroupInvocationID; e < M * END_CELLS; e += gl_SubgroupSize) {
+                uint pixel = (block_row + i) * M + e / END_CELLS;
+                uint cell = (block_column + first) * N / 8 + e % END_CELLS;
+                hymn_cell value = shared_sums(memory_at + 2 * e);
 #ifdef SPLIT
-            uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-            partial[to] = value.lo;
-            partial[to + 1] = value.hi;
+                uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
+                partial[to] = value.lo;
+                partial[to + 1] = value.hi;
 #else
-            finish(origin, pixel, cell, value);
+                finish(origin, pixel, cell, value);
 #endif
+            }
+            subgroupBarrier();
         }
-        subgroupBarrier();
     }
 }
 
@@ -418,7 +431,7 @@ void join_split_moments(uint tile) {
             vec4 part = partial[(tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2];
             sum = vec4(sum.xy + part.xy, part.zw);
         }
-        pixel_norm[pixel] = norm_of(sum.xy, sum.z);
+        put_norm(pixel, sum.xy, sum.z);
     }
     barrier();
 }

@@ -72,8 +72,11 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
     uint32_t pixels = tile->width * tile->height;
     uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
     uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
-    uint32_t end = tile->rows * matrix->m * tile->channels / CELL * 2;
-    return 16 * (loop > end ? loop : end) + (problem->norm ? 8 * pixels : 0) + 16;
+    uint32_t columns = tile->channels / matrix->n / tile->columns, cells = tile->channels / tile->columns / CELL;
+    uint32_t parts = problem->norm && columns % 2 == 0 && cells % 2 == 0 ? 2 : 1;
+    uint32_t end = tile->rows * tile->columns * matrix->m * (cells / parts) * 2;
+    end += problem->norm ? pixels * (tile->depth + 1) : 0;
+    return 16 * (loop > end ? loop : end) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -151,7 +154,7 @@ static void shrink(const struct problem *problem, const struct hymn_vk_plan *pla
 
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
                                                   const struct hymn_vk_plan *plan) {
-    struct problem problem = describe(graph, node);
+    struct problem problem = describe(graph, node), plain = problem;
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP, pixels = 128;
     uint32_t depth = matrix->k > 2 * CELL ? matrix->k / CELL : 4;
@@ -168,7 +171,8 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
         set_pixels(&problem, pixels, matrix->m, &tile);
     }
     shrink(&problem, plan, pixels, &tile);
-    tile.buffers = !problem.wide && 2 * shared_bytes(&problem, &tile, matrix) <= plan->max_shared_bytes ? 2 : 1;
+    plain.norm = false; // that its sums leave in halves is no reason for more buffers
+    tile.buffers = !problem.wide && 2 * shared_bytes(&plain, &tile, matrix) <= plan->max_shared_bytes ? 2 : 1;
     set_splits(&problem, groups_of(&problem, &tile), target, &tile);
     return tile;
 }
