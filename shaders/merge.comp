@@ -52,13 +52,15 @@ void main() {
     uint first = gl_LocalInvocationID.x % SHARE, end = x < p.width && row < p.rows ? p.cells : 0; // this lane's cells
     hymn_moments moments = hymn_moments(0.0, 0.0, 0.0);
     hymn_cell kept[KEPT > 0 ? KEPT : 1];
-    if (KEPT == 0 && first < end) {
+    if (KEPT == 0) {
         uint cell = first;
-        do {
-            hymn_cell sum = sum_planes(pixel * p.cells + cell);
-            moments = hymn_moments_merge(moments, hymn_moments_of(sum, p.channels - 8 * cell));
+        do { // as many turns in all lanes: see CONTRIBUTING
+            if (cell < end) {
+                hymn_cell sum = sum_planes(pixel * p.cells + cell);
+                moments = hymn_moments_merge(moments, hymn_moments_of(sum, p.channels - 8 * cell));
+            }
             cell += SHARE;
-        } while (cell < end);
+        } while (cell - first < p.cells);
     }
     [[unroll]] for (uint i = 0; i < KEPT; i++) { // no branch around the loads, so that none waits for another
         uint cell = first + i * SHARE;

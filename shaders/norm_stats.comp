@@ -24,15 +24,15 @@ layout(push_constant) uniform Params { hymn_stats_params p; };
 
 // Moments of this lane's share of the source pixel.
 hymn_moments pixel_moments(hymn_moments sum, uint pixel) {
-    uint cell = gl_LocalInvocationID.x % SHARE;
-    if (cell < p.cells) {
-        do {
+    uint first = gl_LocalInvocationID.x % SHARE, cell = first;
+    do { // as many turns in all lanes: see CONTRIBUTING
+        if (cell < p.cells) {
             hymn_cell value;
             HYMN_LOAD_CELL(value, source, pixel * p.source_stride + p.source_first + cell, HALF)
             sum = hymn_moments_merge(sum, hymn_moments_of(value, p.channels - 8 * cell));
-            cell += SHARE;
-        } while (cell < p.cells);
-    }
+        }
+        cell += SHARE;
+    } while (cell - first < p.cells);
     return sum;
 }
 
