@@ -34,7 +34,6 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #endif
-#include "common/exp.glsl"
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -65,6 +64,8 @@ layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[
 layout(set = 0, binding = 4) buffer States { vec2 states[]; };
 layout(set = 0, binding = 5) buffer Sums { vec2 sums[]; };
 layout(push_constant) uniform Params { hymn_scan_params p; };
+
+#include "common/scan.glsl"
 
 // Of the lane's two channels.
 vec2 bias, skip, a[STATES], h[STATES], dt_weights[HELD_RANK];
@@ -164,37 +165,19 @@ vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, u
     uint length = p.image_width * p.image_height, first = chunk * p.chunk_length;
     uint steps = min(p.chunk_length, length - first);
 
-    // Where the sequence goes: `left` steps to the end of a column (or never), then on to the next one.
-    bool columns = (direction & 1) != 0, reversed = direction >= 2;
-    uint at = reversed ? length - 1 - first : first;
-    int step = 1, turn = 0;
-    uint left = 0xFFFFFFFF;
-    if (columns) {
-        uint x = at / p.image_height, y = at - x * p.image_height;
-        at = y * p.image_width + x;
-        step = int(p.image_width), turn = 1 - int(length);
-        left = reversed ? y + 1 : p.image_height - y;
-    }
-    step = reversed ? -step : step;
-    turn = reversed ? -turn : turn;
-
+    hymn_walk place = hymn_walk_from(direction, first);
     vec2 delta_sum = vec2(0.0);
     do {
-        uint pixel = image * length + at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
         load_row(row_at);
         vec2 u = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
         vec2 delta = project_delta(row_at, weights_at, pairs);
         vec2 y = advance(delta, u);
         delta_sum += delta;
         if (stores) {
-            store_result((plane * length + at) * pairs + pair, y);
+            store_result((plane * length + place.at) * pairs + pair, y);
         }
-        at = uint(int(at) + step);
-        left--;
-        if (left == 0) {
-            at = uint(int(at) + turn);
-            left = p.image_height;
-        }
+        hymn_walk_on(place);
         steps--;
     } while (steps > 0);
     return delta_sum;

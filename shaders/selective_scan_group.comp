@@ -17,7 +17,6 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "common/exp.glsl"
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -48,6 +47,8 @@ layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[
 layout(set = 0, binding = 4) buffer States { float states[]; };
 layout(set = 0, binding = 5) writeonly buffer Sums { float sums[]; };
 layout(push_constant) uniform Params { hymn_scan_params p; };
+
+#include "common/scan.glsl"
 
 shared vec4 rows[3 * BLOCK * PITCH];       // [block % 3][step]: dt, B, C
 shared vec2 deltas[2 * BLOCK * WIDTH];     // [block % 2][step][channel]: delta, delta u
@@ -129,10 +130,6 @@ void load_u(uint block) {
     }
 }
 
-float softplus(float v) {
-    return max(v, 0.0) + hymn_log1p(vec2(exp2(-1.44269504088896341 * abs(v)))).x;
-}
-
 void make_deltas(uint block) {
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         uint step = made_step + i * GROUP, row = (block % 3 * BLOCK + step) * PITCH;
@@ -145,7 +142,7 @@ void make_deltas(uint block) {
                 }
             }
         }
-        float delta = first + block * BLOCK + step < end ? softplus(v) : 0.0;
+        float delta = first + block * BLOCK + step < end ? hymn_softplus(v) : 0.0;
         uint lane = gl_LocalInvocationID.x % WIDTH;
         deltas[(block % 2 * BLOCK + step) * WIDTH + lane] = vec2(delta, delta * u[i]);
         results[(block % 3 * BLOCK + step) * WIDTH + lane] = skip * u[i];

@@ -16,7 +16,6 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-#include "common/exp.glsl"
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -44,6 +43,8 @@ layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[
 layout(set = 0, binding = 3) writeonly buffer ResultFloats { float result_floats[]; };
 layout(push_constant) uniform Params { hymn_scan_params p; };
 
+#include "common/scan.glsl"
+
 shared float ends[PART * LANES]; // [state][chunk][channel]: end states, then those to begin with
 shared float sums[LANES];        // [chunk][channel]: of delta
 shared float kept[KEPT > 0 ? KEPT * LANES : 1];
@@ -52,34 +53,6 @@ uint length, image, direction;
 uint lane, channel, chunk; // channel: of all, of a sequence that is there
 float bias, skip, a[STATES], h[STATES], dt_weights[RANK];
 
-// Where the sequence goes: `left` steps to the end of a column (or never), then on to the next one.
-uint at, left;
-int next, turn;
-
-void go_to(uint step) {
-    bool columns = (direction & 1) != 0, reversed = direction >= 2;
-    at = reversed ? length - 1 - step : step;
-    next = 1, turn = 0;
-    left = 0xFFFFFFFF;
-    if (columns) {
-        uint x = at / p.image_height, y = at - x * p.image_height;
-        at = y * p.image_width + x;
-        next = int(p.image_width), turn = 1 - int(length);
-        left = reversed ? y + 1 : p.image_height - y;
-    }
-    next = reversed ? -next : next;
-    turn = reversed ? -turn : turn;
-}
-
-void go_on() {
-    at = uint(int(at) + next);
-    left--;
-    if (left == 0) {
-        at = uint(int(at) + turn);
-        left = p.image_height;
-    }
-}
-
 float load_source(uint pixel) {
     uint from = (pixel * p.source_stride + p.source_first) * 8 + channel;
     if (HALF) {
@@ -87,10 +60,6 @@ float load_source(uint pixel) {
         return (from & 1) != 0 ? both.y : both.x;
     }
     return source_floats[from];
-}
-
-float softplus(float v) {
-    return max(v, 0.0) + hymn_log1p(vec2(exp2(-1.44269504088896341 * abs(v)))).x;
 }
 
 // softplus(W_dt dt + bias).
@@ -104,7 +73,7 @@ float make_delta(uint row) {
             }
         }
     }
-    return softplus(v);
+    return hymn_softplus(v);
 }
 
 // One step; returns y.
@@ -207,34 +176,34 @@ void main() {
     uint first = min(chunk * p.chunk_length, length), steps = min(p.chunk_length, length - first);
 
     float sum = 0.0;
-    go_to(min(first, length - 1));
+    hymn_walk place = hymn_walk_from(direction, min(first, length - 1));
     uint i = 0;
     if (steps > 0) {
         do {
-            uint pixel = image * length + at, row = pixel * p.proj_stride + direction * p.proj_row;
+            uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
             float delta = make_delta(row);
             if (KEPT > 0) {
                 kept[i * LANES + lane] = delta;
             }
             advance(row, delta, load_source(pixel));
             sum += delta;
-            go_on();
+            hymn_walk_on(place);
             i++;
         } while (i < steps);
     }
     sums[lane] = sum;
     carry(weights_at);
 
-    go_to(min(first, length - 1));
+    place = hymn_walk_from(direction, min(first, length - 1));
     i = 0;
     do {
         bool there = i < steps; // lanes that shuffle stay together
-        uint pixel = image * length + at, row = pixel * p.proj_stride + direction * p.proj_row;
+        uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
         float delta = KEPT == 0 ? make_delta(row) : there ? kept[i * LANES + lane] : 0.0;
         float y = advance(row, delta, load_source(pixel));
-        store_result(at, there && wanted < p.width, y);
+        store_result(place.at, there && wanted < p.width, y);
         if (i + 1 < steps) {
-            go_on();
+            hymn_walk_on(place);
         }
         i++;
     } while (i < p.chunk_length);

@@ -131,8 +131,8 @@ struct hymn_device_info {
 // How the inputs of runs reach a device that keeps its memory behind a bus.
 enum hymn_transfer {
     // Where the device has a queue that only copies (hymn_device_info::transfer_queue), large inputs go through it
-    // while
-    // another run of the session is computed; all others are copied before their run, on the queue that computes it.
+    // while another run of the session is computed; all others are copied before their run, on the queue that
+    // computes it.
     HYMN_TRANSFER_AUTO = 0,
     HYMN_TRANSFER_OFF = 1, // always the latter: no second queue is opened
     // For tests: every input goes ahead by itself, also on devices without a bus or a second queue, whose only one then
