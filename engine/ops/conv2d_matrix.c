@@ -11,6 +11,13 @@
 #define CELL 8u
 // Lanes of a workgroup of a tile that keeps a device busy together with target_lanes / LANES_PER_GROUP others.
 #define LANES_PER_GROUP 512u
+// By the rule: sums that a lane holds at most, products of a matrix that are unrolled, outputs of a tile that is small
+// enough to have two buffers, workgroups that share a tile, and the least k of each.
+#define SUMS_PER_LANE 128u
+#define MAX_UNROLLED 8u
+#define SMALL_TILE 4096u
+#define MAX_SPLITS 8u
+#define LEAST_SPLIT 512u
 
 static const struct hymn_conv2d_tile *forced_tile;
 
@@ -91,30 +98,20 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
            (problem.wide || tile->taps == 1);
 }
 
-static void set_splits(const struct problem *problem, uint32_t groups, uint32_t target, struct hymn_conv2d_tile *tile) {
-    uint32_t most = stages(problem, tile->depth) / 2;
-    tile->splits = 1;
-    while (groups * tile->splits < target && tile->splits < 8 && 2 * tile->splits <= most) {
-        tile->splits *= 2;
-    }
-}
-
 static uint32_t groups_of(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
     return divide_up(problem->width, tile->width) * divide_up(problem->height, tile->height) *
            (problem->rows / problem->height) * divide_up(problem->channels, tile->channels);
 }
 
-// Channels of a tile that leave the least of the last tile empty; of equals the largest.
+// The most channels of a tile that leave a fifth of the tiles empty at most, or no more than the smallest tiles would.
 static uint32_t choose_channels(const struct problem *problem, uint32_t n) {
-    uint32_t best = 0, best_cost = UINT32_MAX;
-    for (uint32_t channels = 128; channels >= 16 && channels >= n; channels /= 2) {
-        uint32_t cost = hymn_round_up(problem->channels, channels);
-        if (cost < best_cost) {
-            best = channels;
-            best_cost = cost;
-        }
+    uint32_t least = n > 16 ? n : 16, channels = 128;
+    uint32_t with_least = hymn_round_up(problem->channels, least), room = problem->channels * 5 / 4;
+    uint32_t most = room > with_least ? room : with_least;
+    while (channels > least && hymn_round_up(problem->channels, channels) > most) {
+        channels /= 2;
     }
-    return best;
+    return channels;
 }
 
 static void set_pixels(const struct problem *problem, uint32_t pixels, uint32_t m, struct hymn_conv2d_tile *tile) {
@@ -122,58 +119,119 @@ static void set_pixels(const struct problem *problem, uint32_t pixels, uint32_t 
     tile->height = pixels / tile->width;
 }
 
-// Subgroups of four rows or two by two, so that each has about as many pixels as channels.
-static void set_subgroups(const struct hymn_vk_matrix *matrix, uint32_t pixels, struct hymn_conv2d_tile *tile) {
-    tile->columns = tile->channels >= 64 && tile->channels >= 2 * matrix->n ? 2 : 1;
-    tile->rows = tile->channels >= 128 ? 4 : 4 / tile->columns;
+// Too few workgroups: smaller tiles. Those of a 3x3 kernel keep pixels, whose margin all load; those of a norm keep
+// channels, as each column of tiles sums up the moments; and half of the workgroups do below 64 x 64, where each loads
+// as much as it multiplies. Returns the pixels.
+static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_matrix *matrix, uint32_t target,
+                            uint32_t pixels, struct hymn_conv2d_tile *tile) {
+    uint32_t least_pixels = problem->wide ? 64 : 32, least_channels = problem->norm ? 64 : 32;
+    while (groups_of(problem, tile) < target && (pixels > 64 || tile->channels > 64)) {
+        if (pixels > 64) {
+            pixels /= 2;
+        } else {
+            tile->channels /= 2;
+        }
+        set_pixels(problem, pixels, matrix->m, tile);
+    }
+    target = problem->wide ? target : target / 2;
+    least_channels = least_channels > matrix->n ? least_channels : matrix->n;
+    while (groups_of(problem, tile) < target && (tile->channels > least_channels || pixels > least_pixels)) {
+        if (tile->channels > least_channels) {
+            tile->channels /= 2;
+        } else {
+            pixels /= 2;
+        }
+        set_pixels(problem, pixels, matrix->m, tile);
+    }
+    return pixels;
+}
+
+// Few subgroups with many sums each, as each loads its pixels and weights from shared memory: 64 x 64 at most, as far
+// as registers go. With a norm more of them, as its moments take registers too (measured on an H100: half the time).
+static void set_subgroups(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
+                          struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t sums = SUMS_PER_LANE * plan->subgroup_size;
+    tile->columns = tile->channels >= (problem->norm ? 32 : 64) && tile->channels >= 2 * matrix->n ? 2 : 1;
+    tile->rows = tile->channels >= 64 ? 2 : 4 / tile->columns;
+    tile->rows = problem->norm && tile->channels == 64 ? 4 : tile->rows;
+    while (pixels * tile->channels > sums * tile->rows * tile->columns && tile->rows < 8) {
+        tile->rows *= 2;
+    }
     while (pixels / tile->rows < matrix->m) {
         tile->rows /= 2;
     }
 }
 
-// Until it fits into a workgroup of the device: fewer taps a step, then fewer channels, then fewer pixels.
-static void shrink(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
-                   struct hymn_conv2d_tile *tile) {
+// The deepest stages that fit, as each ends in a wait, but not deeper than the sources are. Returns whether any fit.
+static bool set_step(const struct problem *problem, const struct hymn_vk_plan *plan, struct hymn_conv2d_tile *tile) {
+    static const uint32_t point[][2] = {{1, 16}, {1, 8}, {1, 4}, {1, 2}}; // taps, depth
+    static const uint32_t wide[][2] = {{1, 16}, {1, 8}, {3, 4}, {3, 2}, {1, 4}};
+    uint32_t k = plan->matrix.k, least = k > 2 * CELL ? k / CELL : 2, cells = 0;
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
+    uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
+    for (uint32_t i = 0; i < 3; i++) {
+        cells = problem->cells[i] > cells ? problem->cells[i] : cells;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        tile->taps = problem->wide ? wide[i][0] : point[i][0];
+        tile->depth = problem->wide ? wide[i][1] : point[i][1];
+        bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
+        // Each cell that a lane copies has moments in registers.
+        bool many = problem->norm && tile->depth > least && pixels * tile->depth > 2 * lanes;
+        if (tile->depth >= least && !deep && !many &&
+            shared_bytes(problem, tile, &plan->matrix) <= plan->max_shared_bytes) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Until it fits into a workgroup of the device: fewer channels, then fewer pixels.
+static void fit(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
+                struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
-    set_subgroups(matrix, pixels, tile);
-    while (shared_bytes(problem, tile, matrix) > plan->max_shared_bytes ||
-           tile->rows * tile->columns * plan->subgroup_size > plan->max_invocations) {
-        if (tile->taps > 1) {
-            tile->taps = tile->taps == 9 ? 3 : 1;
-        } else if (tile->channels > 16 && tile->channels > matrix->n) {
+    while (true) {
+        set_subgroups(problem, plan, pixels, tile);
+        tile->buffers = !problem->wide && pixels * tile->channels <= SMALL_TILE ? 2 : 1;
+        if (set_step(problem, plan, tile) &&
+            tile->rows * tile->columns * plan->subgroup_size <= plan->max_invocations) {
+            return;
+        }
+        if (tile->channels > 16 && tile->channels > matrix->n) {
             tile->channels /= 2;
-        } else if (pixels / 2 >= tile->width || (problem->joined && pixels / 2 >= matrix->m)) {
+        } else if (pixels / 2 >= (problem->joined ? matrix->m : tile->width)) {
             pixels /= 2;
             set_pixels(problem, pixels, matrix->m, tile);
         } else {
             return; // hymn_conv2d_matrix_valid says no
         }
-        set_subgroups(matrix, pixels, tile);
     }
 }
 
+// Several workgroups for each tile while those are few, each with a sum that is worth passing on.
+static void set_splits(const struct problem *problem, uint32_t target, struct hymn_conv2d_tile *tile) {
+    uint32_t groups = groups_of(problem, tile), most = stages(problem, tile->depth), k = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        k += problem->cells[i] * CELL * problem->kernels[i] * problem->kernels[i];
+    }
+    most = min_u32(min_u32(most, k / LEAST_SPLIT), MAX_SPLITS);
+    for (tile->splits = 1; groups * tile->splits < target && 2 * tile->splits <= most;) {
+        tile->splits *= 2;
+    }
+}
+
+// Measured on an H100, base at 256x256: it takes a twentieth longer than the best of 25 tiles for each node.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
                                                   const struct hymn_vk_plan *plan) {
-    struct problem problem = describe(graph, node), plain = problem;
-    const struct hymn_vk_matrix *matrix = &plan->matrix;
-    uint32_t target = plan->target_lanes / LANES_PER_GROUP, pixels = 128;
-    uint32_t depth = matrix->k > 2 * CELL ? matrix->k / CELL : 4;
-    struct hymn_conv2d_tile tile = {.taps = problem.wide ? 3 : 1, .depth = depth, .buffers = 1, .splits = 1};
-    tile.channels = choose_channels(&problem, matrix->n);
-    set_pixels(&problem, pixels, matrix->m, &tile);
-    // Too few workgroups: smaller tiles while those stay square, then several workgroups for each.
-    while (groups_of(&problem, &tile) < target && (pixels > 64 || tile.channels > 32)) {
-        if (pixels > 64) {
-            pixels /= 2;
-        } else {
-            tile.channels /= 2;
-        }
-        set_pixels(&problem, pixels, matrix->m, &tile);
-    }
-    shrink(&problem, plan, pixels, &tile);
-    plain.norm = false; // that its sums leave in halves is no reason for more buffers
-    tile.buffers = !problem.wide && 2 * shared_bytes(&plain, &tile, matrix) <= plan->max_shared_bytes ? 2 : 1;
-    set_splits(&problem, groups_of(&problem, &tile), target, &tile);
+    struct problem problem = describe(graph, node);
+    uint32_t target = plan->target_lanes / LANES_PER_GROUP;
+    struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
+    uint32_t pixels = problem.wide && tile.channels <= 32 ? 256 : 128;
+    set_pixels(&problem, pixels, plan->matrix.m, &tile);
+    pixels = fill_device(&problem, &plan->matrix, target, pixels, &tile);
+    fit(&problem, plan, pixels, &tile);
+    set_splits(&problem, problem.wide ? target : target / 2, &tile);
     return tile;
 }
 
@@ -282,7 +340,7 @@ static void vary_depth(struct tile_list *list, const struct problem *problem, co
         tile.channels = deep[i][1];
         tile.depth = deep[i][2];
         tile.splits = deep[i][3];
-        set_subgroups(&plan->matrix, deep[i][0], &tile);
+        set_subgroups(problem, plan, deep[i][0], &tile);
         tile.buffers = 2;
         tile.buffers = shared_bytes(problem, &tile, &plan->matrix) <= plan->max_shared_bytes ? 2 : 1;
         if (tile.splits == 1 || hymn_variant_allowed(plan, "conv2d_matrix_split", NULL)) {
