@@ -19,6 +19,7 @@
 #include "tune/tune.h"
 #include "vk/pipeline.h"
 #include "vk/store.h"
+#include "vk/timer.h"
 
 static struct hymn_context *context;
 
@@ -141,6 +142,9 @@ static void open_and_run(const struct hymn_vk_plan *plan, const struct hymn_grap
         HYMN_STATUS_OK);
     assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
     assert_int_equal(hymn_trial_output(device, &activations, trial, fence, output), HYMN_STATUS_OK);
+    // The shortest times of its steps, of which the whole run has more.
+    double span = hymn_vk_timer_span(device, &trial->command, &trial->command) / HYMN_TRIAL_TIMES;
+    assert_true(plan->timestamps ? trial->ms > 0.0 && trial->ms <= span : trial->ms < 0.0);
     hymn_vk_buffer_destroy(device, &activations);
 }
 

@@ -7,7 +7,8 @@
 #include "ops/ops.h"
 #include "vk/command.h"
 
-// That the node is computed in one run: once is too short to be timed well.
+// That the node is computed in one run. The first time does not count: its code, its data and the tables of their pages
+// come from far, which for a small node took longer than all the rest.
 #define HYMN_TRIAL_TIMES 8u
 
 struct hymn_trial {
@@ -17,7 +18,8 @@ struct hymn_trial {
     struct hymn_vk_program repeated; // the lowered program several times
     struct hymn_vk_buffer weights;
     struct hymn_vk_command command;
-    double ms; // the shortest run so far
+    double *step_ms; // of one run, and behind it the shortest so far of each step of the lowered program
+    double ms;       // the sum of the latter; negative: not run yet, or a device without timers
 };
 
 // Lowers graph's node by the method for a plan (kept by reference). Freed with hymn_trial_close in any case.
@@ -28,7 +30,7 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
 // run at the same time may share. What they hold does not matter: nothing branches on it.
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                   struct hymn_trial *trial);
-// Runs it and keeps the time in trial->ms if it is shorter than those before.
+// Runs it and keeps the time of each step that was shorter than those before.
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
 // Runs it on random inputs, the same ones for all trials of a node, with everything else NaN before, and copies the
 // node's output (its bytes: graph.values[].bytes) to *out_output, which the caller frees with hymn_free.

@@ -2,6 +2,7 @@
 #include "tune/tune.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/thread.h"
@@ -11,9 +12,10 @@
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
-#define TUNE_VERSION 2u
+#define TUNE_VERSION 3u
 #define MAX_TRIALS 32u
-#define ROUNDS 5u
+#define MAX_WORDS 128
+#define ROUNDS 3u
 // A GPU that was idle while pipelines were made runs at a fraction of its clock.
 #define BUSY_SECONDS 0.05
 // A method must be this much faster than the operator's own choice: noise is no reason to leave it.
@@ -225,6 +227,16 @@ static enum hymn_status check_results(struct tuner *tuner, struct hymn_trial *ow
     return status;
 }
 
+// The words of a method: see where its operator lists them.
+static const char *words_of(const struct hymn_method *method, char words[MAX_WORDS]) {
+    size_t length = 0;
+    words[0] = 0;
+    for (uint32_t i = 0; i < sizeof method->words / sizeof *method->words; i++) {
+        length += (size_t)snprintf(words + length, MAX_WORDS - length, " %u", method->words[i]);
+    }
+    return words;
+}
+
 // Finds the node's method and remembers it.
 static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, uint64_t key) {
     struct hymn_trial *trials = hymn_alloc(MAX_TRIALS, sizeof *trials);
@@ -236,6 +248,7 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
     if (status == HYMN_STATUS_OK && count > 0 && trials[0].ms > 0.0) {
         struct hymn_trial *best = &trials[fastest(trials, count) - trials];
         bool right = false;
+        char words[MAX_WORDS];
         status = check_results(tuner, &trials[0], best, &right);
         if (status == HYMN_STATUS_OK && !right) {
             hymn_log_write(&tuner->device->log, HYMN_LOG_WARNING,
@@ -246,8 +259,8 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
         node->tuned = true;
         node->method = best->method;
         hymn_vk_store_put(tuner->device, key, &node->method, sizeof node->method);
-        hymn_log_write(&tuner->device->log, HYMN_LOG_DEBUG, "%s: %.4f ms by its own rule, %.4f ms at best of %u",
-                       node->name, trials[0].ms, best->ms, count);
+        hymn_log_write(&tuner->device->log, HYMN_LOG_DEBUG, "%s: %.4f ms by its own rule, %.4f ms at best of %u:%s",
+                       node->name, trials[0].ms, best->ms, count, words_of(&node->method, words));
     }
     for (uint32_t i = 0; i < count; i++) {
         hymn_trial_close(tuner->device, &trials[i]);
