@@ -109,6 +109,17 @@ struct hymn_image_rows_params {
 };
 HYMN_PARAMS_CHECK(hymn_image_rows_params)
 
+struct hymn_image_normalise_params {
+    hymn_uint width, height;               // of the images
+    hymn_uint padded_width, padded_height; // of the network's input
+    hymn_uint input_first;                 // the first image's first pixel
+    hymn_uint images, image_bytes;         // how many images; from one to the next
+    hymn_uint last_word;                   // index of the binding's
+    float mean0, mean1, mean2, std0, std1, std2;
+    float padded_height_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_image_normalise_params)
+
 struct hymn_tensor_params {
     hymn_uint width, height, channels;
     hymn_uint padded_width, padded_height, stride; // of the network's input or output

@@ -93,8 +93,17 @@ uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, 
     return round_up_4((uint64_t)height * width * pixel_channels(format));
 }
 
+// Whether an image goes into the network as it is.
+static bool fits(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height, uint32_t width) {
+    return height == steps->height && width == steps->width &&
+           hymn_image_pixel_bytes(format, height, width) <= steps->plan->max_binding_bytes;
+}
+
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
-                                        uint32_t height) {
+                                        uint32_t height, uint32_t width) {
+    if (fits(steps, format, height, width)) {
+        return 0;
+    }
     return (uint64_t)steps->count * height * tile_columns(steps, format, height) * kept_channels(steps, format) *
            sizeof(float);
 }
@@ -123,8 +132,8 @@ uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool ten
     most = lower_of(most, binding / aligned(hymn_image_mask_bytes(height, width)));
     most = lower_of(most, (HYMN_GRID_MAX_LANES - 1) / rows);
     most = lower_of(most, MAX_GROUPS / output_layers(steps->height, height));
-    if (!tensor) {
-        uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height);
+    if (!tensor && !fits(steps, format, height, width)) {
+        uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height, width);
         most = lower_of(most, lower_of(SCRATCH_BYTES, binding) / scratch);
         most = tile_columns(steps, format, height) < steps->width ? 1 : most;
     }
@@ -225,6 +234,45 @@ static enum hymn_status add_tile(const struct hymn_image_steps *steps, const str
     return status == HYMN_STATUS_OK ? add_rows(steps, image, tile_first, tile_width) : status;
 }
 
+static enum hymn_status add_normalise(const struct hymn_image_steps *steps, struct image *image) {
+    const struct hymn_value *input = steps->input;
+    struct hymn_vk_step *step;
+    enum hymn_status status =
+        add_step(steps, "image.normalise",
+                 input->storage == HYMN_STORAGE_F16 ? "image_normalise.f16" : "image_normalise.f32", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    uint64_t bytes = hymn_image_pixel_bytes(image->format, image->height, image->width);
+    const float *mean = steps->mean, *std = steps->std;
+    bool colour = steps->in_channels == 3;
+    image->pixels.bytes = together(steps, bytes);
+    struct hymn_image_normalise_params params = {
+        .width = image->width,
+        .height = image->height,
+        .padded_width = input->width,
+        .padded_height = input->height,
+        .input_first = steps->index * input->height * input->width,
+        .images = steps->count,
+        .image_bytes = (uint32_t)aligned(bytes),
+        .last_word = (uint32_t)(image->pixels.bytes / 4 - 1),
+        .mean0 = mean[0],
+        .mean1 = colour ? mean[1] : 0.0f,
+        .mean2 = colour ? mean[2] : 0.0f,
+        .std0 = std[0],
+        .std1 = colour ? std[1] : 1.0f,
+        .std2 = colour ? std[2] : 1.0f,
+        .padded_height_reciprocal = 1.0f / (float)input->height,
+    };
+    bind(step, image->pixels, false);
+    bind_value(steps, step, input, true);
+    hymn_vk_step_push(step, &params, sizeof params);
+    status = hymn_grid_set(step, steps->plan, steps->log, input->width, (uint64_t)steps->count * input->height);
+    hymn_step_constant(step, pixel_channels(image->format));
+    hymn_step_constant(step, steps->in_channels);
+    return status;
+}
+
 enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
                                   uint32_t width, struct hymn_vk_binding pixels, struct hymn_vk_binding scratch) {
     if (steps->in_channels != 3 && steps->in_channels != 1) {
@@ -232,9 +280,12 @@ enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hym
                          "images need a model of 1 or 3 input channels, and this one has %u", steps->in_channels);
     }
     struct image image = {format, height, width, pixels, scratch};
-    image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height);
+    image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height, width);
     uint32_t tile = tile_columns(steps, format, height);
     enum hymn_status status = check_side(steps);
+    if (status == HYMN_STATUS_OK && fits(steps, format, height, width)) {
+        return add_normalise(steps, &image);
+    }
     for (uint32_t x = 0; status == HYMN_STATUS_OK && x < steps->width; x += tile) {
         status = add_tile(steps, &image, x, min_u32(tile, steps->width - x));
     }

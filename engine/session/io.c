@@ -82,7 +82,8 @@ static void lay_out_group(const struct hymn_session *session, const struct hymn_
     struct hymn_image_steps steps = steps_for(session, NULL, 0, count);
     uint64_t input = image->tensor ? hymn_image_tensor_bytes(&steps)
                                    : hymn_image_pixel_bytes(image->format, image->height, image->width);
-    uint64_t scratch = image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height);
+    uint64_t scratch =
+        image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height, image->width);
     memset(places, 0, count * sizeof *places);
     place(&layout->upload, count, input, &places->upload, sizeof *places);
     layout->scratch_bytes = larger(layout->scratch_bytes, scratch);
@@ -323,12 +324,12 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {
     const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
     enum hymn_status status = HYMN_STATUS_OK;
-    for (int kind = takes_images ? 0 : 3; kind < 4 && status == HYMN_STATUS_OK; kind++) {
+    for (int kind = takes_images ? 0 : 6; kind < 7 && status == HYMN_STATUS_OK; kind++) {
         struct hymn_io_image image = {
-            .height = session->info.height,
+            .height = session->info.height + (kind >= 3 && kind < 6), // of the network's size, and not
             .width = session->info.width,
             .format = (enum hymn_pixel_format)(kind % 3),
-            .tensor = kind == 3,
+            .tensor = kind == 6,
             .logits = true,
             .probabilities = true,
             .mask = true,
