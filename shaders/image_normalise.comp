@@ -39,7 +39,7 @@ void main() {
     } else if (IN_CHANNELS == 1) {
         value = vec3(dot(value, vec3(0.299, 0.587, 0.114)));
     }
-    value = (value / 255.0 - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
+    value = (value / p.most - vec3(p.mean0, p.mean1, p.mean2)) / vec3(p.std0, p.std1, p.std2);
     hymn_cell cell = hymn_cell(vec4(value.x, IN_CHANNELS == 3 ? value.yz : vec2(0.0), 0.0), vec4(0.0));
     HYMN_STORE_CELL(result, p.input_first + row * p.padded_width + x, HALF, cell)
 }

@@ -117,6 +117,7 @@ struct hymn_image_normalise_params {
     hymn_uint last_word;                   // index of the binding's
     float mean0, mean1, mean2, std0, std1, std2;
     float padded_height_reciprocal;
+    float most; // 255: compilers multiply by the reciprocals of constants, and then the last bit differs
 };
 HYMN_PARAMS_CHECK(hymn_image_normalise_params)
 

@@ -263,6 +263,7 @@ static enum hymn_status add_normalise(const struct hymn_image_steps *steps, stru
         .std1 = colour ? std[1] : 1.0f,
         .std2 = colour ? std[2] : 1.0f,
         .padded_height_reciprocal = 1.0f / (float)input->height,
+        .most = 255.0f,
     };
     bind(step, image->pixels, false);
     bind_value(steps, step, input, true);
