@@ -143,4 +143,14 @@ struct hymn_image_output_params {
 };
 HYMN_PARAMS_CHECK(hymn_image_output_params)
 
+struct hymn_image_mask_params {
+    hymn_uint width, height, channels;
+    hymn_uint padded_width, padded_height, stride; // of the network's output
+    hymn_uint index, images;                       // the first image of the batch, and how many
+    hymn_uint image_words;                         // of the masks, from one to the next
+    float threshold;
+    float rows_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_image_mask_params)
+
 #endif

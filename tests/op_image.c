@@ -535,7 +535,9 @@ static void check_outputs(const struct image_case *c, struct test_random *random
     uint64_t mask_bytes = hymn_image_mask_bytes(c->height, c->width);
     uint64_t at_mask = at_floats + (float_bytes + 255) / 256 * 256;
     set_size(&f, HYMN_VK_ROLE_IMAGE, logit_bytes);
-    set_size(&f, HYMN_VK_ROLE_READBACK, at_mask + mask_bytes);
+    uint64_t again = at_mask + (mask_bytes + 255) / 256 * 256;
+    bool direct = hymn_image_is_of_session_size(&f.steps, c->height, c->width);
+    set_size(&f, HYMN_VK_ROLE_READBACK, again + at_mask + mask_bytes);
     struct hymn_vk_binding activated = {HYMN_VK_ROLE_IMAGE, 0, logit_bytes};
     struct hymn_vk_binding out = {HYMN_VK_ROLE_READBACK, 0, logit_bytes};
     assert_int_equal(hymn_image_logits(&f.steps, out), HYMN_STATUS_OK);
@@ -544,6 +546,12 @@ static void check_outputs(const struct image_case *c, struct test_random *random
     assert_int_equal(hymn_image_probabilities(&f.steps, activated, c->height, c->width, out), HYMN_STATUS_OK);
     out = (struct hymn_vk_binding){HYMN_VK_ROLE_READBACK, at_mask, mask_bytes};
     assert_int_equal(hymn_image_mask(&f.steps, activated, threshold, c->height, c->width, out), HYMN_STATUS_OK);
+    if (direct) {
+        out = (struct hymn_vk_binding){HYMN_VK_ROLE_READBACK, again + at_floats, float_bytes};
+        assert_int_equal(hymn_image_probabilities_directly(&f.steps, out), HYMN_STATUS_OK);
+        out = (struct hymn_vk_binding){HYMN_VK_ROLE_READBACK, again + at_mask, mask_bytes};
+        assert_int_equal(hymn_image_mask_directly(&f.steps, threshold, out), HYMN_STATUS_OK);
+    }
     run(&f, 0, NULL);
 
     const uint8_t *readback = f.bytes[HYMN_VK_ROLE_READBACK];
@@ -560,6 +568,10 @@ static void check_outputs(const struct image_case *c, struct test_random *random
     }
     compare(&f, expected, (const float *)(const void *)(readback + at_floats), float_bytes / 4, 1e-11, "probabilities");
     check_mask(&f, readback + at_mask, logits, threshold);
+    if (direct) {
+        assert_memory_equal(readback + again + at_floats, readback + at_floats, float_bytes);
+        assert_memory_equal(readback + again + at_mask, readback + at_mask, mask_bytes);
+    }
     free(expected);
     free(logits);
     end(&f);
@@ -579,6 +591,9 @@ static void test_outputs(void **state) {
             c.height = c.width = 1;
         } else if (i < 10) {
             c.classes = 64;
+        } else if (i >= 20) {
+            c.height = c.session_height;
+            c.width = c.session_width;
         }
         check_outputs(&c, &random);
     }

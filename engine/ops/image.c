@@ -93,9 +93,13 @@ uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, 
     return round_up_4((uint64_t)height * width * pixel_channels(format));
 }
 
+bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width) {
+    return height == steps->height && width == steps->width;
+}
+
 // Whether an image goes into the network as it is.
 static bool fits(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height, uint32_t width) {
-    return height == steps->height && width == steps->width &&
+    return hymn_image_is_of_session_size(steps, height, width) &&
            hymn_image_pixel_bytes(format, height, width) <= steps->plan->max_binding_bytes;
 }
 
@@ -467,4 +471,40 @@ enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hy
                ? add_plane(steps, params, activated, out, 0, hymn_image_mask_row_bytes(out_width) / 4,
                            steps->num_classes == 1 ? OUTPUT_THRESHOLD : OUTPUT_LARGEST)
                : status;
+}
+
+enum hymn_status hymn_image_probabilities_directly(const struct hymn_image_steps *steps, struct hymn_vk_binding out) {
+    return add_tensor_out(steps, out, steps->num_classes == 1 ? TENSOR_SIGMOID : TENSOR_SOFTMAX, "image.probabilities");
+}
+
+enum hymn_status hymn_image_mask_directly(const struct hymn_image_steps *steps, float threshold,
+                                          struct hymn_vk_binding out) {
+    struct hymn_vk_step *step;
+    enum hymn_status status = add_step(steps, "image.mask", "image_mask", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    const struct hymn_value *output = steps->output;
+    uint64_t bytes = hymn_image_mask_bytes(steps->height, steps->width);
+    out.bytes = together(steps, bytes);
+    bind_value(steps, step, output, false);
+    bind(step, out, true);
+    struct hymn_image_mask_params params = {
+        .width = steps->width,
+        .height = steps->height,
+        .channels = steps->num_classes,
+        .padded_width = output->width,
+        .padded_height = output->height,
+        .stride = output->stride,
+        .index = steps->index,
+        .images = steps->count,
+        .image_words = (uint32_t)(aligned(bytes) / 4),
+        .threshold = threshold,
+        .rows_reciprocal = 1.0f / (float)steps->height,
+    };
+    hymn_vk_step_push(step, &params, sizeof params);
+    status =
+        hymn_grid_set(step, steps->plan, steps->log, (steps->width + 3) / 4, (uint64_t)steps->count * steps->height);
+    hymn_step_constant(step, steps->num_classes == 1 ? OUTPUT_THRESHOLD : OUTPUT_LARGEST);
+    return status;
 }

@@ -76,4 +76,10 @@ uint64_t hymn_image_mask_bytes(uint32_t out_height, uint32_t out_width);
 enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
                                  float threshold, uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out);
 
+// Results of the session's size: the same bits as by activating and resizing, each in one step.
+bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width);
+enum hymn_status hymn_image_probabilities_directly(const struct hymn_image_steps *steps, struct hymn_vk_binding out);
+enum hymn_status hymn_image_mask_directly(const struct hymn_image_steps *steps, float threshold,
+                                          struct hymn_vk_binding out);
+
 #endif

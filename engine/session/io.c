@@ -98,7 +98,8 @@ static void lay_out_group(const struct hymn_session *session, const struct hymn_
         place(&layout->readback, count, hymn_image_mask_bytes(image->height, image->width), &places->mask,
               sizeof *places);
     }
-    if (image->probabilities || image->mask) {
+    bool resized = !hymn_image_is_of_session_size(&steps, image->height, image->width);
+    if (resized && (image->probabilities || image->mask)) {
         layout->activated_bytes = larger(layout->activated_bytes, count * aligned(hymn_image_logits_bytes(&steps)));
     }
 }
@@ -166,18 +167,21 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->logits, hymn_image_logits_bytes(steps)};
         status = hymn_image_logits(steps, to);
     }
-    if ((image->probabilities || image->mask) && status == HYMN_STATUS_OK) {
+    bool resized = !hymn_image_is_of_session_size(steps, image->height, image->width);
+    if (resized && (image->probabilities || image->mask) && status == HYMN_STATUS_OK) {
         status = hymn_image_activate(steps, activated);
     }
     if (image->probabilities && status == HYMN_STATUS_OK) {
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->probabilities,
                                      hymn_image_probability_bytes(steps, image->height, image->width)};
-        status = hymn_image_probabilities(steps, activated, image->height, image->width, to);
+        status = resized ? hymn_image_probabilities(steps, activated, image->height, image->width, to)
+                         : hymn_image_probabilities_directly(steps, to);
     }
     if (image->mask && status == HYMN_STATUS_OK) {
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->mask,
                                      hymn_image_mask_bytes(image->height, image->width)};
-        status = hymn_image_mask(steps, activated, threshold, image->height, image->width, to);
+        status = resized ? hymn_image_mask(steps, activated, threshold, image->height, image->width, to)
+                         : hymn_image_mask_directly(steps, threshold, to);
     }
     return status;
 }
