@@ -318,7 +318,7 @@ struct hymn_session_info {
     uint64_t macs;                  // multiply-adds of one run, convolutions and GEMMs
     uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
     uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
-    uint64_t host_bytes; // host memory held by the session, buffers for images and results included
+    uint64_t host_bytes; // host memory held by the session, with those buffers for images and results that are in it
     double tuning_ms;    // that hymn_session_create spent on timing operators
 };
 
