@@ -109,6 +109,18 @@ struct hymn_image_rows_params {
 };
 HYMN_PARAMS_CHECK(hymn_image_rows_params)
 
+struct hymn_image_normalise_params {
+    hymn_uint width, height;               // of the images
+    hymn_uint padded_width, padded_height; // of the network's input
+    hymn_uint input_first;                 // the first image's first pixel
+    hymn_uint images, image_bytes;         // how many images; from one to the next
+    hymn_uint last_word;                   // index of the binding's
+    float mean0, mean1, mean2, std0, std1, std2;
+    float padded_height_reciprocal;
+    float most; // 255: compilers multiply by the reciprocals of constants, and then the last bit differs
+};
+HYMN_PARAMS_CHECK(hymn_image_normalise_params)
+
 struct hymn_tensor_params {
     hymn_uint width, height, channels;
     hymn_uint padded_width, padded_height, stride; // of the network's input or output
@@ -130,5 +142,15 @@ struct hymn_image_output_params {
     hymn_uint activated_elements, out_image_elements; // from one image to the next
 };
 HYMN_PARAMS_CHECK(hymn_image_output_params)
+
+struct hymn_image_mask_params {
+    hymn_uint width, height, channels;
+    hymn_uint padded_width, padded_height, stride; // of the network's output
+    hymn_uint index, images;                       // the first image of the batch, and how many
+    hymn_uint image_words;                         // of the masks, from one to the next
+    float threshold;
+    float rows_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_image_mask_params)
 
 #endif

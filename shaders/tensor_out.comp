@@ -10,7 +10,6 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#include "common/activation.glsl"
 #include "common/grid.glsl"
 #include "params.h"
 
@@ -20,11 +19,7 @@ layout(set = 0, binding = 0) readonly buffer Logits { vec4 logits[]; };
 layout(set = 0, binding = 1) writeonly buffer Planes { float planes[]; };
 layout(push_constant) uniform Params { hymn_tensor_params p; };
 
-// exp(v - most) of four classes, those beyond the last one zero.
-vec4 weigh(vec4 v, float most, uint first) {
-    bvec4 real = lessThan(uvec4(first) + uvec4(0, 1, 2, 3), uvec4(p.channels));
-    return mix(vec4(0.0), exp2(HYMN_LOG2_E * max(v - most, vec4(-80.0))), real);
-}
+#include "common/probability.glsl"
 
 void main() {
     uint x = gl_GlobalInvocationID.x, row = hymn_row();
@@ -35,22 +30,7 @@ void main() {
     uint at = (((p.index + image) * p.padded_height + y) * p.padded_width + x) * (p.stride / 4);
     float most = 0.0, scale = 1.0;
     if (MODE == 2) {
-        most = logits[at].x;
-        uint c = 0;
-        do {
-            vec4 v = logits[at + c / 4];
-            bvec4 real = lessThan(uvec4(c) + uvec4(0, 1, 2, 3), uvec4(p.channels));
-            v = max(mix(vec4(most), v, real), vec4(most));
-            most = max(max(v.x, v.y), max(v.z, v.w));
-            c += 4;
-        } while (c < p.channels);
-        float sum = 0.0;
-        c = 0;
-        do {
-            sum += dot(weigh(logits[at + c / 4], most, c), vec4(1.0));
-            c += 4;
-        } while (c < p.channels);
-        scale = 1.0 / sum;
+        hymn_softmax(at, most, scale);
     }
     uint c = 0;
     do {
@@ -58,7 +38,7 @@ void main() {
         if (MODE == 1) {
             v = hymn_sigmoid(v);
         } else if (MODE == 2) {
-            v = weigh(v, most, c) * scale;
+            v = hymn_weigh(v, most, c) * scale;
         }
         [[unroll]] for (uint i = 0; i < 4; i++) {
             if (c + i < p.channels) {

@@ -248,15 +248,16 @@ static void equal_images_of_a_batch_agree(void **state) {
     struct test_random random = test_random_start("equal_images_of_a_batch_agree");
     struct golden golden;
     golden_load("plain", &golden);
-    enum { COUNT = 7, SIZE = 40 };
-    static const uint32_t sides[COUNT] = {33, 33, 33, 50, 33, 33, 33};
+    enum { COUNT = 8, SIZE = 40 };
+    static const uint32_t heights[COUNT] = {33, 33, 33, SIZE, 50, SIZE, SIZE, SIZE};
+    static const uint32_t widths[COUNT] = {61, 61, 61, SIZE, 61, SIZE, SIZE, SIZE};
     struct hymn_image images[COUNT];
     struct hymn_output alone[COUNT], together[COUNT];
     uint8_t *pixels[COUNT];
     for (int i = 0; i < COUNT; i++) {
-        pixels[i] = random_image(&random, &images[i], sides[i], 61);
-        size_t area = (size_t)sides[i] * 61;
-        bool logits = i < 5;
+        pixels[i] = random_image(&random, &images[i], heights[i], widths[i]);
+        size_t area = (size_t)heights[i] * widths[i];
+        bool logits = i < 6;
         alone[i] = (struct hymn_output){logits ? malloc(SIZE * SIZE * sizeof(float)) : NULL,
                                         malloc(area * sizeof(float)), malloc(area)};
         together[i] = (struct hymn_output){logits ? malloc(SIZE * SIZE * sizeof(float)) : NULL,
@@ -270,7 +271,7 @@ static void equal_images_of_a_batch_agree(void **state) {
     struct hymn_run_params run = {.images = images, .outputs = together};
     assert_int_equal(hymn_session_run(all, &run), HYMN_STATUS_OK);
     for (int i = 0; i < COUNT; i++) {
-        size_t area = (size_t)sides[i] * 61;
+        size_t area = (size_t)heights[i] * widths[i];
         if (alone[i].logits) {
             assert_true(golden_nmse(together[i].logits, alone[i].logits, SIZE * SIZE) < 1e-10);
         }
@@ -278,12 +279,14 @@ static void equal_images_of_a_batch_agree(void **state) {
         assert_memory_equal(together[i].mask, alone[i].mask, area);
     }
     const struct hymn_timing *timings;
-    uint32_t count, columns = 0;
+    uint32_t count, columns = 0, normalises = 0;
     if (hymn_session_timings(all, &timings, &count) == HYMN_STATUS_OK) {
         for (uint32_t i = 0; i < count; i++) {
             columns += strcmp(timings[i].name, "image.columns") == 0;
+            normalises += strcmp(timings[i].name, "image.normalise") == 0;
         }
-        assert_int_equal(columns, 4); // three, the one of another size, the last with logits, two without
+        assert_int_equal(columns, 2);    // three, the one of another size
+        assert_int_equal(normalises, 3); // one of the network's size, the last with logits, two without
     }
     for (int i = 0; i < COUNT; i++) {
         free(pixels[i]);

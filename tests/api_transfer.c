@@ -2,7 +2,7 @@
 //
 // Inputs that go ahead of their runs (vk/upload.h), on any device: with HYMN_TRANSFER_ON its one queue plays both parts
 // where it has no other. The same bits as without; faults at every call of it are injected where the driver would
-// report them.
+// report them. And inputs that the host writes into the device's own memory, as if that were behind a bus.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -337,6 +337,97 @@ static void only_runs_that_follow_others_go_ahead(void **state) {
     }
 }
 
+// The device as one behind a bus, into whose memory the host writes up to `bytes` of a run's input.
+static void put_behind_bus(struct hymn_context *context, uint64_t bytes) {
+    struct hymn_vk_device *device = context->device;
+    device->snapshot.unified_memory = device->plan.skip_staging = false; // sessions make plans of their own
+    device->direct_bytes = bytes;
+}
+
+static void put_back(struct hymn_context *context, const struct hymn_vk_device *before) {
+    context->device->snapshot.unified_memory = before->snapshot.unified_memory;
+    context->device->plan.skip_staging = before->plan.skip_staging;
+    context->device->direct_bytes = before->direct_bytes;
+}
+
+// Where `upload` has grown too large for that, it is staged.
+static bool expect_way(const struct hymn_session *session, const struct hymn_slot *slot, uint64_t most) {
+    bool direct = slot->upload.bytes <= most && session->device->snapshot.visible_bytes > 0;
+    bool copies = slot->before_program.steps[0].kind == HYMN_VK_STEP_COPY;
+    assert_true(slot->direct == direct && copies == !direct && (slot->copy_bytes > 0) == !direct);
+    return direct;
+}
+
+// Slots change from one way to the other as their inputs grow.
+static void inputs_written_directly_give_the_same_bits(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("inputs_written_directly_give_the_same_bits");
+    const struct hymn_vk_device before = *plain->device;
+    const uint64_t most = 100000; // a tensor takes 98,304 bytes
+    struct job jobs[RUNS], expected[RUNS];
+    make_jobs(&random, jobs, expected, RUNS);
+    put_behind_bus(plain, most);
+    uint32_t ways[2] = {0, 0};
+    for (uint32_t in_flight = 1; in_flight <= 3; in_flight++) {
+        struct hymn_session *session = open_session(plain, in_flight, in_flight == 2);
+        for (uint32_t i = 0; i < RUNS + in_flight; i++) {
+            if (i >= in_flight) {
+                assert_int_equal(hymn_session_wait(session, jobs[i - in_flight].ticket), HYMN_STATUS_OK);
+                expect_results(&jobs[i - in_flight], &expected[i - in_flight]);
+                forget_results(&jobs[i - in_flight]);
+            }
+            if (i < RUNS) {
+                assert_int_equal(submit(session, &jobs[i]), HYMN_STATUS_OK);
+                ways[expect_way(session, slot_of(session, &jobs[i]), most)]++;
+            }
+        }
+        hymn_session_destroy(&session);
+    }
+    put_back(plain, &before);
+    assert_true(ways[1] > 0 || before.snapshot.visible_bytes == 0);
+    free_jobs(jobs, expected, RUNS);
+}
+
+// Though there is a queue that would copy: nothing goes ahead. What lies in the device's memory is not the host's.
+static void inputs_written_directly_are_not_copied(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("inputs_written_directly_are_not_copied");
+    const struct hymn_vk_device before = *ahead->device;
+    struct job jobs[2], expected[2];
+    make_jobs(&random, jobs, expected, 2);
+    ahead->device->transfer = HYMN_TRANSFER_AUTO;
+    put_behind_bus(ahead, UINT64_MAX);
+    struct hymn_session *session = open_session(ahead, 2, false);
+    watch(ahead, 0, VK_SUCCESS);
+    ahead->device->table.vkGetFenceStatus = told_fence_status;
+    fence_status = VK_NOT_READY;
+    stream(session, jobs, 2, false);
+    assert_true(waits == 0 && signals == 0);
+    expect_results(&jobs[0], &expected[0]);
+    expect_results(&jobs[1], &expected[1]);
+    uint64_t bytes[2] = {0, 0}; // of the device, of the host
+    for (int i = 0; i < 2; i++) {
+        const struct hymn_slot *slot = &session->slots[i];
+        bool direct = expect_way(session, slot, UINT64_MAX);
+        bytes[0] += slot->upload.allocated + slot->image.allocated + slot->readback.allocated;
+        bytes[1] += slot->readback.allocated + (direct ? 0 : slot->upload.allocated);
+    }
+    const struct hymn_session_info *info = hymn_session_get_info(session);
+    assert_true(info->io_bytes == bytes[0] && info->host_bytes > bytes[1]);
+    uint64_t steps = session->program.capacity, rest = sizeof *session;
+    for (int i = 0; i < 2; i++) {
+        const struct hymn_slot *slot = &session->slots[i];
+        steps += slot->before_program.capacity + slot->after_program.capacity;
+        rest += BATCH * (sizeof *slot->outputs + sizeof *slot->images + sizeof *slot->places);
+    }
+    assert_int_equal(info->host_bytes, bytes[1] + rest + steps * sizeof *session->program.steps);
+    unwatch(ahead);
+    hymn_session_destroy(&session);
+    put_back(ahead, &before);
+    ahead->device->transfer = HYMN_TRANSFER_ON;
+    free_jobs(jobs, expected, 2);
+}
+
 // Only the first of many submissions waits for the input; the later ones come after it.
 static void divided_runs_wait_once(void **state) {
     (void)state;
@@ -539,6 +630,8 @@ int main(void) {
         cmocka_unit_test(inputs_that_go_ahead_give_the_same_bits),
         cmocka_unit_test(sessions_share_the_queues),
         cmocka_unit_test(only_runs_that_follow_others_go_ahead),
+        cmocka_unit_test(inputs_written_directly_give_the_same_bits),
+        cmocka_unit_test(inputs_written_directly_are_not_copied),
         cmocka_unit_test(divided_runs_wait_once),
         cmocka_unit_test(refused_submissions_leave_a_usable_session),
         cmocka_unit_test(what_cannot_be_made_is_made_later),

@@ -166,8 +166,8 @@ static void has_every_member(void **state) {
     check_members(json_object_get(device, "limits"),
                   "max_workgroup_invocations:i max_workgroup_size:a max_workgroup_count:a max_shared_bytes:i "
                   "max_push_bytes:i max_storage_buffers:i max_storage_buffer_range:i storage_buffer_alignment:i "
-                  "non_coherent_atom:i max_allocation_bytes:i subgroup_size:i subgroup_min:i subgroup_max:i "
-                  "timestamp_bits:i timestamp_period_ns:r");
+                  "non_coherent_atom:i max_allocation_bytes:i visible_bytes:i subgroup_size:i subgroup_min:i "
+                  "subgroup_max:i timestamp_bits:i timestamp_period_ns:r");
     check_members(json_object_get(device, "features"),
                   "storage_16bit:b float16:b subgroup_arithmetic:b subgroup_shuffle:b subgroup_fixed:b memory_model:b "
                   "unified_memory:b transfer_queue:b portability_subset:b pipeline_statistics:b matrices:a");
@@ -181,7 +181,7 @@ static void every_case_runs_a_convolution(void **state) {
     json_array_foreach(plans, index, item) {
         check_members(item, "name:s own:b tier:s needs_met:a matrix:A max_invocations:i max_shared_bytes:i "
                             "subgroup_size:i max_binding_bytes:i target_lanes:i skip_staging:b "
-                            "transfer_queue:b timestamps:b");
+                            "transfer_queue:b direct_bytes:i timestamps:b");
         own += json_is_true(json_object_get(item, "own"));
     }
     const json_t *cases = json_object_get(device, "cases");

@@ -67,8 +67,11 @@ static void every_usage_round_trips(void **state) {
     struct test_random random = test_random_start("every_usage_round_trips");
     struct test_vk vk;
     test_vk_open(&vk, "");
-    for (enum hymn_vk_usage usage = HYMN_VK_USAGE_DEVICE; usage <= HYMN_VK_USAGE_READBACK; usage++) {
+    for (enum hymn_vk_usage usage = HYMN_VK_USAGE_DEVICE; usage <= HYMN_VK_USAGE_DIRECT; usage++) {
         struct hymn_vk_buffer buffer;
+        if (usage == HYMN_VK_USAGE_DIRECT && vk.device->snapshot.visible_bytes == 0) {
+            continue; // vk_heaps tells that there is none
+        }
         create(vk.device, usage, 4 * (uint64_t)test_random_range(&random, 1000, 300000), &buffer);
         assert_true(usage == HYMN_VK_USAGE_DEVICE ? !buffer.mapped == !vk.device->plan.skip_staging
                                                   : buffer.mapped != NULL);
@@ -154,6 +157,63 @@ static void missing_memory_is_named_before_it_is_taken(void **state) {
     test_vk_close(&vk);
 }
 
+static uint32_t calls, call_fails_at; // of allocating and mapping together; 0: never
+static struct VolkDeviceTable real;
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_allocate(VkDevice device, const VkMemoryAllocateInfo *info,
+                                                       const VkAllocationCallbacks *callbacks, VkDeviceMemory *memory) {
+    return ++calls == call_fails_at ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                                    : real.vkAllocateMemory(device, info, callbacks, memory);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_map(VkDevice device, VkDeviceMemory memory, VkDeviceSize offset,
+                                                  VkDeviceSize bytes, VkMemoryMapFlags flags, void **mapped) {
+    return ++calls == call_fails_at ? VK_ERROR_MEMORY_MAP_FAILED
+                                    : real.vkMapMemory(device, memory, offset, bytes, flags, mapped);
+}
+
+// Inputs are staged where the device's own memory cannot be had for them, be it too small, full, refused or not mapped;
+// nobody hears of it.
+static void inputs_are_staged_where_they_must_be(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    bool visible = vk.device->snapshot.visible_bytes > 0;
+    struct hymn_vk_buffer buffer;
+    bool direct;
+    vk.device->log = test_log_start(&vk.log);
+    vk.device->plan.skip_staging = true; // nothing lies between
+    vk.device->direct_bytes = 0;
+    assert_int_equal(hymn_vk_buffer_create_input(vk.device, 4096, "input", &buffer, &direct), HYMN_STATUS_OK);
+    assert_true(direct && buffer.mapped);
+    hymn_vk_buffer_destroy(vk.device, &buffer);
+    vk.device->plan.skip_staging = false;
+    vk.device->direct_bytes = 4096;
+    real = vk.device->table;
+    vk.device->table.vkAllocateMemory = failing_allocate;
+    vk.device->table.vkMapMemory = failing_map;
+    for (uint32_t i = 0; i < 4; i++) { // all is well, no memory, not mapped, too large
+        uint64_t bytes = i < 3 ? 4096 : 4097;
+        calls = 0;
+        call_fails_at = i < 3 && visible ? i : 0; // without such memory the calls are those for staging
+        assert_int_equal(hymn_vk_buffer_create_input(vk.device, bytes, "input", &buffer, &direct), HYMN_STATUS_OK);
+        assert_int_equal(direct, visible && i == 0);
+        assert_true(buffer.bytes == bytes && buffer.mapped);
+        assert_int_equal(vk.device->memory_bytes, buffer.allocated);
+        bool local = vk.device->memory.memoryHeaps[buffer.heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
+        assert_true(!direct || (local && buffer.coherent));
+        hymn_vk_buffer_destroy(vk.device, &buffer);
+    }
+    assert_int_equal(vk.log.errors + vk.log.warnings, 0);
+    calls = 0;
+    call_fails_at = 1; // staging itself: that is heard of
+    assert_int_equal(hymn_vk_buffer_create_input(vk.device, 4097, "input", &buffer, &direct),
+                     HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_true(!direct && !buffer.handle && vk.log.errors == 1);
+    vk.device->table = real;
+    test_vk_close(&vk);
+}
+
 static void ranges_beyond_the_buffer_are_refused(void **state) {
     (void)state;
     struct test_vk vk;
@@ -182,6 +242,7 @@ int main(void) {
         cmocka_unit_test(staging_takes_any_size),
         cmocka_unit_test(non_coherent_ranges_are_whole_atoms),
         cmocka_unit_test(missing_memory_is_named_before_it_is_taken),
+        cmocka_unit_test(inputs_are_staged_where_they_must_be),
         cmocka_unit_test(ranges_beyond_the_buffer_are_refused),
     };
     return cmocka_run_group_tests_name("vk_device_memory", tests, NULL, NULL);

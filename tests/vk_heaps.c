@@ -35,6 +35,8 @@ struct table {
     uint64_t bytes;
     bool unified;                      // and no bus between
     uint32_t device, upload, readback; // types that are chosen
+    uint64_t visible;                  // as hymn_vk_memory_visible_bytes says
+    uint32_t direct;
 };
 
 static const struct table tables[] = {
@@ -49,7 +51,9 @@ static const struct table tables[] = {
      .bytes = 16 * GIB,
      .device = 1,
      .upload = 2,
-     .readback = 3},
+     .readback = 3,
+     .visible = GIB / 4,
+     .direct = 4},
     {.name = "discrete, all of it visible across the bus",
      .heaps = {{16 * GIB, true}, {32 * GIB, false}},
      .types = {{LOCAL, 0}, {LOCAL | VISIBLE | COHERENT, 0}, {VISIBLE | COHERENT, 1}, {VISIBLE | COHERENT | CACHED, 1}},
@@ -58,7 +62,9 @@ static const struct table tables[] = {
      .bytes = 16 * GIB,
      .device = 0,
      .upload = 2,
-     .readback = 3},
+     .readback = 3,
+     .visible = 16 * GIB,
+     .direct = 1},
     {.name = "integrated",
      .heaps = {{8 * GIB, true}},
      .types = {{LOCAL, 0}, {LOCAL | VISIBLE | COHERENT, 0}, {LOCAL | VISIBLE | COHERENT | CACHED, 0}},
@@ -68,7 +74,9 @@ static const struct table tables[] = {
      .unified = true,
      .device = 1,
      .upload = 1,
-     .readback = 2},
+     .readback = 2,
+     .visible = 8 * GIB,
+     .direct = 1},
     {.name = "phone, cached memory is not coherent",
      .heaps = {{6 * GIB, true}},
      .types = {{LOCAL | LAZY, 0}, {LOCAL | VISIBLE | COHERENT, 0}, {LOCAL | VISIBLE | CACHED, 0}},
@@ -78,7 +86,9 @@ static const struct table tables[] = {
      .unified = true,
      .device = 1,
      .upload = 1,
-     .readback = 2},
+     .readback = 2,
+     .visible = 6 * GIB,
+     .direct = 1},
     {.name = "phone, nothing is coherent",
      .heaps = {{6 * GIB, true}},
      .types = {{LOCAL | VISIBLE | CACHED, 0}, {LOCAL | PROTECTED, 0}},
@@ -88,7 +98,8 @@ static const struct table tables[] = {
      .unified = true,
      .device = 0,
      .upload = 0,
-     .readback = 0},
+     .readback = 0,
+     .direct = NONE},
     {.name = "software: one kind of memory",
      .heaps = {{2 * GIB, true}},
      .types = {{LOCAL | VISIBLE | COHERENT | CACHED, 0}},
@@ -98,7 +109,9 @@ static const struct table tables[] = {
      .unified = true,
      .device = 0,
      .upload = 0,
-     .readback = 0},
+     .readback = 0,
+     .visible = 2 * GIB,
+     .direct = 0},
     {.name = "nothing is device-local",
      .heaps = {{4 * GIB, false}},
      .types = {{VISIBLE | COHERENT, 0}, {VISIBLE | CACHED, 0}},
@@ -108,7 +121,8 @@ static const struct table tables[] = {
      .unified = true,
      .device = 0,
      .upload = 0,
-     .readback = 1},
+     .readback = 1,
+     .direct = NONE},
     {.name = "debugging kinds beside the usual ones",
      .heaps = {{8 * GIB, true}, {16 * GIB, false}},
      .types = {{LOCAL | UNCACHED_AMD, 0},
@@ -120,7 +134,8 @@ static const struct table tables[] = {
      .bytes = 8 * GIB,
      .device = 1,
      .upload = 3,
-     .readback = 4},
+     .readback = 4,
+     .direct = NONE},
     {.name = "nothing for the host",
      .heaps = {{8 * GIB, true}},
      .types = {{LOCAL, 0}},
@@ -128,7 +143,8 @@ static const struct table tables[] = {
      .bytes = 8 * GIB,
      .device = 0,
      .upload = NONE,
-     .readback = NONE},
+     .readback = NONE,
+     .direct = NONE},
 };
 
 static VkPhysicalDeviceMemoryProperties properties_of(const struct table *table) {
@@ -152,13 +168,17 @@ static void each_usage_gets_its_memory(void **state) {
         VkPhysicalDeviceMemoryProperties memory = properties_of(table);
         uint64_t bytes = 0;
         bool sees_all = hymn_vk_memory_is_unified(&memory, &bytes);
-        const uint32_t expected[] = {table->device, table->upload, table->readback};
-        for (uint32_t usage = 0; usage < 3; usage++) {
+        const uint32_t expected[] = {table->device, table->upload, table->readback, table->direct};
+        for (uint32_t usage = 0; usage < 4; usage++) {
             struct hymn_vk_memory_choice choice =
                 hymn_vk_memory_choose(&memory, table->unified, (enum hymn_vk_usage)usage, UINT32_MAX, 4096, room);
             if (choice.type != expected[usage] || choice.best != expected[usage]) {
                 fail_msg("%s: type %u for usage %u, expected %u", table->name, choice.type, usage, expected[usage]);
             }
+        }
+        if (hymn_vk_memory_visible_bytes(&memory) != table->visible) {
+            fail_msg("%s: the host writes to %llu bytes", table->name,
+                     (unsigned long long)hymn_vk_memory_visible_bytes(&memory));
         }
         if (sees_all != table->host_sees_all || bytes != table->bytes) {
             fail_msg("%s: the host %s all of %llu bytes", table->name, sees_all ? "sees" : "does not see",
@@ -187,6 +207,11 @@ static void full_memory_is_not_replaced_by_slow_memory(void **state) {
     choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_UPLOAD, UINT32_MAX, 2 * GIB, room);
     assert_int_equal(choice.type, NONE);
     assert_int_equal(choice.best, 2);
+    // There is nothing like the window.
+    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DIRECT, UINT32_MAX, 4096, room);
+    assert_int_equal(choice.type, NONE);
+    assert_int_equal(choice.best, 4);
+    assert_int_equal(hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DIRECT, 15, 1, room).best, NONE);
 }
 
 static void only_allowed_types_are_taken(void **state) {
@@ -202,6 +227,7 @@ static void only_allowed_types_are_taken(void **state) {
     uint64_t bytes = 1;
     assert_false(hymn_vk_memory_is_unified(&memory, &bytes));
     assert_int_equal(bytes, 0);
+    assert_int_equal(hymn_vk_memory_visible_bytes(&memory), 0);
 }
 
 static void ranges_are_whole_atoms_within_the_allocation(void **state) {

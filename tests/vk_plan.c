@@ -165,6 +165,28 @@ static void transfer_queues_are_for_devices_behind_a_bus(void **state) {
     assert_true(plan_of(&s, HYMN_TIER_AUTO).transfer_queue);
 }
 
+// Across a bus, of memory that the host sees all of or through a window; never where it is the host's memory anyway.
+static void inputs_are_written_directly_where_they_can_be(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software()};
+    for (size_t i = 0; i < sizeof snapshots / sizeof *snapshots; i++) {
+        for (int tier = HYMN_TIER_AUTO; tier <= HYMN_TIER_MATRIX; tier++) {
+            struct hymn_vk_snapshot s = snapshots[i];
+            assert_int_equal(plan_of(&s, (enum hymn_tier)tier).direct_bytes, 0);
+            s.visible_bytes = GIB / 4;
+            struct hymn_vk_plan plan = plan_of(&s, (enum hymn_tier)tier);
+            assert_int_equal(plan.direct_bytes, plan.skip_staging ? 0 : GIB / 256); // 4 MiB of the classic window
+            s.compute_queue = false;
+            assert_int_equal(plan_of(&s, (enum hymn_tier)tier).direct_bytes, 0);
+        }
+    }
+    struct hymn_vk_snapshot s = desktop();
+    s.visible_bytes = s.device_heap_bytes;
+    s.unified_memory = true;
+    assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).direct_bytes, GIB / 4);
+    assert_false(plan_of(&s, HYMN_TIER_AUTO).skip_staging);
+}
+
 static void base_tier_is_that_of_the_smallest_device(void **state) {
     (void)state;
     struct hymn_vk_snapshot snapshots[] = {smallest(), phone(), desktop(), software(), {.name = "unknown"}};
@@ -624,6 +646,7 @@ int main(void) {
         cmocka_unit_test(desktop_keeps_its_limits_and_stages),
         cmocka_unit_test(software_device_wants_few_lanes_and_wide_weights),
         cmocka_unit_test(transfer_queues_are_for_devices_behind_a_bus),
+        cmocka_unit_test(inputs_are_written_directly_where_they_can_be),
         cmocka_unit_test(base_tier_is_that_of_the_smallest_device),
         cmocka_unit_test(lacking_devices_say_what_they_lack),
         cmocka_unit_test(implausible_claims_are_not_believed),

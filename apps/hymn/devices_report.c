@@ -46,6 +46,7 @@ static json_t *describe_limits(const struct hymn_vk_snapshot *s) {
     set_integer(object, "storage_buffer_alignment", s->storage_buffer_alignment);
     set_integer(object, "non_coherent_atom", s->non_coherent_atom);
     set_integer(object, "max_allocation_bytes", s->max_allocation_bytes);
+    set_integer(object, "visible_bytes", s->visible_bytes);
     set_integer(object, "subgroup_size", s->subgroup_size);
     set_integer(object, "subgroup_min", s->subgroup_min);
     set_integer(object, "subgroup_max", s->subgroup_max);
@@ -96,6 +97,7 @@ static json_t *describe_plan(const struct survey_plan *plan) {
     set_integer(object, "target_lanes", p->target_lanes);
     json_object_set_new(object, "skip_staging", json_boolean(p->skip_staging));
     json_object_set_new(object, "transfer_queue", json_boolean(p->transfer_queue));
+    set_integer(object, "direct_bytes", p->direct_bytes);
     json_object_set_new(object, "timestamps", json_boolean(p->timestamps));
     return object;
 }

@@ -93,8 +93,21 @@ uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, 
     return round_up_4((uint64_t)height * width * pixel_channels(format));
 }
 
+bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width) {
+    return height == steps->height && width == steps->width;
+}
+
+// Whether an image goes into the network as it is.
+static bool fits(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height, uint32_t width) {
+    return hymn_image_is_of_session_size(steps, height, width) &&
+           hymn_image_pixel_bytes(format, height, width) <= steps->plan->max_binding_bytes;
+}
+
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
-                                        uint32_t height) {
+                                        uint32_t height, uint32_t width) {
+    if (fits(steps, format, height, width)) {
+        return 0;
+    }
     return (uint64_t)steps->count * height * tile_columns(steps, format, height) * kept_channels(steps, format) *
            sizeof(float);
 }
@@ -123,8 +136,8 @@ uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool ten
     most = lower_of(most, binding / aligned(hymn_image_mask_bytes(height, width)));
     most = lower_of(most, (HYMN_GRID_MAX_LANES - 1) / rows);
     most = lower_of(most, MAX_GROUPS / output_layers(steps->height, height));
-    if (!tensor) {
-        uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height);
+    if (!tensor && !fits(steps, format, height, width)) {
+        uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height, width);
         most = lower_of(most, lower_of(SCRATCH_BYTES, binding) / scratch);
         most = tile_columns(steps, format, height) < steps->width ? 1 : most;
     }
@@ -225,6 +238,46 @@ static enum hymn_status add_tile(const struct hymn_image_steps *steps, const str
     return status == HYMN_STATUS_OK ? add_rows(steps, image, tile_first, tile_width) : status;
 }
 
+static enum hymn_status add_normalise(const struct hymn_image_steps *steps, struct image *image) {
+    const struct hymn_value *input = steps->input;
+    struct hymn_vk_step *step;
+    enum hymn_status status =
+        add_step(steps, "image.normalise",
+                 input->storage == HYMN_STORAGE_F16 ? "image_normalise.f16" : "image_normalise.f32", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    uint64_t bytes = hymn_image_pixel_bytes(image->format, image->height, image->width);
+    const float *mean = steps->mean, *std = steps->std;
+    bool colour = steps->in_channels == 3;
+    image->pixels.bytes = together(steps, bytes);
+    struct hymn_image_normalise_params params = {
+        .width = image->width,
+        .height = image->height,
+        .padded_width = input->width,
+        .padded_height = input->height,
+        .input_first = steps->index * input->height * input->width,
+        .images = steps->count,
+        .image_bytes = (uint32_t)aligned(bytes),
+        .last_word = (uint32_t)(image->pixels.bytes / 4 - 1),
+        .mean0 = mean[0],
+        .mean1 = colour ? mean[1] : 0.0f,
+        .mean2 = colour ? mean[2] : 0.0f,
+        .std0 = std[0],
+        .std1 = colour ? std[1] : 1.0f,
+        .std2 = colour ? std[2] : 1.0f,
+        .padded_height_reciprocal = 1.0f / (float)input->height,
+        .most = 255.0f,
+    };
+    bind(step, image->pixels, false);
+    bind_value(steps, step, input, true);
+    hymn_vk_step_push(step, &params, sizeof params);
+    status = hymn_grid_set(step, steps->plan, steps->log, input->width, (uint64_t)steps->count * input->height);
+    hymn_step_constant(step, pixel_channels(image->format));
+    hymn_step_constant(step, steps->in_channels);
+    return status;
+}
+
 enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
                                   uint32_t width, struct hymn_vk_binding pixels, struct hymn_vk_binding scratch) {
     if (steps->in_channels != 3 && steps->in_channels != 1) {
@@ -232,9 +285,12 @@ enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hym
                          "images need a model of 1 or 3 input channels, and this one has %u", steps->in_channels);
     }
     struct image image = {format, height, width, pixels, scratch};
-    image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height);
+    image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height, width);
     uint32_t tile = tile_columns(steps, format, height);
     enum hymn_status status = check_side(steps);
+    if (status == HYMN_STATUS_OK && fits(steps, format, height, width)) {
+        return add_normalise(steps, &image);
+    }
     for (uint32_t x = 0; status == HYMN_STATUS_OK && x < steps->width; x += tile) {
         status = add_tile(steps, &image, x, min_u32(tile, steps->width - x));
     }
@@ -415,4 +471,40 @@ enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hy
                ? add_plane(steps, params, activated, out, 0, hymn_image_mask_row_bytes(out_width) / 4,
                            steps->num_classes == 1 ? OUTPUT_THRESHOLD : OUTPUT_LARGEST)
                : status;
+}
+
+enum hymn_status hymn_image_probabilities_directly(const struct hymn_image_steps *steps, struct hymn_vk_binding out) {
+    return add_tensor_out(steps, out, steps->num_classes == 1 ? TENSOR_SIGMOID : TENSOR_SOFTMAX, "image.probabilities");
+}
+
+enum hymn_status hymn_image_mask_directly(const struct hymn_image_steps *steps, float threshold,
+                                          struct hymn_vk_binding out) {
+    struct hymn_vk_step *step;
+    enum hymn_status status = add_step(steps, "image.mask", "image_mask", &step);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    const struct hymn_value *output = steps->output;
+    uint64_t bytes = hymn_image_mask_bytes(steps->height, steps->width);
+    out.bytes = together(steps, bytes);
+    bind_value(steps, step, output, false);
+    bind(step, out, true);
+    struct hymn_image_mask_params params = {
+        .width = steps->width,
+        .height = steps->height,
+        .channels = steps->num_classes,
+        .padded_width = output->width,
+        .padded_height = output->height,
+        .stride = output->stride,
+        .index = steps->index,
+        .images = steps->count,
+        .image_words = (uint32_t)(aligned(bytes) / 4),
+        .threshold = threshold,
+        .rows_reciprocal = 1.0f / (float)steps->height,
+    };
+    hymn_vk_step_push(step, &params, sizeof params);
+    status =
+        hymn_grid_set(step, steps->plan, steps->log, (steps->width + 3) / 4, (uint64_t)steps->count * steps->height);
+    hymn_step_constant(step, steps->num_classes == 1 ? OUTPUT_THRESHOLD : OUTPUT_LARGEST);
+    return status;
 }

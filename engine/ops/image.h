@@ -38,13 +38,15 @@ uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool ten
 
 // Bytes of an image in the upload buffer: dense rows, no gap between them, rounded up to a multiple of 4.
 uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width);
-// Bytes of scratch for steps->count images of this height (any width).
+// Bytes of scratch for steps->count images of this size; 0 for images of the session's size, which are not resized.
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
-                                        uint32_t height);
+                                        uint32_t height, uint32_t width);
 // 8-bit pixels [height, width] of any size up to 65535 x 65535 -> network input: antialiased triangle resize to the
 // session's size (torch: interpolate(mode="bilinear", antialias=True, align_corners=False) on floats), / 255,
-// (v - mean) / std, edges repeated into the padding, other channels zero. in_channels: 3, or 1 (luma of BT.601);
-// others are INVALID_ARGUMENT. UNSUPPORTED: a session wider or higher than 32768. OUT_OF_MEMORY, INTERNAL.
+// (v - mean) / std, edges repeated into the padding, other channels zero. One step for images of the session's size
+// (unless one is more than a binding holds), two for others that fit a binding and the scratch. in_channels: 3, or 1
+// (luma of BT.601); others are INVALID_ARGUMENT. UNSUPPORTED: a session wider or higher than 32768. OUT_OF_MEMORY,
+// INTERNAL.
 enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
                                   uint32_t width, struct hymn_vk_binding pixels, struct hymn_vk_binding scratch);
 
@@ -73,5 +75,11 @@ uint32_t hymn_image_mask_row_bytes(uint32_t out_width);
 uint64_t hymn_image_mask_bytes(uint32_t out_height, uint32_t out_width);
 enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
                                  float threshold, uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out);
+
+// Results of the session's size: the same bits as by activating and resizing, each in one step.
+bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width);
+enum hymn_status hymn_image_probabilities_directly(const struct hymn_image_steps *steps, struct hymn_vk_binding out);
+enum hymn_status hymn_image_mask_directly(const struct hymn_image_steps *steps, float threshold,
+                                          struct hymn_vk_binding out);
 
 #endif

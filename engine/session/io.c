@@ -15,6 +15,7 @@ struct layout {
     uint64_t scratch, activated; // offsets in the image buffer, behind the copy of the upload
     uint64_t scratch_bytes, activated_bytes;
     uint64_t image; // bytes of the image buffer
+    bool direct;    // shaders read the upload where it is
 };
 
 static uint64_t aligned(uint64_t bytes) {
@@ -81,7 +82,8 @@ static void lay_out_group(const struct hymn_session *session, const struct hymn_
     struct hymn_image_steps steps = steps_for(session, NULL, 0, count);
     uint64_t input = image->tensor ? hymn_image_tensor_bytes(&steps)
                                    : hymn_image_pixel_bytes(image->format, image->height, image->width);
-    uint64_t scratch = image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height);
+    uint64_t scratch =
+        image->tensor ? 0 : hymn_image_input_scratch_bytes(&steps, image->format, image->height, image->width);
     memset(places, 0, count * sizeof *places);
     place(&layout->upload, count, input, &places->upload, sizeof *places);
     layout->scratch_bytes = larger(layout->scratch_bytes, scratch);
@@ -96,7 +98,8 @@ static void lay_out_group(const struct hymn_session *session, const struct hymn_
         place(&layout->readback, count, hymn_image_mask_bytes(image->height, image->width), &places->mask,
               sizeof *places);
     }
-    if (image->probabilities || image->mask) {
+    bool resized = !hymn_image_is_of_session_size(&steps, image->height, image->width);
+    if (resized && (image->probabilities || image->mask)) {
         layout->activated_bytes = larger(layout->activated_bytes, count * aligned(hymn_image_logits_bytes(&steps)));
     }
 }
@@ -108,10 +111,14 @@ static struct layout lay_out(const struct hymn_session *session, const struct hy
         size = group_size(session, images, count, i);
         lay_out_group(session, &images[i], size, &places[i], &layout);
     }
-    layout.image = session->plan.skip_staging ? 0 : layout.upload;
-    layout.scratch = reserve(&layout.image, layout.scratch_bytes);
-    layout.activated = reserve(&layout.image, layout.activated_bytes);
     return layout;
+}
+
+static void lay_out_image(struct layout *layout, bool direct) {
+    layout->direct = direct;
+    layout->image = direct ? 0 : layout->upload;
+    layout->scratch = reserve(&layout->image, layout->scratch_bytes);
+    layout->activated = reserve(&layout->image, layout->activated_bytes);
 }
 
 // --------------------------------------------------------------------------------------------------------- programs
@@ -134,14 +141,13 @@ static enum hymn_status add_copy(const struct hymn_session *session, struct hymn
 static enum hymn_status build_before(const struct hymn_session *session, const struct hymn_io_image *images,
                                      const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
                                      struct hymn_vk_program *program) {
-    bool staged = !session->plan.skip_staging;
-    enum hymn_status status = staged ? add_copy(session, program, layout->upload) : HYMN_STATUS_OK;
+    enum hymn_status status = layout->direct ? HYMN_STATUS_OK : add_copy(session, program, layout->upload);
     for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
         size = group_size(session, images, count, i);
         const struct hymn_io_image *image = &images[i];
         struct hymn_image_steps steps = steps_for(session, program, i, size);
         struct hymn_vk_binding from = {
-            .role = staged ? HYMN_VK_ROLE_IMAGE : HYMN_VK_ROLE_UPLOAD,
+            .role = layout->direct ? HYMN_VK_ROLE_UPLOAD : HYMN_VK_ROLE_IMAGE,
             .offset = places[i].upload,
             .bytes = image->tensor ? hymn_image_tensor_bytes(&steps)
                                    : hymn_image_pixel_bytes(image->format, image->height, image->width),
@@ -161,18 +167,21 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->logits, hymn_image_logits_bytes(steps)};
         status = hymn_image_logits(steps, to);
     }
-    if ((image->probabilities || image->mask) && status == HYMN_STATUS_OK) {
+    bool resized = !hymn_image_is_of_session_size(steps, image->height, image->width);
+    if (resized && (image->probabilities || image->mask) && status == HYMN_STATUS_OK) {
         status = hymn_image_activate(steps, activated);
     }
     if (image->probabilities && status == HYMN_STATUS_OK) {
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->probabilities,
                                      hymn_image_probability_bytes(steps, image->height, image->width)};
-        status = hymn_image_probabilities(steps, activated, image->height, image->width, to);
+        status = resized ? hymn_image_probabilities(steps, activated, image->height, image->width, to)
+                         : hymn_image_probabilities_directly(steps, to);
     }
     if (image->mask && status == HYMN_STATUS_OK) {
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->mask,
                                      hymn_image_mask_bytes(image->height, image->width)};
-        status = hymn_image_mask(steps, activated, threshold, image->height, image->width, to);
+        status = resized ? hymn_image_mask(steps, activated, threshold, image->height, image->width, to)
+                         : hymn_image_mask_directly(steps, threshold, to);
     }
     return status;
 }
@@ -203,8 +212,22 @@ static enum hymn_status grow(struct hymn_session *session, enum hymn_vk_usage us
     return status;
 }
 
-static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, const struct layout *layout) {
-    enum hymn_status status = grow(session, HYMN_VK_USAGE_UPLOAD, layout->upload, "images to upload", &slot->upload);
+static enum hymn_status grow_upload(struct hymn_session *session, struct hymn_slot *slot, uint64_t bytes) {
+    if (bytes <= slot->upload.bytes) {
+        return HYMN_STATUS_OK;
+    }
+    session->info.io_bytes -= slot->upload.allocated;
+    hymn_vk_buffer_destroy(session->device, &slot->upload);
+    enum hymn_status status =
+        hymn_vk_buffer_create_input(session->device, bytes, "images to upload", &slot->upload, &slot->direct);
+    session->info.io_bytes += slot->upload.allocated;
+    return status;
+}
+
+// Where the upload is decides what the image buffer holds.
+static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, struct layout *layout) {
+    enum hymn_status status = grow_upload(session, slot, layout->upload);
+    lay_out_image(layout, slot->direct);
     if (status == HYMN_STATUS_OK) {
         status = grow(session, HYMN_VK_USAGE_DEVICE, layout->image, "images", &slot->image);
     }
@@ -289,7 +312,7 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
         status = build_after(session, images, slot->places, count, &layout, threshold, &slot->after_program);
     }
     if (status == HYMN_STATUS_OK) {
-        slot->copy_bytes = session->plan.skip_staging ? 0 : layout.upload;
+        slot->copy_bytes = layout.direct ? 0 : layout.upload;
         divide(session, slot);
         status = record(session, slot, "output", &slot->after_program, 0, &slot->after);
     }
@@ -305,18 +328,19 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {
     const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
     enum hymn_status status = HYMN_STATUS_OK;
-    for (int kind = takes_images ? 0 : 3; kind < 4 && status == HYMN_STATUS_OK; kind++) {
+    for (int kind = takes_images ? 0 : 6; kind < 7 && status == HYMN_STATUS_OK; kind++) {
         struct hymn_io_image image = {
-            .height = session->info.height,
+            .height = session->info.height + (kind >= 3 && kind < 6), // of the network's size, and not
             .width = session->info.width,
             .format = (enum hymn_pixel_format)(kind % 3),
-            .tensor = kind == 3,
+            .tensor = kind == 6,
             .logits = true,
             .probabilities = true,
             .mask = true,
         };
         struct hymn_io_place place;
         struct layout layout = lay_out(session, &image, 1, &place);
+        lay_out_image(&layout, session->plan.skip_staging);
         status = build_before(session, &image, &place, 1, &layout, program);
         if (status == HYMN_STATUS_OK) {
             status = build_after(session, &image, &place, 1, &layout, 0.5f, program);

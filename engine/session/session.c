@@ -178,7 +178,8 @@ uint64_t hymn_session_host_bytes(const struct hymn_session *session) {
         const struct hymn_slot *slot = &session->slots[i];
         uint64_t image = sizeof *slot->outputs + sizeof *slot->images + sizeof *slot->places;
         steps += slot->before_program.capacity + slot->after_program.capacity;
-        bytes += session->info.batch * image + slot->upload.allocated + slot->readback.allocated;
+        bool across = slot->direct && !session->plan.skip_staging; // the device's memory, behind the bus
+        bytes += session->info.batch * image + slot->readback.allocated + (across ? 0 : slot->upload.allocated);
     }
     return bytes + steps * sizeof *session->program.steps;
 }

@@ -44,7 +44,8 @@ struct hymn_slot {
     uint32_t recorded;                     // images that the commands are recorded for; 0: not recorded
     bool before_recorded, behind_recorded; // for the same: each when it is needed for the first time
     bool apart;                            // the last run's images were copied by `copy`
-    uint64_t copy_bytes;                   // of the images of a run; 0: shaders read them where the host wrote them
+    bool direct;                           // shaders read `upload` where the host wrote it: nothing is copied
+    uint64_t copy_bytes;                   // of the images of a run; 0: direct
     double slowness;                       // that they are divided for
     double seconds, copy_seconds;          // estimates of before and after, and of the copy in them, with slowness 1
     float threshold;                       // likewise

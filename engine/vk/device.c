@@ -133,6 +133,7 @@ static void take_queues(struct hymn_vk_device *device, uint32_t count) {
         device->transfer_family = device->queue_family;
     }
     device->info.transfer_queue = device->transfer_queue != VK_NULL_HANDLE;
+    device->direct_bytes = device->transfer == HYMN_TRANSFER_AUTO ? device->plan.direct_bytes : 0;
 }
 
 // *out_result: of vkCreateDevice.

@@ -22,6 +22,7 @@ struct hymn_vk_device {
     enum hymn_transfer transfer;
     uint32_t transfer_family;
     VkQueue transfer_queue; // of uploads that overlap with computing (upload.h); VK_NULL_HANDLE: there are none
+    uint64_t direct_bytes;  // the plan's, with HYMN_TRANSFER_AUTO
     struct VolkDeviceTable table;
     VkPhysicalDeviceMemoryProperties memory;
     struct hymn_device_info info;

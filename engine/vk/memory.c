@@ -164,6 +164,22 @@ enum hymn_status hymn_vk_buffer_create_shared(struct hymn_vk_device *device, enu
     return create(device, usage, true, bytes, what, out_buffer);
 }
 
+enum hymn_status hymn_vk_buffer_create_input(struct hymn_vk_device *device, uint64_t bytes, const char *what,
+                                             struct hymn_vk_buffer *out_buffer, bool *out_direct) {
+    *out_direct = device->plan.skip_staging;
+    if (bytes <= device->direct_bytes && !device->plan.skip_staging) {
+        struct hymn_log log = device->log;
+        device->log = hymn_log_soften(&log); // it can do without
+        enum hymn_status status = create(device, HYMN_VK_USAGE_DIRECT, false, bytes, what, out_buffer);
+        device->log = log;
+        *out_direct = status == HYMN_STATUS_OK;
+        if (*out_direct) {
+            return status;
+        }
+    }
+    return create(device, HYMN_VK_USAGE_UPLOAD, true, bytes, what, out_buffer);
+}
+
 void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer) {
     if (buffer->handle) {
         device->table.vkDestroyBuffer(device->handle, buffer->handle, NULL);

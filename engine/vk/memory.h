@@ -25,6 +25,11 @@ enum hymn_status hymn_vk_buffer_create(struct hymn_vk_device *device, enum hymn_
 // The same for a buffer that the transfer queue uses too: see upload.h.
 enum hymn_status hymn_vk_buffer_create_shared(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
                                               const char *what, struct hymn_vk_buffer *out_buffer);
+// For the input of runs, mapped. *out_direct: shaders read it where the host writes it, in memory of the device's own,
+// as there is nothing between them or as upload.h says; else, and where such memory cannot be had, it is as
+// HYMN_VK_USAGE_UPLOAD, shared, to be copied from.
+enum hymn_status hymn_vk_buffer_create_input(struct hymn_vk_device *device, uint64_t bytes, const char *what,
+                                             struct hymn_vk_buffer *out_buffer, bool *out_direct);
 // No submission may still use it. Zeroes *buffer.
 void hymn_vk_buffer_destroy(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer);
 

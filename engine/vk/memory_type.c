@@ -13,6 +13,8 @@ static uint32_t score(bool unified, enum hymn_vk_usage usage, VkMemoryPropertyFl
         return 0;
     }
     switch (usage) {
+    case HYMN_VK_USAGE_DIRECT:
+        return local && coherent ? 1 + !cached : 0;
     case HYMN_VK_USAGE_UPLOAD:
         return 1 + 4 * (local == unified) + 2 * coherent + !cached;
     case HYMN_VK_USAGE_READBACK:
@@ -62,6 +64,16 @@ bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory, u
     }
     *out_bytes = local_bytes > 0 ? local_bytes : largest;
     return all_visible && largest > 0;
+}
+
+uint64_t hymn_vk_memory_visible_bytes(const VkPhysicalDeviceMemoryProperties *memory) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < memory->memoryTypeCount && i < VK_MAX_MEMORY_TYPES; i++) {
+        const VkMemoryType *type = &memory->memoryTypes[i];
+        uint64_t size = memory->memoryHeaps[type->heapIndex].size;
+        bytes = score(false, HYMN_VK_USAGE_DIRECT, type->propertyFlags) && size > bytes ? size : bytes;
+    }
+    return bytes;
 }
 
 VkMappedMemoryRange hymn_vk_memory_range(VkDeviceMemory memory, uint64_t allocated, uint64_t atom, uint64_t offset,

@@ -10,9 +10,11 @@
 #include "vk/vulkan.h"
 
 enum hymn_vk_usage {
-    HYMN_VK_USAGE_DEVICE = 0,  // fastest for shaders; mapped only if the plan says skip_staging
-    HYMN_VK_USAGE_UPLOAD = 1,  // mapped, written by the host in order and never read by it
-    HYMN_VK_USAGE_READBACK = 2 // mapped, read by the host; cached
+    HYMN_VK_USAGE_DEVICE = 0,   // fastest for shaders; mapped only if the plan says skip_staging
+    HYMN_VK_USAGE_UPLOAD = 1,   // mapped, written by the host in order and never read by it
+    HYMN_VK_USAGE_READBACK = 2, // mapped, read by the host; cached
+    HYMN_VK_USAGE_DIRECT = 3    // the device's own, mapped, coherent: written by the host in order, across the bus if
+                                // there is one, and read by shaders; the host never reads it, for it is not cached
 };
 
 enum { HYMN_VK_NO_TYPE = 32 }; // VK_MAX_MEMORY_TYPES
@@ -32,6 +34,10 @@ struct hymn_vk_memory_choice hymn_vk_memory_choose(const VkPhysicalDeviceMemoryP
 // Whether the host sees all of the device's own memory, so that nothing need be copied where no bus lies between; true
 // too where nothing is device-local, and *out_bytes, the size of the largest heap, device-local if there is such a one.
 bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory, uint64_t *out_bytes);
+
+// The size of the largest heap that has memory for HYMN_VK_USAGE_DIRECT; 0: none. All of the device's memory (resizable
+// BAR), or a window, classically of 256 MiB, in which the driver keeps things too.
+uint64_t hymn_vk_memory_visible_bytes(const VkPhysicalDeviceMemoryProperties *memory);
 
 // The range to flush or to invalidate for [offset, offset + bytes) of an allocation: whole atoms, or up to the end.
 VkMappedMemoryRange hymn_vk_memory_range(VkDeviceMemory memory, uint64_t allocated, uint64_t atom, uint64_t offset,

@@ -17,6 +17,9 @@
 #define MOST_GROUPS 0x7FFFFFFFu
 #define BINDING_ALIGNMENT 256u
 #define MOST_SUBGROUP 128u
+// What one run's input may take of the heap that the host sees: 4 MiB of the classic window of 256 MiB, which belongs
+// to everyone who uses the device, and more than any input where all of the memory is visible.
+#define DIRECT_PART 64
 // VK_MAKE_API_VERSION(0, 1, 1, 0)
 #define VERSION_1_1 ((1u << 22) | (1u << 12))
 
@@ -224,6 +227,7 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
     plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
     plan->transfer_queue = plan->usable && s->transfer_queue && !plan->skip_staging;
+    plan->direct_bytes = plan->usable && !plan->skip_staging ? s->visible_bytes / DIRECT_PART : 0;
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
     plan->subgroup_sized = plan->usable && tier != HYMN_TIER_BASE && subgroup_size_asked(s);

@@ -47,7 +47,8 @@ struct hymn_vk_snapshot {
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;
-    bool unified_memory; // the host sees all of the device's memory (memory_type.h)
+    bool unified_memory;    // the host sees all of the device's memory (memory_type.h)
+    uint64_t visible_bytes; // heap of the device's own that the host can write to (memory_type.h); 0: none
 };
 
 enum { HYMN_VK_MAX_SHADERS = 256 };
@@ -59,9 +60,10 @@ struct hymn_vk_plan {
     uint32_t needs_met;                         // hymn_shader_needs bits that this device satisfies and the tier allows
     uint32_t demoted[HYMN_VK_MAX_SHADERS / 32]; // bit i: hymn_shaders[i] is wrong on this device
     bool cpu;                                   // a software device: few wide threads, no use for occupancy
-    bool weights_f32;    // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
-    bool skip_staging;   // shaders read and write host-visible memory directly
-    bool transfer_queue; // uploads may overlap with computing, on a queue of their own (upload.h)
+    bool weights_f32;      // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool skip_staging;     // shaders read and write host-visible memory directly
+    bool transfer_queue;   // uploads may overlap with computing, on a queue of their own (upload.h)
+    uint64_t direct_bytes; // up to so many of a run's input are written across the bus by the host (upload.h); 0: none
     uint32_t max_invocations; // of one workgroup
     uint32_t max_shared_bytes;
     uint32_t max_groups_x; // min over what may be dispatched in x

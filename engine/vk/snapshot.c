@@ -40,6 +40,7 @@ static void read_memory(const struct hymn_vk_instance *instance, VkPhysicalDevic
     VkPhysicalDeviceMemoryProperties memory;
     instance->table.vkGetPhysicalDeviceMemoryProperties(physical, &memory);
     s->unified_memory = hymn_vk_memory_is_unified(&memory, &s->device_heap_bytes);
+    s->visible_bytes = hymn_vk_memory_visible_bytes(&memory);
 }
 
 static void read_limits(const VkPhysicalDeviceProperties *properties, struct hymn_vk_snapshot *s) {

@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: MIT
 //
-// The upload of a run while the run before it is computed.
+// How the input of a run reaches a device behind a bus: written into its memory by the host, or staged and copied, by
+// the run itself or while the run before it is computed.
+//
+// Direct. Where the host can write to memory of the device's own (all of it, or a window), that is what it does when a
+// run is submitted, in place of writing to a staging buffer: one pass over the bus, no copy, no step that others wait
+// for. Each run in flight has a buffer of its own, so it needs no order but that of the submission, which makes visible
+// what the host wrote. It is the caller's thread that writes, as it does to staging; the memory is write-combined, so
+// whole rows are written one after the other and nothing is ever read. Inputs larger than the plan's direct_bytes, and
+// those for which there is no memory of that kind left, go as follows.
 //
 // Queues. Where a device behind a bus has a queue family that only copies (queues.h), one queue of it is opened beside
 // the one that computes. device->transfer_queue is that queue; VK_NULL_HANDLE, as on a device that a host lends without
 // one, says no, and everything stays on the one queue. With HYMN_TRANSFER_ON the queue that computes plays both parts
 // on devices without another, so that all of this runs anywhere.
+//
+// HYMN_TRANSFER_OFF and _ON write nothing directly.
 //
 // Order. The copy from the slot's staging buffer to its buffer in device memory is a submission of its own, which
 // signals the slot's semaphore; the run's first submission waits for it. Both buffers are the slot's own, and a slot is

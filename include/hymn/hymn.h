@@ -130,11 +130,12 @@ struct hymn_device_info {
 
 // How the inputs of runs reach a device that keeps its memory behind a bus.
 enum hymn_transfer {
-    // Where the device has a queue that only copies (hymn_device_info::transfer_queue), large inputs go through it
-    // while another run of the session is computed; all others are copied before their run, on the queue that
-    // computes it.
+    // Where the host can write to the device's own memory (resizable BAR; small inputs also through a window of 256
+    // MiB), hymn_session_submit writes them there, and nothing is copied. Else, where the device has a queue that only
+    // copies (hymn_device_info::transfer_queue), large inputs go through it while another run of the session is
+    // computed; all others are copied before their run, on the queue that computes it.
     HYMN_TRANSFER_AUTO = 0,
-    HYMN_TRANSFER_OFF = 1, // always the latter: no second queue is opened
+    HYMN_TRANSFER_OFF = 1, // always the last of these: no second queue is opened
     // For tests: every input goes ahead by itself, also on devices without a bus or a second queue, whose only one then
     // plays both parts. Slower there, and for single runs anywhere; the results are the same.
     HYMN_TRANSFER_ON = 2
@@ -317,7 +318,7 @@ struct hymn_session_info {
     uint64_t macs;                  // multiply-adds of one run, convolutions and GEMMs
     uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
     uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
-    uint64_t host_bytes; // host memory held by the session, buffers for images and results included
+    uint64_t host_bytes; // host memory held by the session, with those buffers for images and results that are in it
     double tuning_ms;    // that hymn_session_create spent on timing operators
 };
 
@@ -400,8 +401,9 @@ struct hymn_timing {
 HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                                uint32_t *out_count);
 // GPU milliseconds of the last waited run, from the first to the last command of the queue that computes: what a run
-// waited for other runs is not in it, nor an input that went ahead on another queue (HYMN_TRANSFER_AUTO), but the
-// copying of any other input is. Negative if the device has no timestamps. Thread-safety: as hymn_session_run.
+// waited for other runs is not in it, nor an input that went ahead on another queue or that the host wrote into the
+// device's memory (HYMN_TRANSFER_AUTO), but the copying of any other input is. Negative if the device has no
+// timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
 // What a device does at most, measured on it: what an operator's time can be compared with. The least time of an
