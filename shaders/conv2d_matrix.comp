@@ -360,17 +360,21 @@ void join_moments(uint partial_at) {
         }
     }
     barrier();
-    for (uint pixel = gl_LocalInvocationID.x; pixel < PIXELS; pixel += LOCAL) {
-        vec2 sum = vec2(0.0);
-        for (uint cell = 0; cell < DEPTH; cell++) {
-            sum += uintBitsToFloat(memory[NORM_AT + pixel * ROW + cell].xy);
-        }
-        float s = uintBitsToFloat(memory[NORM_AT + pixel * ROW].z);
+    uint pixel = gl_LocalInvocationID.x;
+    if (pixel < PIXELS) {
+        do {
+            vec2 sum = vec2(0.0);
+            for (uint cell = 0; cell < DEPTH; cell++) {
+                sum += uintBitsToFloat(memory[NORM_AT + pixel * ROW + cell].xy);
+            }
+            float s = uintBitsToFloat(memory[NORM_AT + pixel * ROW].z);
 #ifdef SPLIT
-        partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
+            partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
 #else
-        put_norm(pixel, sum, s);
+            put_norm(pixel, sum, s);
 #endif
+            pixel += LOCAL;
+        } while (pixel < PIXELS);
     }
 }
 
@@ -406,17 +410,21 @@ void write_sums(ivec3 origin, uint partial_at) {
                              gl_CooperativeMatrixLayoutRowMajor);
             }
             subgroupBarrier();
-            for (uint e = gl_SubgroupInvocationID; e < M * END_CELLS; e += gl_SubgroupSize) {
-                uint pixel = (block_row + i) * M + e / END_CELLS;
-                uint cell = (block_column + first) * N / 8 + e % END_CELLS;
-                hymn_cell value = shared_sums(memory_at + 2 * e);
+            uint e = gl_SubgroupInvocationID;
+            if (e < M * END_CELLS) {
+                do {
+                    uint pixel = (block_row + i) * M + e / END_CELLS;
+                    uint cell = (block_column + first) * N / 8 + e % END_CELLS;
+                    hymn_cell value = shared_sums(memory_at + 2 * e);
 #ifdef SPLIT
-                uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-                partial[to] = value.lo;
-                partial[to + 1] = value.hi;
+                    uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
+                    partial[to] = value.lo;
+                    partial[to + 1] = value.hi;
 #else
-                finish(origin, pixel, cell, value);
+                    finish(origin, pixel, cell, value);
 #endif
+                    e += gl_SubgroupSize;
+                } while (e < M * END_CELLS);
             }
             subgroupBarrier();
         }
@@ -425,13 +433,19 @@ void write_sums(ivec3 origin, uint partial_at) {
 
 #ifdef SPLIT
 void join_split_moments(uint tile) {
-    for (uint pixel = gl_LocalInvocationID.x; pixel < PIXELS; pixel += LOCAL) {
-        vec4 sum = vec4(0.0);
-        for (uint split = 0; split < SPLITS; split++) {
-            vec4 part = partial[(tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2];
-            sum = vec4(sum.xy + part.xy, part.zw);
-        }
-        put_norm(pixel, sum.xy, sum.z);
+    uint pixel = gl_LocalInvocationID.x;
+    if (pixel < PIXELS) {
+        do {
+            vec4 sum = vec4(0.0);
+            uint split = 0;
+            do {
+                vec4 part = partial[(tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2];
+                sum = vec4(sum.xy + part.xy, part.zw);
+                split++;
+            } while (split < SPLITS);
+            put_norm(pixel, sum.xy, sum.z);
+            pixel += LOCAL;
+        } while (pixel < PIXELS);
     }
     barrier();
 }
@@ -454,15 +468,20 @@ void join_splits(ivec3 origin, uint tile) {
     if (NORM) {
         join_split_moments(tile);
     }
-    for (uint e = gl_LocalInvocationID.x; e < PIXELS * (CHANNELS / 8); e += LOCAL) {
-        uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8);
-        hymn_cell value = hymn_cell_zero();
-        for (uint split = 0; split < SPLITS; split++) {
-            uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
-            value.lo += partial[from];
-            value.hi += partial[from + 1];
-        }
-        finish(origin, pixel, cell, value);
+    uint e = gl_LocalInvocationID.x;
+    if (e < PIXELS * (CHANNELS / 8)) {
+        do {
+            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8), split = 0;
+            hymn_cell value = hymn_cell_zero();
+            do {
+                uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
+                value.lo += partial[from];
+                value.hi += partial[from + 1];
+                split++;
+            } while (split < SPLITS);
+            finish(origin, pixel, cell, value);
+            e += LOCAL;
+        } while (e < PIXELS * (CHANNELS / 8));
     }
 }
 #endif

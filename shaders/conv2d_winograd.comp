@@ -204,17 +204,19 @@ void main() {
         sums[i] = hymn_cell_zero();
     }
     load_patch(tile, 0, 0, k);
-    for (uint step = 0; step < steps; step++) {
+    uint step = 0;
+    do {
         barrier();
         share_patch(term, lane / 8, k);
         barrier();
-        if (step + 1 < steps) {
-            term = step + 1 < steps0 ? 0 : step + 1 < steps0 + steps1 ? 1 : 2;
-            load_patch(tile, term, step + 1 - (term == 0 ? 0 : term == 1 ? steps0 : steps0 + steps1), k);
-        }
+        step++;
+        // Behind the last step the tile is nowhere: with a branch here AMD's compiler takes half as many registers again.
+        tile.row_end = step < steps ? tile.row_end : 0;
+        term = step < steps0 ? 0 : step < steps0 + steps1 ? 1 : 2;
+        load_patch(tile, term, step - (term == 0 ? 0 : term == 1 ? steps0 : steps0 + steps1), k);
         accumulate(weight_at, value_at);
         weight_at += 16 * across * 8;
-    }
+    } while (step < steps);
     // Two lanes a pixel of the tile, of which one finishes it.
     hymn_tile place = locate(first_tile + lane / 4);
     uint down = lane >> 1 & 1u, right = lane & 1u;

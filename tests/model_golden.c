@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
-// architecture, both precisions, every tier that the device has; HYMN_TEST_TIERS=own: only the one that it has chosen,
-// for devices that take minutes to compile. Arguments: the cases to run, instead of all.
+// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -110,10 +109,8 @@ static void check_case(const char *name, enum hymn_tier tier) {
 }
 
 static void golden_case(void **state) {
-    const char *which = getenv("HYMN_TEST_TIERS");
-    const bool own = which && strcmp(which, "own") == 0;
     for (enum hymn_tier tier = HYMN_TIER_BASE; tier <= HYMN_TIER_MATRIX; tier++) {
-        if (own ? tier == context->device->plan.tier : tiers[tier]) {
+        if (tiers[tier]) {
             check_case(*state, tier);
         }
     }
