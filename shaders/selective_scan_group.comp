@@ -33,7 +33,8 @@ const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = LANES / GROUP * CHANNELS;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
 const uint STEPS = GROUP / CHANNELS;               // whose y the lanes of a group share out
-const uint TURNS = STEPS < 4 ? 4 / STEPS : 1;      // of STEPS steps that are written out one after the other
+const uint TURNS = STEPS >= 4 ? 1 : 4 / STEPS * GROUP <= MAX_GROUP ? 4 / STEPS : MAX_GROUP / GROUP; // of STEPS steps,
+                                                                                     // that are computed together
 const uint OWN = BLOCK / STEPS;                    // steps of a block whose delta a lane makes
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
@@ -68,7 +69,7 @@ float bias, skip, dt_weights[RANK];
 // Of the scan's lanes.
 uint part, channel; // lane of the group; the group's first channel of the workgroup
 float a[CHANNELS * EACH], h[CHANNELS * EACH], delta_sum[CHANNELS];
-float y[MAX_GROUP]; // [step][channel] of STEPS steps
+float y[MAX_GROUP]; // [step][channel] of TURNS * STEPS steps
 
 // Where step l of the direction is.
 uint pixel_of(uint l) {
@@ -135,20 +136,25 @@ void load_u(uint block) {
     }
 }
 
+// What is read of shared memory comes before what is written: no compiler moves one across the other.
 void make_deltas(uint block) {
+    float v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint step = made_step + i * STEPS, row = (block % 3 * BLOCK + step) * PITCH;
-        float v = bias;
+        uint row = (block % 3 * BLOCK + made_step + i * STEPS) * PITCH;
+        v[i] = bias;
         [[unroll]] for (uint r = 0; r < RANK; r += 4) {
             vec4 dt = rows[row + r / 4];
             [[unroll]] for (uint k = 0; k < 4; k++) {
                 if (r + k < RANK) {
-                    v = fma(dt_weights[min(r + k, RANK - 1)], dt[k], v);
+                    v[i] = fma(dt_weights[min(r + k, RANK - 1)], dt[k], v[i]);
                 }
             }
         }
-        float delta = first + block * BLOCK + step < end ? hymn_softplus(v) : 0.0;
-        uint lane = gl_LocalInvocationID.x % WIDTH;
+    }
+    uint lane = gl_LocalInvocationID.x % WIDTH;
+    [[unroll]] for (uint i = 0; i < OWN; i++) {
+        uint step = made_step + i * STEPS;
+        float delta = first + block * BLOCK + step < end ? hymn_softplus(v[i]) : 0.0;
         deltas[(block % 2 * BLOCK + step) * WIDTH + lane] = vec2(delta, delta * u[i]);
         results[(block % 3 * BLOCK + step) * WIDTH + lane] = skip * u[i];
     }
@@ -192,29 +198,33 @@ void advance(uint step_at, uint row, uint to) {
 #define HYMN_FOLD(reach)                                                                                               \
     if (GROUP > reach) {                                                                                               \
         bool upper = (part & reach) != 0;                                                                              \
-        [[unroll]] for (uint i = 0; i < reach; i++) {                                                                  \
-            float kept = upper ? y[i + reach] : y[i], sent = upper ? y[i] : y[i + reach];                              \
-            y[i] = kept + subgroupShuffleXor(sent, reach);                                                             \
+        [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {                                                         \
+            [[unroll]] for (uint i = turn * GROUP; i < turn * GROUP + reach; i++) {                                    \
+                float kept = upper ? y[i + reach] : y[i], sent = upper ? y[i] : y[i + reach];                          \
+                y[i] = kept + subgroupShuffleXor(sent, reach);                                                         \
+            }                                                                                                          \
         }                                                                                                              \
     }
 
 void scan(uint block) {
     uint deltas_at = block % 2 * BLOCK * WIDTH, row = block % 3 * BLOCK * PITCH;
     uint to = (block % 3 * BLOCK + part / CHANNELS) * WIDTH + channel + part % CHANNELS;
-    for (uint first_step = 0; first_step < BLOCK; first_step += TURNS * STEPS) {
-        [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
-            uint step = first_step + turn * STEPS;
-            [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
-                if (i < STEPS) {
-                    advance(deltas_at + (step + i) * WIDTH, row + (step + i) * PITCH, i * CHANNELS);
-                }
+    for (uint step = 0; step < BLOCK; step += TURNS * STEPS) {
+        [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
+            if (i < TURNS * STEPS) {
+                advance(deltas_at + (step + i) * WIDTH, row + (step + i) * PITCH, i * CHANNELS);
             }
-            if (MODE != 1) {
-                HYMN_FOLD(8)
-                HYMN_FOLD(4)
-                HYMN_FOLD(2)
-                HYMN_FOLD(1)
-                results[to + step * WIDTH] += y[0];
+        }
+        if (MODE != 1) {
+            HYMN_FOLD(8)
+            HYMN_FOLD(4)
+            HYMN_FOLD(2)
+            HYMN_FOLD(1)
+            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
+                y[turn * GROUP] += results[to + (step + turn * STEPS) * WIDTH];
+            }
+            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
+                results[to + (step + turn * STEPS) * WIDTH] = y[turn * GROUP];
             }
         }
     }

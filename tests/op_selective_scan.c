@@ -384,15 +384,13 @@ static void test_large(void **state) {
     }
 }
 
-static double measure(const struct scan_case *c, const struct hymn_scan_method *method, struct test_random *random) {
-    struct test_node test;
-    build(&test, c, random);
+static double measure(struct test_node *test, const struct hymn_scan_method *method) {
     struct hymn_vk_plan plan = test_node_plan(context, 0);
     double ms = 0.0;
     hymn_selective_scan_force(method);
-    test_node_run(&test, context, &plan, 5, &ms);
+    test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
+    test_node_run(test, context, &plan, 5, &ms);
     hymn_selective_scan_force(NULL);
-    test_node_end(&test);
     return ms;
 }
 
@@ -434,15 +432,17 @@ static int bench(uint32_t batch) {
         c.batch = batch;
         c.storage = HYMN_STORAGE_F16;
         printf("%u x %u steps, %u channels, rank %u\n", batch, c.height * c.width, c.channels, c.rank);
+        struct test_node test;
+        build(&test, &c, &random);
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             const struct hymn_scan_method *method = &methods[m];
-            double ms = measure(&c, method, &random),
-                   updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
+            double ms = measure(&test, method), updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
             printf("  %4u: %2u/%u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
                    method->channels, method->block, method->together, method->lanes, method->span, ms,
                    updates / ms * 1e-6);
             fflush(stdout);
         }
+        test_node_end(&test);
     }
     return 0;
 }
