@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
-// length. --bench [BATCH] times the scans of the networks by each method (group, block, chunk, together, lanes, span;
-// 0: its own):
-// milliseconds, G updates/s.
+// length. --bench [BATCH] times base's scans by each method (chunk: group/channels x block, together of lanes, span;
+// 0: its own): milliseconds, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,8 +27,9 @@ struct scan_case {
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
     uint32_t together, lanes;
-    uint32_t span; // with chunk_length
-    float reach;   // of the projection's values; 0: 1
+    uint32_t span;   // with chunk_length
+    uint32_t shared; // channels of a group
+    float reach;     // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -134,7 +134,7 @@ static struct hymn_vk_plan plan_of(uint32_t index) {
 }
 
 static struct hymn_scan_method method_of(const struct scan_case *c) {
-    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span};
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span, c->shared};
 }
 
 // By the method that the case forces, if it does.
@@ -217,7 +217,16 @@ static void test_chunks(void **state) {
 static void test_groups(void **state) {
     (void)state;
     static const struct hymn_scan_method methods[] = {
-        {0, 4, 16, 0, 0, 0}, {0, 8, 16, 0, 0, 0}, {0, 2, 8, 0, 0, 0}, {21, 4, 8, 0, 0, 0}, {0, 1, 16, 0, 0, 0}};
+        {.group = 4, .block = 16},
+        {.group = 8, .block = 16},
+        {.group = 2, .block = 8},
+        {.group = 4, .block = 8, .chunk_length = 21},
+        {.group = 1, .block = 16},
+        {.group = 4, .block = 16, .channels = 4, .lanes = 32},
+        {.group = 4, .block = 8, .channels = 2, .lanes = 64, .chunk_length = 29},
+        {.group = 8, .block = 16, .channels = 4, .lanes = 64},
+        {.group = 2, .block = 8, .channels = 2, .lanes = 32},
+    };
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
@@ -226,6 +235,8 @@ static void test_groups(void **state) {
         c.chunk_length = methods[i].chunk_length;
         c.group = methods[i].group;
         c.block = methods[i].block;
+        c.shared = methods[i].channels;
+        c.lanes = methods[i].lanes;
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
@@ -375,51 +386,65 @@ static void test_large(void **state) {
     }
 }
 
-static double measure(const struct scan_case *c, const struct hymn_scan_method *method, struct test_random *random) {
-    struct test_node test;
-    build(&test, c, random);
+static double measure(struct test_node *test, const struct hymn_scan_method *method) {
     struct hymn_vk_plan plan = test_node_plan(context, 0);
     double ms = 0.0;
     hymn_selective_scan_force(method);
-    test_node_run(&test, context, &plan, 5, &ms);
+    test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
+    test_node_run(test, context, &plan, 5, &ms);
     hymn_selective_scan_force(NULL);
-    test_node_end(&test);
     return ms;
 }
 
 static int bench(uint32_t batch) {
     static const struct scan_case cases[] = {
-        {.height = 64, .width = 64, .channels = 128, .states = 16, .rank = 4},
         {.height = 64, .width = 64, .channels = 256, .states = 16, .rank = 8},
         {.height = 32, .width = 32, .channels = 512, .states = 16, .rank = 16},
         {.height = 16, .width = 16, .channels = 1024, .states = 16, .rank = 32},
-        {.height = 256, .width = 256, .channels = 256, .states = 16, .rank = 8},
     };
     static const struct hymn_scan_method methods[] = {
-        {0, 0, 0, 0, 0, 0},    {0, 1, 8, 0, 0, 0},      {0, 2, 8, 0, 0, 0},     {0, 2, 16, 0, 0, 0},
-        {0, 4, 8, 0, 0, 0},    {0, 4, 16, 0, 0, 0},     {0, 8, 8, 0, 0, 0},     {0, 8, 16, 0, 0, 0},
-        {0, 16, 16, 0, 0, 0},  {1024, 16, 16, 0, 0, 0}, {256, 16, 16, 0, 0, 0}, {512, 8, 16, 0, 0, 0},
-        {512, 4, 16, 0, 0, 0}, {0, 0, 0, 16, 256, 0},   {0, 0, 0, 8, 256, 0},   {0, 0, 0, 16, 512, 0},
-        {0, 0, 0, 32, 512, 0}, {0, 0, 0, 8, 512, 0},    {0, 0, 0, 8, 1024, 0},  {0, 0, 0, 0, 0, 1},
-        {0, 0, 0, 0, 0, 4},    {0, 0, 0, 0, 0, 8},      {64, 0, 0, 0, 0, 4}};
+        {.group = 0},
+        {.group = 2, .block = 16},
+        {.group = 4, .block = 16},
+        {.group = 8, .block = 16},
+        {.group = 16, .block = 16},
+        {.group = 2, .block = 16, .channels = 2, .lanes = 32},
+        {.group = 4, .block = 16, .channels = 2, .lanes = 32},
+        {.group = 4, .block = 16, .channels = 2, .lanes = 64},
+        {.group = 4, .block = 16, .channels = 4, .lanes = 32},
+        {.group = 4, .block = 8, .channels = 4, .lanes = 32},
+        {.group = 4, .block = 16, .channels = 4, .lanes = 64},
+        {.group = 8, .block = 16, .channels = 2, .lanes = 64},
+        {.group = 8, .block = 16, .channels = 4, .lanes = 32},
+        {.group = 8, .block = 16, .channels = 4, .lanes = 64},
+        {.group = 8, .block = 16, .channels = 8, .lanes = 32},
+        {.chunk_length = 128, .group = 4, .block = 16, .channels = 4, .lanes = 32},
+        {.chunk_length = 512, .group = 4, .block = 16, .channels = 4, .lanes = 32},
+        {.together = 16, .lanes = 256},
+        {.together = 8, .lanes = 256},
+        {.together = 16, .lanes = 512},
+        {.together = 8, .lanes = 512},
+        {.together = 8, .lanes = 1024},
+        {.span = 4},
+        {.span = 8},
+    };
     struct test_random random = test_random_fixed(1);
-    for (uint32_t storage = 0; storage < 2; storage++) {
-        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-            struct scan_case c = cases[i];
-            c.batch = batch;
-            c.storage = (enum hymn_storage)storage;
-            printf("%u x %5u steps, %4u channels, rank %2u, %s:", batch, c.height * c.width, c.channels, c.rank,
-                   storage ? "f16" : "f32");
-            for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
-                double ms = measure(&c, &methods[m], &random);
-                double updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-                const struct hymn_scan_method *method = &methods[m];
-                printf("  %ux%u/%u,%u/%u,%u %7.4f ms %6.1f G/s", method->group, method->block, method->chunk_length,
-                       method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
-                fflush(stdout);
-            }
-            printf("\n");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct scan_case c = cases[i];
+        c.batch = batch;
+        c.storage = HYMN_STORAGE_F16;
+        printf("%u x %u steps, %u channels, rank %u\n", batch, c.height * c.width, c.channels, c.rank);
+        struct test_node test;
+        build(&test, &c, &random);
+        for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
+            const struct hymn_scan_method *method = &methods[m];
+            double ms = measure(&test, method), updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
+            printf("  %4u: %2u/%u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
+                   method->channels, method->block, method->together, method->lanes, method->span, ms,
+                   updates / ms * 1e-6);
+            fflush(stdout);
         }
+        test_node_end(&test);
     }
     return 0;
 }
