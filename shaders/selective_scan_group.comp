@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan of selective_scan.comp (formulas, tensors, bindings and MODE as there) for GPUs, with enough lanes to
-// fill one: GROUP lanes of a subgroup share CHANNELS channels, each with EACH of their N states in registers, and add up y
-// by shuffles, STEPS steps at a time, so that each ends with the y of one step and channel. The more channels, the less is
-// read of shared memory for each state, whose bandwidth is a limit, and the fewer lanes there are.
+// fill one: GROUP lanes of a subgroup share a channel, each with EACH of its N states in registers, and add up y by
+// shuffles, GROUP steps at a time, so that each ends with the y of one of them.
 // A workgroup walks the sequence in blocks of BLOCK steps, as a pipeline with one barrier a block. While block j is
 // scanned, j - 1 is stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded.
 // Steps behind the end have delta = 0, which leaves the states alone. All of it is f32.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup
-//   5: MODE   6: BLOCK, a multiple of 4 and of STEPS   7: CHANNELS of a group, a power of two, at most GROUP
-// One workgroup = WIDTH = lanes / GROUP * CHANNELS channels (a multiple of 2). Workgroups: x: channels; y: batch * 4
-// directions; z: chunks.
+//   5: MODE   6: BLOCK, a multiple of GROUP
+// One workgroup = WIDTH = lanes / GROUP channels (a multiple of 2). Workgroups: x: channels; y: batch * 4 directions;
+// z: chunks.
 #version 450
 #define MAX_GROUP 16
 #extension GL_GOOGLE_include_directive : require
@@ -27,15 +26,11 @@ layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const uint GROUP = 4;
 layout(constant_id = 5) const uint MODE = 0;
 layout(constant_id = 6) const uint BLOCK = 16;
-layout(constant_id = 7) const uint CHANNELS = 1;
 
 const uint LANES = gl_WorkGroupSize.x;
-const uint WIDTH = LANES / GROUP * CHANNELS;
+const uint WIDTH = LANES / GROUP;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
-const uint STEPS = GROUP / CHANNELS;               // whose y the lanes of a group share out
-const uint TURNS = STEPS >= 4 ? 1 : 4 / STEPS * GROUP <= MAX_GROUP ? 4 / STEPS : MAX_GROUP / GROUP; // of STEPS steps,
-                                                                                     // that are computed together
-const uint OWN = BLOCK / STEPS;                    // steps of a block whose delta a lane makes
+const uint OWN = BLOCK / GROUP;                    // steps of a block whose delta a lane makes
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
@@ -62,14 +57,13 @@ shared float results[3 * BLOCK * WIDTH];   // [block % 3][step][channel]: Ds u, 
 uint first, end; // the workgroup's steps
 uint direction, image, plane;
 
-// Of delta's lanes: one channel, every STEPS-th step.
+// Of delta's lanes: one channel, every GROUP-th step.
 uint made_channel, made_step;
 float bias, skip, dt_weights[RANK];
 
 // Of the scan's lanes.
-uint part, channel; // lane of the group; the group's first channel of the workgroup
-float a[CHANNELS * EACH], h[CHANNELS * EACH], delta_sum[CHANNELS];
-float y[MAX_GROUP]; // [step][channel] of TURNS * STEPS steps
+uint part, channel; // lane of the group; channel of the workgroup
+float a[EACH], h[EACH], delta_sum;
 
 // Where step l of the direction is.
 uint pixel_of(uint l) {
@@ -124,7 +118,7 @@ void store_rows(uint block) {
 
 void load_u(uint block) {
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint pixel = pixel_of(min(first + block * BLOCK + made_step + i * STEPS, end - 1));
+        uint pixel = pixel_of(min(first + block * BLOCK + made_step + i * GROUP, end - 1));
         uint at = ((pixel + image * p.image_width * p.image_height) * p.source_stride + p.source_first) * 8 +
                   made_channel;
         if (HALF) {
@@ -136,83 +130,68 @@ void load_u(uint block) {
     }
 }
 
-// What is read of shared memory comes before what is written: no compiler moves one across the other.
 void make_deltas(uint block) {
-    float v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint row = (block % 3 * BLOCK + made_step + i * STEPS) * PITCH;
-        v[i] = bias;
+        uint step = made_step + i * GROUP, row = (block % 3 * BLOCK + step) * PITCH;
+        float v = bias;
         [[unroll]] for (uint r = 0; r < RANK; r += 4) {
             vec4 dt = rows[row + r / 4];
             [[unroll]] for (uint k = 0; k < 4; k++) {
                 if (r + k < RANK) {
-                    v[i] = fma(dt_weights[min(r + k, RANK - 1)], dt[k], v[i]);
+                    v = fma(dt_weights[min(r + k, RANK - 1)], dt[k], v);
                 }
             }
         }
-    }
-    uint lane = gl_LocalInvocationID.x % WIDTH;
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint step = made_step + i * STEPS;
-        float delta = first + block * BLOCK + step < end ? hymn_softplus(v[i]) : 0.0;
+        float delta = first + block * BLOCK + step < end ? hymn_softplus(v) : 0.0;
+        uint lane = gl_LocalInvocationID.x % WIDTH;
         deltas[(block % 2 * BLOCK + step) * WIDTH + lane] = vec2(delta, delta * u[i]);
         results[(block % 3 * BLOCK + step) * WIDTH + lane] = skip * u[i];
     }
 }
 
-// State n of all channels, whose y are at `to`.
-void advance_state(uint n, float b, float c, vec2 d[CHANNELS], uint to) {
-    [[unroll]] for (uint k = 0; k < CHANNELS; k++) {
-        uint at = k * EACH + n;
-        h[at] = fma(exp2(d[k].x * a[at]), h[at], d[k].y * b);
-        y[to + k] = fma(h[at], c, y[to + k]);
-    }
-}
-
-// One step: the part of y that is of this lane's states.
-void advance(uint step_at, uint row, uint to) {
-    vec2 d[CHANNELS];
-    [[unroll]] for (uint k = 0; k < CHANNELS; k++) {
-        d[k] = deltas[step_at + channel + k];
-        delta_sum[k] += d[k].x;
-        y[to + k] = 0.0;
-    }
+// y of one step, from this lane's states.
+float advance(uint step_at, uint row) {
+    vec2 d = deltas[step_at + channel];
+    float y = 0.0;
     if (EACH % 4 == 0) {
-        [[unroll]] for (uint n = 0; n < EACH; n += 4) {
-            vec4 b = rows[row + (DT_END + part * EACH + n) / 4], c = rows[row + (B_END + part * EACH + n) / 4];
-            [[unroll]] for (uint i = 0; i < 4; i++) {
-                advance_state(n + i, b[i], c[i], d, to);
+        [[unroll]] for (uint n = 0; n < EACH / 4; n++) {
+            vec4 b = rows[row + DT_END / 4 + part * (EACH / 4) + n], c = rows[row + B_END / 4 + part * (EACH / 4) + n];
+            [[unroll]] for (uint k = 0; k < 4; k++) {
+                h[4 * n + k] = fma(exp2(d.x * a[4 * n + k]), h[4 * n + k], d.y * b[k]);
+                y = fma(h[4 * n + k], c[k], y);
             }
         }
     } else {
         [[unroll]] for (uint n = 0; n < EACH; n++) {
             uint at = part * EACH + n;
             float b = rows[row + (DT_END + at) / 4][at % 4], c = rows[row + (B_END + at) / 4][at % 4];
-            advance_state(n, b, c, d, to);
+            h[n] = fma(exp2(d.x * a[n]), h[n], d.y * b);
+            y = fma(h[n], c, y);
         }
     }
+    delta_sum += d.x;
+    return y;
 }
 
-// One step of the sum over a group: each lane keeps half of the y and sends the others to its partner. Written out, for
-// compilers keep an array in registers only if they unroll every loop over it.
+// One step of the sum over a group: each lane keeps half of the steps and sends the other half's to its partner. Written
+// out, for compilers keep an array in registers only if they unroll every loop over it.
 #define HYMN_FOLD(reach)                                                                                               \
     if (GROUP > reach) {                                                                                               \
         bool upper = (part & reach) != 0;                                                                              \
-        [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {                                                         \
-            [[unroll]] for (uint i = turn * GROUP; i < turn * GROUP + reach; i++) {                                    \
-                float kept = upper ? y[i + reach] : y[i], sent = upper ? y[i] : y[i + reach];                          \
-                y[i] = kept + subgroupShuffleXor(sent, reach);                                                         \
-            }                                                                                                          \
+        [[unroll]] for (uint i = 0; i < reach; i++) {                                                                  \
+            float kept = upper ? y[i + reach] : y[i], sent = upper ? y[i] : y[i + reach];                              \
+            y[i] = kept + subgroupShuffleXor(sent, reach);                                                             \
         }                                                                                                              \
     }
 
 void scan(uint block) {
     uint deltas_at = block % 2 * BLOCK * WIDTH, row = block % 3 * BLOCK * PITCH;
-    uint to = (block % 3 * BLOCK + part / CHANNELS) * WIDTH + channel + part % CHANNELS;
-    for (uint step = 0; step < BLOCK; step += TURNS * STEPS) {
+    uint to = (block % 3 * BLOCK + part) * WIDTH + channel;
+    for (uint first_step = 0; first_step < BLOCK; first_step += GROUP) {
+        float y[MAX_GROUP];
         [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
-            if (i < TURNS * STEPS) {
-                advance(deltas_at + (step + i) * WIDTH, row + (step + i) * PITCH, i * CHANNELS);
+            if (i < GROUP) {
+                y[i] = advance(deltas_at + (first_step + i) * WIDTH, row + (first_step + i) * PITCH);
             }
         }
         if (MODE != 1) {
@@ -220,12 +199,7 @@ void scan(uint block) {
             HYMN_FOLD(4)
             HYMN_FOLD(2)
             HYMN_FOLD(1)
-            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
-                y[turn * GROUP] += results[to + (step + turn * STEPS) * WIDTH];
-            }
-            [[unroll]] for (uint turn = 0; turn < TURNS; turn++) {
-                results[to + (step + turn * STEPS) * WIDTH] = y[turn * GROUP];
-            }
+            results[to + first_step * WIDTH] += y[0];
         }
     }
 }
@@ -249,15 +223,12 @@ void store_results(uint block) {
 
 // weights_at: of the direction.
 void load_weights(uint weights_at, uint states_at) {
-    [[unroll]] for (uint k = 0; k < CHANNELS; k++) {
-        uint scanned = min(gl_WorkGroupID.x * WIDTH + channel + k, p.width - 1);
-        delta_sum[k] = 0.0;
-        [[unroll]] for (uint n = 0; n < EACH; n++) {
-            uint state = part * EACH + n;
-            bool real = state < STATES;
-            a[k * EACH + n] = real ? weights[weights_at + (2 + state) * p.width + scanned] : 0.0;
-            h[k * EACH + n] = MODE == 2 && real ? states[(states_at * STATES + state) * p.width + scanned] : 0.0;
-        }
+    uint scanned = min(gl_WorkGroupID.x * WIDTH + channel, p.width - 1);
+    [[unroll]] for (uint n = 0; n < EACH; n++) {
+        uint state = part * EACH + n;
+        bool real = state < STATES;
+        a[n] = real ? weights[weights_at + (2 + state) * p.width + scanned] : 0.0;
+        h[n] = MODE == 2 && real ? states[(states_at * STATES + state) * p.width + scanned] : 0.0;
     }
     bias = weights[weights_at + made_channel];
     skip = weights[weights_at + p.width + made_channel];
@@ -274,9 +245,10 @@ void main() {
     made_channel = min(gl_WorkGroupID.x * WIDTH + lane % WIDTH, p.width - 1), made_step = lane / WIDTH;
     // A group is of one subgroup, whatever the order of invocations in it.
     uint walker = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-    part = walker % GROUP, channel = walker / GROUP * CHANNELS;
+    part = walker % GROUP, channel = walker / GROUP;
     uint states_at = (direction * p.batch + image) * p.chunks + chunk;
     load_weights(direction * (2 + STATES + RANK) * p.width, states_at);
+    delta_sum = 0.0;
     for (uint i = lane; i < 3 * BLOCK * PITCH; i += LANES) {
         rows[i] = vec4(0.0); // what no row fills stays so
     }
@@ -305,18 +277,16 @@ void main() {
         }
         barrier();
     }
-    if (MODE == 1) {
-        [[unroll]] for (uint k = 0; k < CHANNELS; k++) {
-            uint scanned = gl_WorkGroupID.x * WIDTH + channel + k;
-            [[unroll]] for (uint n = 0; n < EACH; n++) {
-                uint state = part * EACH + n;
-                if (scanned < p.width && state < STATES) {
-                    states[(states_at * STATES + state) * p.width + scanned] = h[k * EACH + n];
-                }
+    uint scanned = gl_WorkGroupID.x * WIDTH + channel;
+    if (MODE == 1 && scanned < p.width) {
+        [[unroll]] for (uint n = 0; n < EACH; n++) {
+            uint state = part * EACH + n;
+            if (state < STATES) {
+                states[(states_at * STATES + state) * p.width + scanned] = h[n];
             }
-            if (scanned < p.width && part == 0) {
-                sums[states_at * p.width + scanned] = delta_sum[k];
-            }
+        }
+        if (part == 0) {
+            sums[states_at * p.width + scanned] = delta_sum;
         }
     }
 }

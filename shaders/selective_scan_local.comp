@@ -3,12 +3,11 @@
 // The selective scan of selective_scan.comp (formulas, tensors and bindings 0 to 3 as there) in one dispatch, for
 // sequences too few to fill a GPU: a workgroup has all of the sequences of WIDTH channels of one direction and image, cut
 // into CHUNKS chunks of p.chunk_length steps. One lane = one channel of one chunk, its N states in registers:
-//   0. the deltas, where they fit into shared memory (KEPT steps a lane): four steps at a time, for these do not wait for
-//      each other
 //   1. each chunk from a zero state; end state and sum of delta to shared memory
 //   2. as in selective_scan_carry.comp, PART states of each channel at a time, a lane each: the states that chunks begin with
 //   3. each chunk again from there; writes y
-// Steps behind the sequence's end have delta = 0, which leaves the states alone. All of it is f32.
+// Where they fit, the deltas of step 1 are kept for step 3 (KEPT steps a lane). Chunks behind the sequence's end are empty.
+// All of it is f32.
 //   constants 0, 1: common/grid.glsl; lanes = WIDTH * CHUNKS   2: N   3: R   4: WIDTH, even   5: PART   6: KEPT: 0 or at
 //   least p.chunk_length
 // Workgroups: x: channels; y: batch * 4 directions.
@@ -21,8 +20,7 @@
 #include "common/load.glsl"
 #include "params.h"
 
-#define AHEAD 4    // chunks whose ends are loaded at a time
-#define TOGETHER 4 // steps whose deltas are made at a time
+#define AHEAD 4 // chunks whose ends are loaded at a time
 
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
@@ -76,31 +74,6 @@ float make_delta(uint row) {
         }
     }
     return hymn_softplus(v);
-}
-
-// Of the sequence's pixel, in units of 4 floats.
-uint row_of(uint at) {
-    return (image * length + at) * p.proj_stride + direction * p.proj_row;
-}
-
-void keep_deltas(uint first, uint steps) {
-    hymn_walk place = hymn_walk_from(direction, first);
-    uint i = 0;
-    do {
-        float delta[TOGETHER];
-        [[unroll]] for (uint k = 0; k < TOGETHER; k++) {
-            delta[k] = make_delta(row_of(place.at));
-            if (i + k + 1 < steps) {
-                hymn_walk_on(place);
-            }
-        }
-        [[unroll]] for (uint k = 0; k < TOGETHER; k++) {
-            if (i + k < KEPT) {
-                kept[(i + k) * LANES + lane] = i + k < steps ? delta[k] : 0.0;
-            }
-        }
-        i += TOGETHER;
-    } while (i < p.chunk_length);
 }
 
 // One step; returns y.
@@ -191,27 +164,6 @@ void carry(uint weights_at) {
     }
 }
 
-// All lanes take as many turns, those that shuffle among them. Returns the sum of delta.
-float walk(uint first, uint steps, bool real, bool stores) {
-    hymn_walk place = hymn_walk_from(direction, first);
-    float sum = 0.0;
-    uint i = 0;
-    do {
-        uint row = row_of(place.at);
-        float delta = KEPT > 0 ? kept[i * LANES + lane] : i < steps ? make_delta(row) : 0.0;
-        float y = advance(row, delta, load_source(image * length + place.at));
-        sum += delta;
-        if (stores) {
-            store_result(place.at, real && i < steps, y);
-        }
-        i++;
-        if (i < steps) {
-            hymn_walk_on(place);
-        }
-    } while (i < p.chunk_length);
-    return sum;
-}
-
 void main() {
     // Lanes in the order of their subgroups: neighbours can shuffle, whatever the order of invocations.
     lane = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
@@ -223,12 +175,36 @@ void main() {
     load_weights(weights_at);
     uint first = min(chunk * p.chunk_length, length), steps = min(p.chunk_length, length - first);
 
-    bool real = wanted < p.width;
-    first = min(first, length - 1);
-    if (KEPT > 0) {
-        keep_deltas(first, steps);
+    float sum = 0.0;
+    hymn_walk place = hymn_walk_from(direction, min(first, length - 1));
+    uint i = 0;
+    if (steps > 0) {
+        do {
+            uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
+            float delta = make_delta(row);
+            if (KEPT > 0) {
+                kept[i * LANES + lane] = delta;
+            }
+            advance(row, delta, load_source(pixel));
+            sum += delta;
+            hymn_walk_on(place);
+            i++;
+        } while (i < steps);
     }
-    sums[lane] = walk(first, steps, real, false);
+    sums[lane] = sum;
     carry(weights_at);
-    walk(first, steps, real, true);
+
+    place = hymn_walk_from(direction, min(first, length - 1));
+    i = 0;
+    do {
+        bool there = i < steps; // lanes that shuffle stay together
+        uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
+        float delta = KEPT == 0 ? make_delta(row) : there ? kept[i * LANES + lane] : 0.0;
+        float y = advance(row, delta, load_source(pixel));
+        store_result(place.at, there && wanted < p.width, y);
+        if (i + 1 < steps) {
+            hymn_walk_on(place);
+        }
+        i++;
+    } while (i < p.chunk_length);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
-// length. --bench [BATCH] times base's scans by each method (chunk: group/channels x block, together of lanes, span;
+// length. --bench [BATCH] times base's scans by each method (chunk: group x block, together of lanes, span;
 // 0: its own): milliseconds, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,9 +27,8 @@ struct scan_case {
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
     uint32_t together, lanes;
-    uint32_t span;   // with chunk_length
-    uint32_t shared; // channels of a group
-    float reach;     // of the projection's values; 0: 1
+    uint32_t span; // with chunk_length
+    float reach;   // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -134,7 +133,7 @@ static struct hymn_vk_plan plan_of(uint32_t index) {
 }
 
 static struct hymn_scan_method method_of(const struct scan_case *c) {
-    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span, c->shared};
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span};
 }
 
 // By the method that the case forces, if it does.
@@ -217,15 +216,9 @@ static void test_chunks(void **state) {
 static void test_groups(void **state) {
     (void)state;
     static const struct hymn_scan_method methods[] = {
-        {.group = 4, .block = 16},
-        {.group = 8, .block = 16},
-        {.group = 2, .block = 8},
-        {.group = 4, .block = 8, .chunk_length = 21},
+        {.group = 4, .block = 16}, {.group = 8, .block = 16},
+        {.group = 2, .block = 8},  {.group = 4, .block = 8, .chunk_length = 21},
         {.group = 1, .block = 16},
-        {.group = 4, .block = 16, .channels = 4, .lanes = 32},
-        {.group = 4, .block = 8, .channels = 2, .lanes = 64, .chunk_length = 29},
-        {.group = 8, .block = 16, .channels = 4, .lanes = 64},
-        {.group = 2, .block = 8, .channels = 2, .lanes = 32},
     };
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
@@ -235,8 +228,6 @@ static void test_groups(void **state) {
         c.chunk_length = methods[i].chunk_length;
         c.group = methods[i].group;
         c.block = methods[i].block;
-        c.shared = methods[i].channels;
-        c.lanes = methods[i].lanes;
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
@@ -408,18 +399,6 @@ static int bench(uint32_t batch) {
         {.group = 4, .block = 16},
         {.group = 8, .block = 16},
         {.group = 16, .block = 16},
-        {.group = 2, .block = 16, .channels = 2, .lanes = 32},
-        {.group = 4, .block = 16, .channels = 2, .lanes = 32},
-        {.group = 4, .block = 16, .channels = 2, .lanes = 64},
-        {.group = 4, .block = 16, .channels = 4, .lanes = 32},
-        {.group = 4, .block = 8, .channels = 4, .lanes = 32},
-        {.group = 4, .block = 16, .channels = 4, .lanes = 64},
-        {.group = 8, .block = 16, .channels = 2, .lanes = 64},
-        {.group = 8, .block = 16, .channels = 4, .lanes = 32},
-        {.group = 8, .block = 16, .channels = 4, .lanes = 64},
-        {.group = 8, .block = 16, .channels = 8, .lanes = 32},
-        {.chunk_length = 128, .group = 4, .block = 16, .channels = 4, .lanes = 32},
-        {.chunk_length = 512, .group = 4, .block = 16, .channels = 4, .lanes = 32},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 256},
         {.together = 16, .lanes = 512},
@@ -439,9 +418,8 @@ static int bench(uint32_t batch) {
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             const struct hymn_scan_method *method = &methods[m];
             double ms = measure(&test, method), updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-            printf("  %4u: %2u/%u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
-                   method->channels, method->block, method->together, method->lanes, method->span, ms,
-                   updates / ms * 1e-6);
+            printf("  %4u: %2u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
+                   method->block, method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
             fflush(stdout);
         }
         test_node_end(&test);

@@ -46,9 +46,7 @@ struct scan {
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     bool hold;             // W_dt in registers
     uint32_t chunks, chunk_length;
-    // group 0: not selective_scan_group.comp; else lanes that share `shared` channels, steps of a block, lanes of a
-    // workgroup.
-    uint32_t group, shared, block, lanes;
+    uint32_t group, block; // group 0: not selective_scan_group.comp
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
     uint32_t together, part, kept;
@@ -67,14 +65,14 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
         return forced;
     }
     const uint32_t *words = node->method.words;
-    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5], words[6]};
+    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
-    node->method = (struct hymn_method){{method->chunk_length, method->group, method->block, method->together,
-                                         method->lanes, method->span, method->channels}};
+    node->method = (struct hymn_method){
+        {method->chunk_length, method->group, method->block, method->together, method->lanes, method->span}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -122,15 +120,15 @@ static uint32_t group_lanes(const struct hymn_vk_plan *plan) {
 }
 
 // As the shader declares them.
-static uint64_t shared_bytes(const struct scan *scan) {
-    uint32_t each = (scan->states + scan->group - 1) / scan->group, width = scan->lanes / scan->group * scan->shared;
+static uint64_t shared_bytes(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t each = (scan->states + scan->group - 1) / scan->group, width = group_lanes(plan) / scan->group;
     uint32_t pitch = hymn_round_up(scan->rank, 4) / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
     return (uint64_t)scan->block * (3 * pitch * 16 + 2 * width * 8 + 3 * width * 4);
 }
 
 static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    return scan->group <= plan->subgroup_size && scan->lanes <= plan->max_invocations &&
-           scan->lanes % plan->subgroup_size == 0 && shared_bytes(scan) <= plan->max_shared_bytes;
+    return scan->group <= plan->subgroup_size && group_lanes(plan) <= plan->max_invocations &&
+           shared_bytes(scan, plan) <= plan->max_shared_bytes;
 }
 
 // Where the lanes fill the device without chunks, each exponential is computed once; long sequences are better off with
@@ -142,21 +140,19 @@ static bool group_pays(const struct scan *scan, const struct hymn_vk_plan *plan)
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
 static void choose_group(struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
                          const struct hymn_vk_plan *plan) {
-    scan->group = scan->shared = scan->block = scan->lanes = 0;
+    scan->group = scan->block = 0;
     bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
     if (!able || (method ? method->group == 0 : plan->cpu || !group_pays(scan, plan))) {
         return;
     }
     scan->group = method ? method->group : 4;
-    scan->shared = method && method->channels ? method->channels : 1;
     scan->block = method ? method->block : 16;
-    scan->lanes = method && method->lanes ? method->lanes : group_lanes(plan);
     while (scan->block > scan->group && scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
     if (!group_fits(scan, plan)) {
-        scan->group = scan->shared = scan->block = scan->lanes = 0;
+        scan->group = scan->block = 0;
     }
 }
 
@@ -210,7 +206,7 @@ static void choose_local(struct scan *scan, const struct hymn_scan_method *metho
         *scan = local;
         scan->together = wanted.together;
         scan->chunks = chunks;
-        scan->group = scan->shared = scan->block = scan->lanes = 0;
+        scan->group = scan->block = 0;
     }
 }
 
@@ -306,10 +302,8 @@ static struct hymn_scan_method method_from(const struct scan *scan) {
     return (struct hymn_scan_method){
         .chunk_length = scan->chunks > 1 ? scan->chunk_length : 0,
         .group = scan->group,
-        .block = scan->block,
-        .lanes = scan->lanes,
+        .block = scan->group > 0 ? scan->block : 0,
         .span = scan->span,
-        .channels = scan->shared,
     };
 }
 
@@ -326,19 +320,15 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
                                           const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                           struct hymn_method *out_methods, uint32_t most) {
     static const struct hymn_scan_method methods[] = {
-        {.group = 0},
-        {.group = 4, .block = 16},
-        {.group = 4, .block = 16, .channels = 4, .lanes = 32},
-        {.group = 4, .block = 16, .channels = 2, .lanes = 64},
-        {.group = 4, .block = 16, .channels = 4, .lanes = 64},
-        {.group = 8, .block = 16, .channels = 4, .lanes = 64},
-        {.together = 16, .lanes = 256},
-        {.together = 8, .lanes = 256},
+        {.group = 4, .block = 16}, // what was best of some length and batch, then the rest
         {.together = 16, .lanes = 512},
+        {.together = 8, .lanes = 256},
+        {.span = 8},
+        {.group = 0},
+        {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 512},
         {.together = 8, .lanes = 1024},
         {.span = 4},
-        {.span = 8},
         {.chunk_length = 64, .span = 4},
         {.span = 1},
         {.group = 2, .block = 16},
@@ -482,17 +472,14 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     bind_scan(lower, node, step, weights, mode);
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
-    uint32_t local = scan->group > 0 ? scan->lanes : joint ? joint_lanes(scan, plan) : scan->local;
+    uint32_t local = scan->group > 0 ? group_lanes(plan) : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
-    const uint32_t group[] = {scan->group, mode, scan->block, scan->shared};
+    const uint32_t group[] = {scan->group, mode, scan->block};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND)};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 || joint ? 4 : 3);
-    uint32_t lanes = scan->pairs, span = joint ? scan->span : 1;
-    if (scan->group > 0) {
-        lanes = (scan->width + scan->shared - 1) / scan->shared * scan->group;
-    }
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, joint ? 4 : 3);
+    uint32_t lanes = scan->group > 0 ? scan->width * scan->group : scan->pairs, span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
     step->groups[0] = (lanes + local / span - 1) / (local / span);
     step->groups[1] = 4 * scan->batch;
