@@ -105,6 +105,31 @@ static void test_found_kept_and_right(void **state) {
     test_node_end(&test);
 }
 
+// Little time is enough for a few ways, which are used; a later call goes on to all of them.
+static void test_goes_on_where_it_stopped(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune goes on");
+    struct hymn_vk_plan plan = make_plan();
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct test_node test;
+    build_scan(&test, &random, 23);
+    double *own = run(&test, &plan), spent = 0.0;
+    for (uint32_t call = 0; call < 4; call++) {
+        static const double budgets[] = {20.0, 0.0, 60000.0, 60000.0};
+        test.node->tuned = false;
+        assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, budgets[call], &spent), HYMN_STATUS_OK);
+        assert_true(test.node->tuned);
+        assert_int_equal(spent > 0.0, call % 2 == 0);
+        double *tuned = run(&test, &plan);
+        test_node_compare(&test, 0, own, 1e-10, "tuned");
+        free(tuned);
+    }
+    free(own);
+    test_node_end(&test);
+}
+
 // Every way that is listed computes the same.
 static void test_all_methods_right(void **state) {
     (void)state;
@@ -246,11 +271,9 @@ int main(void) {
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_found_kept_and_right),
-        cmocka_unit_test(test_all_methods_right),
-        cmocka_unit_test(test_wrong_results_are_noticed),
-        cmocka_unit_test(test_ways_of_a_norm_agree),
-        cmocka_unit_test(test_software_devices_are_left_alone),
+        cmocka_unit_test(test_found_kept_and_right), cmocka_unit_test(test_goes_on_where_it_stopped),
+        cmocka_unit_test(test_all_methods_right),    cmocka_unit_test(test_wrong_results_are_noticed),
+        cmocka_unit_test(test_ways_of_a_norm_agree), cmocka_unit_test(test_software_devices_are_left_alone),
     };
     int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);
     return test_context_close(&context) != 0 || failed;

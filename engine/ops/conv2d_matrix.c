@@ -72,6 +72,11 @@ static uint32_t stages(const struct problem *problem, uint32_t depth) {
     return count;
 }
 
+static uint32_t most_cells(const struct problem *problem) {
+    uint32_t most = problem->cells[0] > problem->cells[1] ? problem->cells[0] : problem->cells[1];
+    return most > problem->cells[2] ? most : problem->cells[2];
+}
+
 // ------------------------------------------------------------------------------------------------------------ the tile
 
 static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
@@ -167,12 +172,9 @@ static void set_subgroups(const struct problem *problem, const struct hymn_vk_pl
 static bool set_step(const struct problem *problem, const struct hymn_vk_plan *plan, struct hymn_conv2d_tile *tile) {
     static const uint32_t point[][2] = {{1, 16}, {1, 8}, {1, 4}, {1, 2}}; // taps, depth
     static const uint32_t wide[][2] = {{1, 16}, {1, 8}, {3, 4}, {3, 2}, {1, 4}};
-    uint32_t k = plan->matrix.k, least = k > 2 * CELL ? k / CELL : 2, cells = 0;
+    uint32_t k = plan->matrix.k, least = k > 2 * CELL ? k / CELL : 2, cells = most_cells(problem);
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
     uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
-    for (uint32_t i = 0; i < 3; i++) {
-        cells = problem->cells[i] > cells ? problem->cells[i] : cells;
-    }
     for (uint32_t i = 0; i < count; i++) {
         tile->taps = problem->wide ? wide[i][0] : point[i][0];
         tile->depth = problem->wide ? wide[i][1] : point[i][1];
@@ -266,7 +268,12 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
     uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
     // Sums of a subgroup that its registers hold, and that are worth its loads.
     bool sensible = rows * columns >= 512 && rows * columns <= 4096;
-    if (list->count < list->most && sensible && hymn_conv2d_matrix_valid(list->graph, list->node, list->plan, tile)) {
+    bool listed = false;
+    for (uint32_t i = 0; i < list->count; i++) {
+        listed = listed || memcmp(&list->methods[i], tile, sizeof *tile) == 0;
+    }
+    if (!listed && list->count < list->most && sensible &&
+        hymn_conv2d_matrix_valid(list->graph, list->node, list->plan, tile)) {
         memcpy(&list->methods[list->count++], tile, sizeof *tile);
     }
 }
@@ -322,28 +329,34 @@ static void vary_splits(struct tile_list *list, const struct problem *problem, c
     }
 }
 
-// Problems too small to fill the device wait for loads, once a stage: small tiles have room for deep stages.
-static void vary_depth(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
-    static const uint32_t deep[][4] = {{32, 32, 16, 1},
-                                       {64, 32, 16, 1},
-                                       {32, 32, 16, 2},
-                                       {64, 64, 8, 1},
-                                       {32, 64, 8, 1}}; // pixels, channels, depth, splits
+// Tiles that were the best of some layer on an H100, from small to large: those of which there are enough to fill the
+// device, but not far too many, unless they are large.
+static void add_known(struct tile_list *list, const struct problem *problem) {
+    static const uint32_t point[][7] = {{32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1}, {32, 64, 2, 2, 1, 8, 2},
+                                        {64, 64, 4, 2, 1, 8, 2},   {64, 64, 2, 2, 1, 8, 2},  {128, 64, 4, 1, 1, 4, 2},
+                                        {64, 128, 2, 2, 1, 8, 1},  {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1},
+                                        {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
+    static const uint32_t wide[][7] = {{64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},   {128, 64, 4, 2, 3, 4, 1},
+                                       {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},  {256, 32, 4, 1, 9, 2, 1},
+                                       {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 32, 4, 1, 3, 2, 1}};
+    // pixels, channels, rows, columns, taps, depth, buffers
     const struct hymn_vk_plan *plan = list->plan;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
-    if (problem->wide || groups_of(problem, from) >= 2 * target) {
-        return;
-    }
-    for (uint32_t i = 0; i < sizeof deep / sizeof *deep; i++) {
-        struct hymn_conv2d_tile tile = *from;
-        set_pixels(problem, deep[i][0], plan->matrix.m, &tile);
-        tile.channels = deep[i][1];
-        tile.depth = deep[i][2];
-        tile.splits = deep[i][3];
-        set_subgroups(problem, plan, deep[i][0], &tile);
-        tile.buffers = 2;
-        tile.buffers = shared_bytes(problem, &tile, &plan->matrix) <= plan->max_shared_bytes ? 2 : 1;
-        if (tile.splits == 1 || hymn_variant_allowed(plan, "conv2d_matrix_split", NULL)) {
+    uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *from = problem->wide ? wide[i] : point[i];
+        struct hymn_conv2d_tile tile = {.channels = from[1],
+                                        .rows = from[2],
+                                        .columns = from[3],
+                                        .taps = from[4],
+                                        .depth = from[5],
+                                        .buffers = from[6],
+                                        .splits = 1};
+        set_pixels(problem, from[0], plan->matrix.m, &tile);
+        uint32_t groups = groups_of(problem, &tile);
+        bool few = 4 * groups < target || tile.channels >= 2 * problem->channels;
+        bool deep = tile.depth > 2 && tile.depth / 2 >= most_cells(problem);
+        if (!few && !deep && (groups <= 2 * target || from[0] * from[1] > SMALL_TILE)) {
             add_tile(list, &tile);
         }
     }
@@ -365,7 +378,7 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
     }
     if (!from) {
-        vary_depth(&list, &problem, &tile);
+        add_known(&list, &problem);
     }
     vary_steps(&list, &problem, &tile);
     vary_sizes(&list, &problem, &tile);

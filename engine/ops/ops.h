@@ -36,8 +36,8 @@ struct hymn_op {
                                 const struct hymn_log *log);
     enum hymn_status (*lower)(struct hymn_lower *lower, const struct hymn_node *node);
     // Lists ways to compute the node that are worth timing, at most `most`, and returns how many. from NULL: beginning
-    // with the operator's own choice; else those that differ from `from` in little, itself not among them. Before
-    // prepare. NULL or 0: there is one way.
+    // with the operator's own choice, then what is the most likely to be better; else those that differ from `from` in
+    // little, itself not among them. Before prepare. NULL or 0: there is one way.
     uint32_t (*list_methods)(const struct hymn_graph *graph, const struct hymn_node *node,
                              const struct hymn_vk_plan *plan, const struct hymn_method *from,
                              struct hymn_method *out_methods, uint32_t most);

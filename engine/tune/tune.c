@@ -14,10 +14,16 @@
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
 #define TUNE_VERSION 3u
 #define MAX_TRIALS 32u
+// At first each node gets its operator's own choice and the most likely others: nodes together, so that all threads
+// have pipelines to make.
+#define SHORT_TRIALS 5u
+#define MAX_BATCH 32u
+#define TRIALS_PER_THREAD 3u
 #define MAX_WORDS 128
 #define ROUNDS 3u
-// A GPU that was idle while pipelines were made runs at a fraction of its clock.
+// A GPU that was idle while pipelines were made runs at a fraction of its clock; a shorter pause is of less harm.
 #define BUSY_SECONDS 0.05
+#define BUSY_AGAIN_SECONDS 0.005
 // A method must be this much faster than the operator's own choice: noise is no reason to leave it.
 #define GAIN 0.98
 
@@ -28,7 +34,51 @@ struct tuner {
     VkFence fence;
     struct hymn_vk_buffer activations; // of all trials, one after the other
     double deadline;
+    struct progress *progress; // of each node
 };
+
+enum { NOT_TIMED = 0, TIMED_SHORTLY = 1, TIMED = 2 };
+
+struct progress {
+    uint64_t key;
+    uint32_t level;
+};
+
+// In the store.
+struct found {
+    struct hymn_method method;
+    uint32_t level;
+};
+
+// A node, and its trials.
+struct work {
+    struct hymn_node *node;
+    uint64_t key;
+    struct hymn_trial *trials; // MAX_TRIALS
+    uint32_t count;
+};
+
+// What a trial may not fail by.
+static bool is_fatal(enum hymn_status status) {
+    return status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY;
+}
+
+// The words of a method: see where its operator lists them.
+static const char *words_of(const struct hymn_method *method, char words[MAX_WORDS]) {
+    size_t length = 0;
+    words[0] = 0;
+    for (uint32_t i = 0; i < sizeof method->words / sizeof *method->words; i++) {
+        length += (size_t)snprintf(words + length, MAX_WORDS - length, " %u", method->words[i]);
+    }
+    return words;
+}
+
+static void log_recalled(const struct hymn_vk_device *device, const struct hymn_node *node) {
+    char words[MAX_WORDS];
+    if (node->tuned) {
+        hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%s: timed before:%s", node->name, words_of(&node->method, words));
+    }
+}
 
 // ------------------------------------------------------------------------------------------------------------ problems
 
@@ -119,33 +169,51 @@ static enum hymn_status open_trials(struct tuner *tuner, const struct hymn_node 
             continue;
         }
         hymn_trial_close(tuner->device, trial);
-        if (status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY) {
+        if (is_fatal(status)) {
             return status;
         }
     }
     return HYMN_STATUS_OK;
 }
 
-// Makes the pipelines of all trials at once: they are made on several threads.
-static enum hymn_status make_pipelines(struct tuner *tuner, struct hymn_trial *trials, uint32_t count) {
+static enum hymn_status add_steps(struct tuner *tuner, const struct work *work, uint32_t first,
+                                  struct hymn_vk_program *all) {
+    for (uint32_t i = first; i < work->count; i++) {
+        const struct hymn_vk_program *program = &work->trials[i].lower.program;
+        for (uint32_t k = 0; k < program->count; k++) {
+            struct hymn_vk_step *step = hymn_vk_program_add(all);
+            if (!step) {
+                return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
+            }
+            *step = program->steps[k];
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
+// Makes the pipelines of all trials from the first'th of each work on at once: they are made on several threads. Those
+// that cannot be made cost their trials' results (is_made).
+static enum hymn_status make_pipelines(struct tuner *tuner, const struct work *works, uint32_t count, uint32_t first) {
     struct hymn_vk_program all = {0};
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        const struct hymn_vk_program *program = &trials[i].lower.program;
-        for (uint32_t k = 0; k < program->count && status == HYMN_STATUS_OK; k++) {
-            struct hymn_vk_step *step = hymn_vk_program_add(&all);
-            if (step) {
-                *step = program->steps[k];
-            } else {
-                status = hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
-            }
-        }
+        status = add_steps(tuner, &works[i], first, &all);
     }
-    if (status == HYMN_STATUS_OK) {
+    if (status == HYMN_STATUS_OK && all.count > 0) {
         status = hymn_vk_pipelines_prepare(tuner->device, all.steps, all.count);
     }
     hymn_vk_program_free(&all);
-    return status;
+    return is_fatal(status) ? status : HYMN_STATUS_OK;
+}
+
+static bool is_made(struct hymn_vk_device *device, const struct hymn_trial *trial) {
+    for (uint32_t k = 0; k < trial->lower.program.count; k++) {
+        const struct hymn_vk_step *step = &trial->lower.program.steps[k];
+        if (step->kind == HYMN_VK_STEP_DISPATCH && !hymn_vk_pipeline_find(device, step)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static enum hymn_status reserve(struct tuner *tuner, uint64_t bytes) {
@@ -156,23 +224,25 @@ static enum hymn_status reserve(struct tuner *tuner, uint64_t bytes) {
     return hymn_vk_buffer_create(tuner->device, HYMN_VK_USAGE_DEVICE, bytes, "tuning", &tuner->activations);
 }
 
-// In rounds, for a device's clock changes.
-static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *trials, uint32_t count) {
+// In rounds, for a device's clock changes; busy: seconds before them.
+static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *trials, uint32_t count, double busy) {
+    bool made[MAX_TRIALS];
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
+        made[i] = is_made(tuner->device, &trials[i]);
         bytes = trials[i].graph.activation_bytes > bytes ? trials[i].graph.activation_bytes : bytes;
     }
     enum hymn_status status = reserve(tuner, bytes);
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        status = hymn_trial_ready(tuner->device, &tuner->activations, &trials[i]);
+        status = made[i] ? hymn_trial_ready(tuner->device, &tuner->activations, &trials[i]) : HYMN_STATUS_OK;
     }
     double start = hymn_time_now();
-    while (count > 0 && status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_SECONDS) {
+    while (count > 0 && made[0] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
         status = hymn_trial_run(tuner->device, &trials[0], tuner->fence);
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-            status = hymn_trial_run(tuner->device, &trials[i], tuner->fence);
+            status = made[i] ? hymn_trial_run(tuner->device, &trials[i], tuner->fence) : HYMN_STATUS_OK;
         }
     }
     return status;
@@ -187,26 +257,26 @@ static const struct hymn_trial *fastest(const struct hymn_trial *trials, uint32_
     return best;
 }
 
-// Two passes: around the operator's own choice, then around the best of those.
-static enum hymn_status try_methods(struct tuner *tuner, const struct hymn_node *node, struct hymn_trial *trials,
-                                    uint32_t *count) {
-    struct hymn_method methods[MAX_TRIALS], around;
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        uint32_t before = *count;
-        uint32_t listed = list(tuner->plan, tuner->graph, node, pass == 0 ? NULL : &around, methods, MAX_TRIALS);
-        enum hymn_status status = open_trials(tuner, node, methods, listed, trials, count);
-        if (status == HYMN_STATUS_OK && *count > before) {
-            status = make_pipelines(tuner, trials + before, *count - before);
-        }
-        if (status == HYMN_STATUS_OK) {
-            status = time_trials(tuner, trials + before, *count - before);
-        }
-        if (status != HYMN_STATUS_OK || *count == 0) {
-            return status;
-        }
-        around = fastest(trials, *count)->method;
+static void close_work(struct tuner *tuner, struct work *work) {
+    for (uint32_t i = 0; i < work->count; i++) {
+        hymn_trial_close(tuner->device, &work->trials[i]);
     }
-    return HYMN_STATUS_OK;
+    hymn_free(work->trials);
+    *work = (struct work){0};
+}
+
+// Opens the trials of the methods that the operator lists, at most `most` of them, around another or its own choice.
+static enum hymn_status open_listed(struct tuner *tuner, struct work *work, const struct hymn_method *around,
+                                    uint32_t most) {
+    struct hymn_method methods[MAX_TRIALS];
+    struct hymn_node untuned = *work->node;
+    untuned.tuned = false;
+    work->trials = work->trials ? work->trials : hymn_alloc(MAX_TRIALS, sizeof *work->trials);
+    if (!work->trials) {
+        return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
+    }
+    uint32_t listed = list(tuner->plan, tuner->graph, &untuned, around, methods, most);
+    return open_trials(tuner, &untuned, methods, listed, work->trials, &work->count);
 }
 
 // Whether a trial's results are those of the operator's own choice: the self-test has not seen its very sizes.
@@ -227,47 +297,54 @@ static enum hymn_status check_results(struct tuner *tuner, struct hymn_trial *ow
     return status;
 }
 
-// The words of a method: see where its operator lists them.
-static const char *words_of(const struct hymn_method *method, char words[MAX_WORDS]) {
-    size_t length = 0;
-    words[0] = 0;
-    for (uint32_t i = 0; i < sizeof method->words / sizeof *method->words; i++) {
-        length += (size_t)snprintf(words + length, MAX_WORDS - length, " %u", method->words[i]);
+// Gives the node the fastest method of its trials and remembers it.
+static enum hymn_status choose(struct tuner *tuner, struct work *work, uint32_t level) {
+    struct hymn_trial *trials = work->trials;
+    struct hymn_node *node = work->node;
+    if (work->count == 0 || trials[0].ms <= 0.0) {
+        return HYMN_STATUS_OK;
     }
-    return words;
+    struct hymn_trial *best = &trials[fastest(trials, work->count) - trials];
+    bool right = false;
+    enum hymn_status status = check_results(tuner, &trials[0], best, &right);
+    if (status == HYMN_STATUS_OK && !right) {
+        hymn_log_write(&tuner->device->log, HYMN_LOG_WARNING,
+                       "%s: the fastest way to compute it gives other results on %s, and is not used", node->name,
+                       tuner->device->info.name);
+    }
+    best = right ? best : &trials[0];
+    struct found found = {best->method, level};
+    char words[MAX_WORDS];
+    node->tuned = true;
+    node->method = best->method;
+    hymn_vk_store_put(tuner->device, work->key, &found, sizeof found);
+    hymn_log_write(&tuner->device->log, HYMN_LOG_DEBUG, "%s: %.4f ms by its own rule, %.4f ms at best of %u:%s",
+                   node->name, trials[0].ms, best->ms, work->count, words_of(&node->method, words));
+    return status;
 }
 
-// Finds the node's method and remembers it.
+// All that is listed, in two passes: around the operator's own choice, then around the best of those.
 static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, uint64_t key) {
-    struct hymn_trial *trials = hymn_alloc(MAX_TRIALS, sizeof *trials);
-    if (!trials) {
-        return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
-    }
-    uint32_t count = 0;
-    enum hymn_status status = try_methods(tuner, node, trials, &count);
-    if (status == HYMN_STATUS_OK && count > 0 && trials[0].ms > 0.0) {
-        struct hymn_trial *best = &trials[fastest(trials, count) - trials];
-        bool right = false;
-        char words[MAX_WORDS];
-        status = check_results(tuner, &trials[0], best, &right);
-        if (status == HYMN_STATUS_OK && !right) {
-            hymn_log_write(&tuner->device->log, HYMN_LOG_WARNING,
-                           "%s: the fastest way to compute it gives other results on %s, and is not used", node->name,
-                           tuner->device->info.name);
+    struct work work = {.node = node, .key = key};
+    struct hymn_method around;
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t pass = 0; pass < 2 && status == HYMN_STATUS_OK; pass++) {
+        uint32_t before = work.count;
+        status = open_listed(tuner, &work, pass == 0 ? NULL : &around, MAX_TRIALS);
+        if (status == HYMN_STATUS_OK) {
+            status = make_pipelines(tuner, &work, 1, before);
         }
-        best = right ? best : &trials[0];
-        node->tuned = true;
-        node->method = best->method;
-        hymn_vk_store_put(tuner->device, key, &node->method, sizeof node->method);
-        hymn_log_write(&tuner->device->log, HYMN_LOG_DEBUG, "%s: %.4f ms by its own rule, %.4f ms at best of %u:%s",
-                       node->name, trials[0].ms, best->ms, count, words_of(&node->method, words));
+        if (status == HYMN_STATUS_OK) {
+            status = time_trials(tuner, work.trials + before, work.count - before, BUSY_SECONDS);
+        }
+        if (work.count == 0 || work.trials[0].ms <= 0.0) {
+            break;
+        }
+        around = fastest(work.trials, work.count)->method;
     }
-    for (uint32_t i = 0; i < count; i++) {
-        hymn_trial_close(tuner->device, &trials[i]);
-    }
-    hymn_free(trials);
-    bool ours = status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY;
-    return ours ? status : HYMN_STATUS_OK;
+    status = status == HYMN_STATUS_OK ? choose(tuner, &work, TIMED) : status;
+    close_work(tuner, &work);
+    return is_fatal(status) ? status : HYMN_STATUS_OK;
 }
 
 // --------------------------------------------------------------------------------------------------------------- graph
@@ -280,43 +357,96 @@ static double work_of(const struct hymn_graph *graph, const struct hymn_node *no
                                                   : (double)hymn_node_macs(graph, node);
 }
 
-static bool recall(struct hymn_vk_device *device, struct hymn_node *node, uint64_t key) {
-    node->tuned = hymn_vk_store_get(device, key, &node->method, sizeof node->method);
-    return node->tuned;
+// From the store, where another node may have had the same problem. Returns whether the node has got to the level.
+static bool recall(struct hymn_vk_device *device, struct hymn_node *node, struct progress *progress, uint32_t level) {
+    struct found found;
+    if (hymn_vk_store_get(device, progress->key, &found, sizeof found)) {
+        node->tuned = true;
+        node->method = found.method;
+        progress->level = found.level > progress->level ? found.level : progress->level;
+    }
+    return progress->level >= level;
 }
 
-// The node with the most work among those that have a choice and are not tuned; NULL: none is left.
-static struct hymn_node *next_node(const struct tuner *tuner, struct hymn_graph *graph, const bool *tried) {
+// The node with the most work among those below the level; NULL: none is left.
+static struct hymn_node *next_node(const struct tuner *tuner, struct hymn_graph *graph, uint32_t level) {
     struct hymn_node *next = NULL;
     double most = -1.0;
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct hymn_node *node = &graph->nodes[i];
-        double work = work_of(graph, node);
-        if (!node->tuned && !tried[i] && work > most && has_choice(tuner->plan, graph, node)) {
-            next = node;
+        double work = work_of(graph, &graph->nodes[i]);
+        if (tuner->progress[i].level < level && work > most) {
+            next = &graph->nodes[i];
             most = work;
         }
     }
     return next;
 }
 
-static enum hymn_status tune_rest(struct tuner *tuner, struct hymn_graph *graph, bool *tried) {
-    enum hymn_status status = HYMN_STATUS_OK;
-    while (status == HYMN_STATUS_OK && hymn_time_now() < tuner->deadline) {
-        struct hymn_node *node = next_node(tuner, graph, tried);
-        if (!node) {
-            break;
-        }
-        tried[node - graph->nodes] = true;
-        uint64_t key = key_of(tuner->plan, graph, node);
-        if (!recall(tuner->device, node, key)) { // another node may have had the same problem
-            status = tune_node(tuner, node, key);
+static bool in_batch(const struct work *works, uint32_t count, uint64_t key) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (works[i].key == key) {
+            return true;
         }
     }
+    return false;
+}
+
+// Opens the first trials of as many nodes as keep all threads busy.
+static enum hymn_status open_batch(struct tuner *tuner, struct hymn_graph *graph, struct work *works,
+                                   uint32_t *out_count) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    uint32_t trials = 0, enough = TRIALS_PER_THREAD * hymn_thread_cpu_count();
+    struct hymn_node *node;
+    while (status == HYMN_STATUS_OK && trials < enough && *out_count < MAX_BATCH &&
+           (node = next_node(tuner, graph, TIMED_SHORTLY))) {
+        struct progress *progress = &tuner->progress[node - graph->nodes];
+        if (!recall(tuner->device, node, progress, TIMED_SHORTLY) && !in_batch(works, *out_count, progress->key)) {
+            struct work *work = &works[(*out_count)++];
+            *work = (struct work){.node = node, .key = progress->key};
+            status = open_listed(tuner, work, NULL, SHORT_TRIALS);
+            trials += work->count;
+        }
+        progress->level = progress->level > TIMED_SHORTLY ? progress->level : TIMED_SHORTLY;
+    }
+    return status;
+}
+
+static enum hymn_status tune_batch(struct tuner *tuner, struct hymn_graph *graph) {
+    struct work works[MAX_BATCH] = {{0}};
+    uint32_t count = 0;
+    enum hymn_status status = open_batch(tuner, graph, works, &count);
+    if (status == HYMN_STATUS_OK) {
+        status = make_pipelines(tuner, works, count, 0);
+    }
+    for (uint32_t i = 0; i < count && !is_fatal(status); i++) {
+        double busy = i == 0 ? BUSY_SECONDS : BUSY_AGAIN_SECONDS;
+        status = time_trials(tuner, works[i].trials, works[i].count, busy);
+        status = status == HYMN_STATUS_OK ? choose(tuner, &works[i], TIMED_SHORTLY) : status;
+        close_work(tuner, &works[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        close_work(tuner, &works[i]);
+    }
+    return is_fatal(status) ? status : HYMN_STATUS_OK;
+}
+
+// First a few ways for every node, then all for those with the most work.
+static enum hymn_status tune_rest(struct tuner *tuner, struct hymn_graph *graph) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    while (status == HYMN_STATUS_OK && hymn_time_now() < tuner->deadline && next_node(tuner, graph, TIMED_SHORTLY)) {
+        status = tune_batch(tuner, graph);
+    }
+    struct hymn_node *node;
+    while (status == HYMN_STATUS_OK && hymn_time_now() < tuner->deadline && (node = next_node(tuner, graph, TIMED))) {
+        struct progress *progress = &tuner->progress[node - graph->nodes];
+        if (!recall(tuner->device, node, progress, TIMED)) {
+            status = tune_node(tuner, node, progress->key);
+        }
+        progress->level = TIMED;
+    }
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        struct hymn_node *node = &graph->nodes[i];
-        if (!node->tuned && has_choice(tuner->plan, graph, node)) {
-            recall(tuner->device, node, key_of(tuner->plan, graph, node));
+        if (tuner->progress[i].key != 0) { // it has a choice
+            recall(tuner->device, &graph->nodes[i], &tuner->progress[i], TIMED);
         }
     }
     return status;
@@ -330,14 +460,18 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
         return HYMN_STATUS_OK;
     }
     struct tuner tuner = {.device = device, .plan = plan, .graph = graph, .deadline = start + 1e-3 * budget_ms};
-    bool *tried = hymn_alloc(graph->node_count, sizeof *tried), unknown = false;
-    if (!tried) {
+    bool unknown = false;
+    tuner.progress = hymn_alloc(graph->node_count, sizeof *tuner.progress);
+    if (!tuner.progress) {
         return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
     }
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct hymn_node *node = &graph->nodes[i];
+        tuner.progress[i].level = TIMED;
         if (has_choice(plan, graph, node)) {
-            unknown = !recall(device, node, key_of(plan, graph, node)) || unknown;
+            tuner.progress[i] = (struct progress){key_of(plan, graph, node), NOT_TIMED};
+            unknown = !recall(device, node, &tuner.progress[i], TIMED) || unknown;
+            log_recalled(device, node);
         }
     }
     enum hymn_status status = HYMN_STATUS_OK;
@@ -346,7 +480,7 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
         device->log = hymn_log_soften(&own_log); // a trial that fails is no failure
         status = hymn_vk_fence_create(device, &tuner.fence);
         if (status == HYMN_STATUS_OK) {
-            status = tune_rest(&tuner, graph, tried);
+            status = tune_rest(&tuner, graph);
         }
         hymn_vk_fence_destroy(device, &tuner.fence);
         hymn_vk_buffer_destroy(device, &tuner.activations);
@@ -354,6 +488,6 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
         device->log = own_log;
         *out_spent_ms = 1e3 * (hymn_time_now() - start);
     }
-    hymn_free(tried);
+    hymn_free(tuner.progress);
     return status;
 }

@@ -9,9 +9,10 @@
 #include "vk/device.h"
 
 // graph: optimized, not prepared. Gives each node the fastest method known: from the store, or, while less than
-// `budget_ms` have passed, by timing those that are not there, the most work first; the rest keep their operators' own
-// rules. A trial that fails costs its result, no more. Shaders are used only after their self-test (plan: the
-// session's). Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
+// `budget_ms` have passed, by timing: first a few for every node, several nodes at a time, the most work first; then
+// all that are listed, node by node. The rest keep their operators' own rules. The batch or node under way is finished.
+// A trial that fails costs its result, no more. Shaders are used only after their self-test (plan: the session's).
+// Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
                                  double budget_ms, double *out_spent_ms);
 

@@ -8,7 +8,7 @@
 #include "base/thread.h"
 #include "vk/cache.h"
 
-#define MAX_THREADS 8
+#define MAX_THREADS 16
 #define PUSH_SIZES (HYMN_VK_MAX_PUSH_BYTES / 4 + 1)
 
 // What makes two steps share a pipeline, and the pipeline.

@@ -303,9 +303,11 @@ struct hymn_session_params {
     uint32_t runs_in_flight; // 0: 2; at most 8
     bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
-    // On GPUs, operators that can be computed in several ways are timed, those with the most work first, until about so
-    // many milliseconds have passed. What is found is kept with the pipeline cache and used by every later session,
-    // which goes on where this one stopped. 0: 1000; HYMN_TUNING_NONE: nothing is timed, what is known is used.
+    // On GPUs, operators that can be computed in several ways are timed until about so many milliseconds have passed,
+    // most of which go into making shaders: first a few ways for every operator, then, one operator after the other,
+    // all ways; those with the most work come first. What is found is kept with the pipeline cache and used by every
+    // later session, which goes on where this one stopped. 0: 1000; HYMN_TUNING_NONE: nothing is timed, what is known
+    // is used.
     uint32_t tuning_ms;
 };
 
