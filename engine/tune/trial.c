@@ -88,6 +88,18 @@ static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hym
     return status;
 }
 
+static enum hymn_status record(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
+                               struct hymn_trial *trial) {
+    struct hymn_vk_record_params params = {
+        .name = "tuning",
+        .steps = trial->repeated.steps,
+        .count = trial->repeated.count,
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = activations, [HYMN_VK_ROLE_WEIGHTS] = &trial->weights},
+        .step_timestamps = true,
+    };
+    return hymn_vk_command_record(device, &params, &trial->command);
+}
+
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                   struct hymn_trial *trial) {
     for (uint32_t i = 0; i < HYMN_TRIAL_TIMES * trial->lower.program.count; i++) {
@@ -97,19 +109,12 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
         }
         *step = trial->lower.program.steps[i % trial->lower.program.count];
     }
-    struct hymn_vk_record_params record = {
-        .name = "tuning",
-        .steps = trial->repeated.steps,
-        .count = trial->repeated.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = activations, [HYMN_VK_ROLE_WEIGHTS] = &trial->weights},
-        .step_timestamps = true,
-    };
     trial->step_ms = hymn_alloc((HYMN_TRIAL_TIMES + 1) * trial->lower.program.count, sizeof *trial->step_ms);
     if (!trial->step_ms) {
         return no_memory(device);
     }
     enum hymn_status status = upload_weights(device, trial);
-    return status == HYMN_STATUS_OK ? hymn_vk_command_record(device, &record, &trial->command) : status;
+    return status == HYMN_STATUS_OK ? record(device, activations, trial) : status;
 }
 
 static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_trial *trial) {
@@ -192,6 +197,9 @@ enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk
     }
     struct hymn_vk_write write = {0, host, bytes};
     enum hymn_status status = hymn_vk_buffer_write(device, activations, &write, 1);
+    if (status == HYMN_STATUS_OK) {
+        status = record(device, activations, trial);
+    }
     if (status == HYMN_STATUS_OK) {
         status = hymn_trial_run(device, trial, fence);
     }
