@@ -9,7 +9,8 @@
 #include "base/alloc.h"
 #include "base/file.h"
 
-#define CACHE_VERSION 1u
+// To be raised when pipelines are made in another way from the same shaders.
+#define CACHE_VERSION 2u
 static const char cache_magic[8] = {'H', 'Y', 'M', 'N', 'P', 'I', 'P', 'E'};
 
 // Whose blob it is. No padding: compared and hashed as bytes.

@@ -17,7 +17,6 @@ struct entry {
     const struct hymn_shader *shader;
     uint32_t constants[HYMN_VK_MAX_CONSTANTS];
     uint32_t constant_count, binding_count, push_bytes;
-    bool sliced; // dispatched from a base other than 0 too
     bool wanted; // by the batch under way
     VkResult result;
     double milliseconds;
@@ -79,7 +78,6 @@ static uint64_t hash_step(const struct hymn_vk_step *step) {
 static bool is_entry_of(const struct entry *entry, const struct hymn_vk_step *step) {
     return entry->shader == step->shader && entry->constant_count == step->constant_count &&
            entry->binding_count == step->binding_count && entry->push_bytes == step->push_bytes &&
-           entry->sliced == (step->slices > 1) &&
            memcmp(entry->constants, step->constants, step->constant_count * sizeof(uint32_t)) == 0;
 }
 
@@ -96,8 +94,7 @@ static struct hymn_vk_step step_of(const struct entry *entry) {
     struct hymn_vk_step step = {.shader = entry->shader,
                                 .constant_count = entry->constant_count,
                                 .binding_count = entry->binding_count,
-                                .push_bytes = entry->push_bytes,
-                                .slices = entry->sliced ? 2 : 1};
+                                .push_bytes = entry->push_bytes};
     memcpy(step.constants, entry->constants, sizeof step.constants);
     return step;
 }
@@ -240,10 +237,12 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     bool shares = entry->shader->needs & sharing, sized = shares && device->plan.subgroup_sized;
     // Constant 0 is the size of a workgroup: smaller ones than a subgroup exist.
     bool full = shares && device->plan.subgroup_full && entry->constants[0] % device->plan.subgroup_size == 0;
+    // All of them may be dispatched in slices: with some that may and some that may not, otherwise alike, the slices on
+    // an NVIDIA H100 (580.159.04) all began at the first workgroup, as if a cache had mixed up the two.
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
-        .flags = (device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0) |
-                 (entry->sliced ? VK_PIPELINE_CREATE_DISPATCH_BASE : 0),
+        .flags =
+            VK_PIPELINE_CREATE_DISPATCH_BASE | (device->statistics ? VK_PIPELINE_CREATE_CAPTURE_STATISTICS_BIT_KHR : 0),
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                   .pNext = sized ? &subgroup_size : NULL,
                   .flags = full ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT : 0,
@@ -332,7 +331,6 @@ static enum hymn_status add_to_batch(struct batch *batch, const struct hymn_vk_s
         entry->constant_count = step->constant_count;
         entry->binding_count = step->binding_count;
         entry->push_bytes = step->push_bytes;
-        entry->sliced = step->slices > 1;
         memcpy(entry->constants, step->constants, step->constant_count * sizeof(uint32_t));
         *slot = entry;
         device->pipelines->count++;
