@@ -347,9 +347,10 @@ static void device_memory_can_run_out(void **state) {
     golden_load("five_stages", &golden);
     uint64_t before = context->device->memory_bytes;
     for (uint64_t cap = 1; cap < 64 << 20; cap *= 16) {
+        const struct hymn_session_params params = {.tuning_ms = HYMN_TUNING_NONE}; // a second each on GPUs
         struct hymn_session *session = NULL;
         hymn_vk_memory_cap(context->device, before + cap);
-        enum hymn_status status = hymn_session_create(context, golden.model, NULL, &session);
+        enum hymn_status status = hymn_session_create(context, golden.model, &params, &session);
         assert_true(status == HYMN_STATUS_OK || status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
         assert_true(cap > 1 || status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
         hymn_session_destroy(&session);
