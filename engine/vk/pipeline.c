@@ -237,8 +237,8 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
     bool shares = entry->shader->needs & sharing, sized = shares && device->plan.subgroup_sized;
     // Constant 0 is the size of a workgroup: smaller ones than a subgroup exist.
     bool full = shares && device->plan.subgroup_full && entry->constants[0] % device->plan.subgroup_size == 0;
-    // All of them may be dispatched in slices: with some that may and some that may not, otherwise alike, the slices on
-    // an NVIDIA H100 (580.159.04) all began at the first workgroup, as if a cache had mixed up the two.
+    // All of them may be dispatched in slices. With some that may and some that may not, otherwise alike, divided runs
+    // were wrong on an NVIDIA H100 (580.159.04), as if a cache had mixed up the two and all slices were the first.
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .flags =
