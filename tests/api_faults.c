@@ -221,7 +221,7 @@ static void device_lost_in_the_self_test(void **state) {
 // What a session of this batch and size takes of device memory, before it has run.
 static uint64_t bytes_of(uint32_t size, uint32_t batch) {
     struct hymn_session *session = NULL;
-    struct hymn_session_params params = {.height = size, .width = size, .batch = batch};
+    struct hymn_session_params params = {.height = size, .width = size, .batch = batch, .tuning_ms = HYMN_TUNING_NONE};
     uint64_t before = context->device->memory_bytes;
     assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
     uint64_t bytes = context->device->memory_bytes - before;
@@ -253,7 +253,7 @@ static void smaller_sessions_where_allowed(void **state) {
     const uint64_t three = bytes_of(64, 3), small = bytes_of(33, 1);
     assert_true(small < bytes_of(64, 1) && three < bytes_of(64, 6));
     hymn_vk_memory_cap(context->device, before + three);
-    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 12};
+    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 12, .tuning_ms = HYMN_TUNING_NONE};
     expect_session(&params, 0, 0, 0);
     params.min_batch = 4;
     expect_session(&params, 0, 0, 0); // 12, 6, 4
@@ -280,7 +280,7 @@ static void small_bindings_are_refused_or_fitted(void **state) {
     uint64_t range = context->device->snapshot.max_storage_buffer_range;
     context->device->snapshot.max_storage_buffer_range = (uint64_t)1 << 27;
     struct hymn_session *session = NULL;
-    struct hymn_session_params params = {.height = 512, .width = 512, .batch = 256};
+    struct hymn_session_params params = {.height = 512, .width = 512, .batch = 256, .tuning_ms = HYMN_TUNING_NONE};
     assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_UNSUPPORTED);
     assert_null(session);
     params.min_batch = 2;
