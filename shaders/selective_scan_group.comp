@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan of selective_scan.comp (formulas, tensors, bindings and MODE as there) for GPUs, with enough lanes to
-// fill one: GROUP lanes of a subgroup share a channel, each with EACH of its N states in registers, and add up y by
-// shuffles, GROUP steps at a time, so that each ends with the y of one of them.
+// fill one: GROUP lanes of a subgroup share TILE channels, each with EACH of the N states of every one of them in
+// registers. What a lane reads of shared memory at a step, EACH of B and of C and two numbers a channel, serves EACH *
+// TILE states, for shared memory is what limits the scan where each lane has one channel. The lanes of a group add up
+// their channels' y by shuffles, GROUP / TILE steps at a time, so that each ends with one of them, and neighbours store
+// pairs of channels.
 // A workgroup walks the sequence in blocks of BLOCK steps, as a pipeline with one barrier a block. While block j is
-// scanned, j - 1 is stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded.
-// Steps behind the end have delta = 0, which leaves the states alone. All of it is f32.
+// scanned and stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded, and j + 4
+// is located. Steps behind the end have delta = 0, which leaves the states alone. All of it is f32.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
-//   subgroup
-//   5: MODE   6: BLOCK, a multiple of GROUP
-// One workgroup = WIDTH = lanes / GROUP channels (a multiple of 2). Workgroups: x: channels; y: batch * 4 directions;
-// z: chunks.
+//   subgroup   5: MODE   6: BLOCK, a multiple of 2 GROUP / TILE   7: TILE, a power of two, at most GROUP; with 1 at most
+//   half the subgroup is a group
+// One workgroup = WIDTH = lanes / GROUP * TILE channels (a multiple of 2). Workgroups: x: channels; y: batch * 4
+// directions; z: chunks.
 #version 450
 #define MAX_GROUP 16
 #extension GL_GOOGLE_include_directive : require
@@ -26,20 +29,26 @@ layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const uint GROUP = 4;
 layout(constant_id = 5) const uint MODE = 0;
 layout(constant_id = 6) const uint BLOCK = 16;
+layout(constant_id = 7) const uint TILE = 4;
 
 const uint LANES = gl_WorkGroupSize.x;
-const uint WIDTH = LANES / GROUP;
+const uint WIDTH = LANES / GROUP * TILE;
+const uint PAIRS = WIDTH / 2;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
-const uint OWN = BLOCK / GROUP;                    // steps of a block whose delta a lane makes
+const uint FOLD = GROUP / TILE;                    // steps whose y a group adds up at a time
+const uint MADE = LANES / PAIRS;                   // steps whose delta is made at a time: 2 FOLD
+const uint OWN = BLOCK / MADE;                     // steps of a block whose delta a lane makes
+const uint PARTNER = TILE > 1 ? 1 : GROUP;         // to the lane with the other channel of a pair
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
 const uint B_END = DT_END + (GROUP * EACH + 3) / 4 * 4;
 const uint PITCH = (2 * B_END - DT_END) / 4;       // of a step in shared memory, in units of 4 floats
 const bool ALIGNED = RANK % 4 == 0 && STATES % 4 == 0;
+const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
-layout(set = 0, binding = 0) readonly buffer SourceFloats { float source_floats[]; };
+layout(set = 0, binding = 0) readonly buffer SourceFloats { vec2 source_floats[]; };
 layout(set = 0, binding = 1) readonly buffer Projected { vec4 projected[]; };
 layout(set = 0, binding = 2) readonly buffer Weights { float weights[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[]; };
@@ -50,20 +59,26 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 #include "common/scan.glsl"
 
-shared vec4 rows[3 * BLOCK * PITCH];       // [block % 3][step]: dt, B, C
-shared vec2 deltas[2 * BLOCK * WIDTH];     // [block % 2][step][channel]: delta, delta u
-shared float results[3 * BLOCK * WIDTH];   // [block % 3][step][channel]: Ds u, then y
+shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
+shared vec4 deltas[2 * BLOCK * PAIRS];   // [block % 2][step][pair]: delta, delta u of both channels
+shared vec2 skips[2 * BLOCK * PAIRS];    // [block % 2][step][pair]: Ds u
+shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
+shared uint pixels[8 * BLOCK];           // [block % 8][step]: of the image, behind the end that of the last step
 
 uint first, end; // the workgroup's steps
 uint direction, image, plane;
 
-// Of delta's lanes: one channel, every GROUP-th step.
-uint made_channel, made_step;
-float bias, skip, dt_weights[RANK];
+// Of delta's lanes: a pair of channels, every MADE-th step.
+uint made_pair, made_step;
+vec2 bias, skip;
 
 // Of the scan's lanes.
-uint part, channel; // lane of the group; channel of the workgroup
-float a[EACH], h[EACH], delta_sum;
+uint part, group; // lane of the group; the group's first channel is TILE * group
+float a[TILE * EACH], h[TILE * EACH], delta_sum[TILE]; // [channel][state]
+
+vec4 loaded[LOADS];
+vec2 u[OWN];
+float y[MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
 
 // Where step l of the direction is.
 uint pixel_of(uint l) {
@@ -75,15 +90,26 @@ uint pixel_of(uint l) {
     return at;
 }
 
-vec4 loaded[LOADS];
-float u[OWN];
+void locate(uint block) {
+    uint step = gl_LocalInvocationID.x;
+    if (step < BLOCK) {
+        do {
+            pixels[block % 8 * BLOCK + step] = pixel_of(min(first + block * BLOCK + step, end - 1));
+            step += LANES;
+        } while (step < BLOCK);
+    }
+}
+
+// Of an image's tensor: the block has been located, and a barrier has come since.
+uint pixel_at(uint block, uint step) {
+    return pixels[block % 8 * BLOCK + step] + image * p.image_width * p.image_height;
+}
 
 void load_rows(uint block) {
     [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * LANES, step = at / ROW;
-        uint pixel = pixel_of(min(first + block * BLOCK + step, end - 1)) + image * p.image_width * p.image_height;
+        uint at = gl_LocalInvocationID.x + i * LANES;
         if (BLOCK * ROW % LANES == 0 || at < BLOCK * ROW) {
-            loaded[i] = projected[pixel * p.proj_stride + direction * p.proj_row + at % ROW];
+            loaded[i] = projected[pixel_at(block, at / ROW) * p.proj_stride + direction * p.proj_row + at % ROW];
         }
     }
 }
@@ -117,63 +143,85 @@ void store_rows(uint block) {
 }
 
 void load_u(uint block) {
+    uint pair = min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint pixel = pixel_of(min(first + block * BLOCK + made_step + i * GROUP, end - 1));
-        uint at = ((pixel + image * p.image_width * p.image_height) * p.source_stride + p.source_first) * 8 +
-                  made_channel;
-        if (HALF) {
-            vec2 both = unpackHalf2x16(source_halves[at / 2]);
-            u[i] = (at & 1) != 0 ? both.y : both.x;
-        } else {
-            u[i] = source_floats[at];
-        }
+        uint at = (pixel_at(block, made_step + i * MADE) * p.source_stride + p.source_first) * 4 + pair;
+        u[i] = HALF ? unpackHalf2x16(source_halves[at]) : source_floats[at];
     }
+}
+
+vec2 softplus(vec2 v) {
+    return max(v, vec2(0.0)) + hymn_log1p(exp2(-1.44269504088896341 * abs(v)));
 }
 
 void make_deltas(uint block) {
+    vec2 v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint step = made_step + i * GROUP, row = (block % 3 * BLOCK + step) * PITCH;
-        float v = bias;
-        [[unroll]] for (uint r = 0; r < RANK; r += 4) {
-            vec4 dt = rows[row + r / 4];
-            [[unroll]] for (uint k = 0; k < 4; k++) {
-                if (r + k < RANK) {
-                    v = fma(dt_weights[min(r + k, RANK - 1)], dt[k], v);
-                }
-            }
+        v[i] = bias;
+    }
+    uint row = (block % 3 * BLOCK + made_step) * PITCH, to = (block % 2 * BLOCK + made_step) * PAIRS + made_pair;
+    [[unroll]] for (uint r = 0; r < DT_END; r += 4) {
+        vec2 w[4];
+        [[unroll]] for (uint k = 0; k < 4; k++) {
+            w[k] = dt_weights[(r + k) * PAIRS + made_pair];
         }
-        float delta = first + block * BLOCK + step < end ? hymn_softplus(v) : 0.0;
-        uint lane = gl_LocalInvocationID.x % WIDTH;
-        deltas[(block % 2 * BLOCK + step) * WIDTH + lane] = vec2(delta, delta * u[i]);
-        results[(block % 3 * BLOCK + step) * WIDTH + lane] = skip * u[i];
+        [[unroll]] for (uint i = 0; i < OWN; i++) {
+            vec4 dt = rows[row + i * MADE * PITCH + r / 4];
+            v[i] = fma(w[3], vec2(dt.w), fma(w[2], vec2(dt.z), fma(w[1], vec2(dt.y), fma(w[0], vec2(dt.x), v[i]))));
+        }
+    }
+    [[unroll]] for (uint i = 0; i < OWN; i++) {
+        vec2 delta = softplus(v[i]); // not within a condition: a branch would keep the steps apart
+        delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
+        vec2 du = delta * u[i];
+        deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
+        if (MODE != 1) {
+            skips[to + i * MADE * PAIRS] = skip * u[i];
+        }
     }
 }
 
-// y of one step, from this lane's states.
-float advance(uint step_at, uint row) {
-    vec2 d = deltas[step_at + channel];
-    float y = 0.0;
-    if (EACH % 4 == 0) {
-        [[unroll]] for (uint n = 0; n < EACH / 4; n++) {
-            vec4 b = rows[row + DT_END / 4 + part * (EACH / 4) + n], c = rows[row + B_END / 4 + part * (EACH / 4) + n];
-            [[unroll]] for (uint k = 0; k < 4; k++) {
-                h[4 * n + k] = fma(exp2(d.x * a[4 * n + k]), h[4 * n + k], d.y * b[k]);
-                y = fma(h[4 * n + k], c[k], y);
-            }
-        }
-    } else {
+// A part of a row's B or C, from float `from` on. A macro, for functions cannot return what constants size.
+#define HYMN_LOAD_PART(to, row, from)                                                                                  \
+    if (EACH % 4 == 0) {                                                                                               \
+        [[unroll]] for (uint n = 0; n < EACH / 4; n++) {                                                               \
+            vec4 x = rows[(row) + (from) / 4 + n];                                                                     \
+            to[4 * n] = x.x, to[4 * n + 1] = x.y, to[4 * n + 2] = x.z, to[4 * n + 3] = x.w;                            \
+        }                                                                                                              \
+    } else {                                                                                                           \
+        [[unroll]] for (uint n = 0; n < EACH; n++) {                                                                   \
+            to[n] = rows[(row) + ((from) + n) / 4][((from) + n) % 4];                                                  \
+        }                                                                                                              \
+    }
+
+// One step of the group's channels, their y (from this lane's states) to y[to] and on.
+void advance(uint block, uint step, uint to) {
+    uint row = (block % 3 * BLOCK + step) * PITCH, at = (block % 2 * BLOCK + step) * PAIRS + TILE * group / 2;
+    float b[EACH], c[EACH];
+    HYMN_LOAD_PART(b, row, DT_END + part * EACH)
+    if (MODE != 1) {
+        HYMN_LOAD_PART(c, row, B_END + part * EACH)
+    }
+    [[unroll]] for (uint k = 0; k < TILE; k++) {
+        vec4 both = deltas[at + k / 2];
+        vec2 d = TILE > 1 ? (k % 2 == 0 ? both.xy : both.zw) : (group % 2 == 0 ? both.xy : both.zw);
+        float sum = 0.0;
         [[unroll]] for (uint n = 0; n < EACH; n++) {
-            uint at = part * EACH + n;
-            float b = rows[row + (DT_END + at) / 4][at % 4], c = rows[row + (B_END + at) / 4][at % 4];
-            h[n] = fma(exp2(d.x * a[n]), h[n], d.y * b);
-            y = fma(h[n], c, y);
+            uint i = k * EACH + n;
+            h[i] = fma(exp2(d.x * a[i]), h[i], d.y * b[n]);
+            if (MODE != 1) {
+                sum = fma(h[i], c[n], sum);
+            }
+        }
+        if (MODE == 1) {
+            delta_sum[k] += d.x;
+        } else {
+            y[to + k] = sum;
         }
     }
-    delta_sum += d.x;
-    return y;
 }
 
-// One step of the sum over a group: each lane keeps half of the steps and sends the other half's to its partner. Written
+// One step of the sum over a group: each lane keeps half of the values and sends the other half to its partner. Written
 // out, for compilers keep an array in registers only if they unroll every loop over it.
 #define HYMN_FOLD(reach)                                                                                               \
     if (GROUP > reach) {                                                                                               \
@@ -184,56 +232,92 @@ float advance(uint step_at, uint row) {
         }                                                                                                              \
     }
 
-void scan(uint block) {
-    uint deltas_at = block % 2 * BLOCK * WIDTH, row = block % 3 * BLOCK * PITCH;
-    uint to = (block % 3 * BLOCK + part) * WIDTH + channel;
-    for (uint first_step = 0; first_step < BLOCK; first_step += GROUP) {
-        float y[MAX_GROUP];
-        [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
-            if (i < GROUP) {
-                y[i] = advance(deltas_at + (first_step + i) * WIDTH, row + (first_step + i) * PITCH);
-            }
+// FOLD steps from `step` on; returns y of one of them and one channel, both by the lane's part.
+float scan_steps(uint block, uint step) {
+    [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
+        if (i < FOLD) {
+            advance(block, step + i, i * TILE);
         }
-        if (MODE != 1) {
-            HYMN_FOLD(8)
-            HYMN_FOLD(4)
-            HYMN_FOLD(2)
-            HYMN_FOLD(1)
-            results[to + first_step * WIDTH] += y[0];
+    }
+    if (MODE == 1) {
+        return 0.0;
+    }
+    HYMN_FOLD(8)
+    HYMN_FOLD(4)
+    HYMN_FOLD(2)
+    HYMN_FOLD(1)
+    return y[0];
+}
+
+// y: of step `own` of the block and the next MADE / 2; a lane stores a pair of channels of one of them.
+void store_results(uint block, uint own, float first_y, float second_y) {
+    uint channel = TILE * group + part % TILE, pair = channel / 2, at = (block % 2 * BLOCK + own) * PAIRS + pair;
+    bool odd = (channel & 1) != 0;
+    first_y += skips[at][channel & 1];
+    second_y += skips[at + FOLD * PAIRS][channel & 1];
+    float other = subgroupShuffleXor(odd ? first_y : second_y, PARTNER);
+    vec2 both = odd ? vec2(other, second_y) : vec2(first_y, other);
+    uint step = own + (odd ? FOLD : 0), stride = p.width / 2;
+    pair += gl_WorkGroupID.x * PAIRS;
+    if (first + block * BLOCK + step < end && pair < stride) {
+        uint to = (plane + pixels[block % 8 * BLOCK + step]) * stride + pair;
+        if (HALF) {
+            result_halves[to] = HYMN_PACK_HALVES(clamp(both / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0)));
+        } else {
+            result_floats[to] = both;
         }
     }
 }
 
-void store_results(uint block) {
-    uint stride = p.width / 2, pair = gl_WorkGroupID.x * (WIDTH / 2);
-    for (uint at = gl_LocalInvocationID.x; at < BLOCK * WIDTH / 2; at += LANES) {
-        uint step = at / (WIDTH / 2), within = at % (WIDTH / 2), l = first + block * BLOCK + step;
-        uint from = (block % 3 * BLOCK + step) * WIDTH + 2 * within;
-        vec2 y = vec2(results[from], results[from + 1]);
-        if (l < end && pair + within < stride) {
-            uint to = (plane + pixel_of(l)) * stride + pair + within;
-            if (HALF) {
-                result_halves[to] = HYMN_PACK_HALVES(clamp(y / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0)));
-            } else {
-                result_floats[to] = y;
-            }
+void scan(uint block) {
+    for (uint step = 0; step < BLOCK; step += MADE) {
+        float first_y = scan_steps(block, step), second_y = scan_steps(block, step + FOLD);
+        if (MODE != 1) {
+            store_results(block, step + part / TILE, first_y, second_y);
         }
     }
 }
 
 // weights_at: of the direction.
 void load_weights(uint weights_at, uint states_at) {
-    uint scanned = min(gl_WorkGroupID.x * WIDTH + channel, p.width - 1);
-    [[unroll]] for (uint n = 0; n < EACH; n++) {
-        uint state = part * EACH + n;
-        bool real = state < STATES;
-        a[n] = real ? weights[weights_at + (2 + state) * p.width + scanned] : 0.0;
-        h[n] = MODE == 2 && real ? states[(states_at * STATES + state) * p.width + scanned] : 0.0;
+    [[unroll]] for (uint k = 0; k < TILE; k++) {
+        uint channel = min(gl_WorkGroupID.x * WIDTH + TILE * group + k, p.width - 1);
+        delta_sum[k] = 0.0;
+        [[unroll]] for (uint n = 0; n < EACH; n++) {
+            uint state = part * EACH + n;
+            bool real = state < STATES;
+            a[k * EACH + n] = real ? weights[weights_at + (2 + state) * p.width + channel] : 0.0;
+            h[k * EACH + n] = MODE == 2 && real ? states[(states_at * STATES + state) * p.width + channel] : 0.0;
+        }
     }
-    bias = weights[weights_at + made_channel];
-    skip = weights[weights_at + p.width + made_channel];
-    [[unroll]] for (uint r = 0; r < RANK; r++) {
-        dt_weights[r] = weights[weights_at + (2 + STATES + r) * p.width + made_channel];
+    uint made = min(gl_WorkGroupID.x * WIDTH + 2 * made_pair, p.width - 2);
+    bias = vec2(weights[weights_at + made], weights[weights_at + made + 1]);
+    skip = vec2(weights[weights_at + p.width + made], weights[weights_at + p.width + made + 1]);
+    uint i = gl_LocalInvocationID.x;
+    if (i < DT_END * PAIRS) {
+        do {
+            uint r = i / PAIRS, at = weights_at + (2 + STATES + r) * p.width;
+            uint channel = min(gl_WorkGroupID.x * WIDTH + 2 * (i % PAIRS), p.width - 2);
+            dt_weights[i] = r < RANK ? vec2(weights[at + channel], weights[at + channel + 1]) : vec2(0.0);
+            i += LANES;
+        } while (i < DT_END * PAIRS);
+    }
+}
+
+void leave_ends(uint states_at) {
+    [[unroll]] for (uint k = 0; k < TILE; k++) {
+        uint channel = gl_WorkGroupID.x * WIDTH + TILE * group + k;
+        if (channel < p.width) {
+            [[unroll]] for (uint n = 0; n < EACH; n++) {
+                uint state = part * EACH + n;
+                if (state < STATES) {
+                    states[(states_at * STATES + state) * p.width + channel] = h[k * EACH + n];
+                }
+            }
+            if (part == 0) {
+                sums[states_at * p.width + channel] = delta_sum[k];
+            }
+        }
     }
 }
 
@@ -242,26 +326,29 @@ void main() {
     direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2;
     plane = (direction * p.batch + image) * length;
     first = chunk * p.chunk_length, end = min(first + p.chunk_length, length);
-    made_channel = min(gl_WorkGroupID.x * WIDTH + lane % WIDTH, p.width - 1), made_step = lane / WIDTH;
+    made_pair = lane % PAIRS, made_step = lane / PAIRS;
     // A group is of one subgroup, whatever the order of invocations in it.
     uint walker = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
-    part = walker % GROUP, channel = walker / GROUP;
+    part = walker % GROUP, group = walker / GROUP;
     uint states_at = (direction * p.batch + image) * p.chunks + chunk;
+    locate(0);
+    locate(1);
     load_weights(direction * (2 + STATES + RANK) * p.width, states_at);
-    delta_sum = 0.0;
-    for (uint i = lane; i < 3 * BLOCK * PITCH; i += LANES) {
-        rows[i] = vec4(0.0); // what no row fills stays so
+    if (!FULL) {
+        for (uint i = lane; i < 3 * BLOCK * PITCH; i += LANES) {
+            rows[i] = vec4(0.0); // what no row fills stays so
+        }
     }
 
     uint blocks = (end - first + BLOCK - 1) / BLOCK;
-    load_rows(0);
     barrier();
-    for (uint turn = 0; turn < blocks + 3; turn++) { // block j = turn - 2
-        if (MODE != 1 && turn >= 3) {
-            store_results(turn - 3);
-        }
+    load_rows(0);
+    for (uint turn = 0; turn < blocks + 2; turn++) { // block j = turn - 2
         if (turn < blocks) {
             store_rows(turn);
+        }
+        if (turn + 2 < blocks) {
+            locate(turn + 2);
         }
         if (turn + 1 < blocks) {
             load_rows(turn + 1);
@@ -272,21 +359,12 @@ void main() {
         if (turn < blocks) {
             load_u(turn);
         }
-        if (turn >= 2 && turn < blocks + 2) {
+        if (turn >= 2) {
             scan(turn - 2);
         }
         barrier();
     }
-    uint scanned = gl_WorkGroupID.x * WIDTH + channel;
-    if (MODE == 1 && scanned < p.width) {
-        [[unroll]] for (uint n = 0; n < EACH; n++) {
-            uint state = part * EACH + n;
-            if (state < STATES) {
-                states[(states_at * STATES + state) * p.width + scanned] = h[n];
-            }
-        }
-        if (part == 0) {
-            sums[states_at * p.width + scanned] = delta_sum;
-        }
+    if (MODE == 1) {
+        leave_ends(states_at);
     }
 }

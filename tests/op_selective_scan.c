@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
-// length. --bench [BATCH] times base's scans by each method (chunk: group x block, together of lanes, span;
+// length. --bench [BATCH] times base's scans by each method (chunk: group/tile x block, together of lanes, span;
 // 0: its own): milliseconds, G updates/s.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +28,7 @@ struct scan_case {
     uint32_t group, block; // likewise
     uint32_t together, lanes;
     uint32_t span; // with chunk_length
+    uint32_t tile; // with group
     float reach;   // of the projection's values; 0: 1
 };
 
@@ -133,7 +134,7 @@ static struct hymn_vk_plan plan_of(uint32_t index) {
 }
 
 static struct hymn_scan_method method_of(const struct scan_case *c) {
-    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span};
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span, c->tile};
 }
 
 // By the method that the case forces, if it does.
@@ -162,8 +163,8 @@ static double check(const struct scan_case *c, struct test_random *random) {
         }
         char what[160];
         snprintf(what, sizeof what,
-                 "plan %u, %u states, rank %u, chunks of %u, group %u, blocks of %u, %u of %u, spans of %u", i,
-                 c->states, c->rank, c->chunk_length, c->group, c->block, c->together, c->lanes, c->span);
+                 "plan %u, %u states, rank %u, chunks of %u, group %u, tile %u, blocks of %u, %u of %u, spans of %u", i,
+                 c->states, c->rank, c->chunk_length, c->group, c->tile, c->block, c->together, c->lanes, c->span);
         run(&test, c, &plan);
         test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
     }
@@ -216,9 +217,14 @@ static void test_chunks(void **state) {
 static void test_groups(void **state) {
     (void)state;
     static const struct hymn_scan_method methods[] = {
-        {.group = 4, .block = 16}, {.group = 8, .block = 16},
-        {.group = 2, .block = 8},  {.group = 4, .block = 8, .chunk_length = 21},
-        {.group = 1, .block = 16},
+        {.group = 4, .tile = 4, .block = 16},
+        {.group = 8, .tile = 1, .block = 16},
+        {.group = 2, .tile = 2, .block = 8},
+        {.group = 4, .tile = 1, .block = 8, .chunk_length = 21},
+        {.group = 1, .tile = 1, .block = 16},
+        {.group = 4, .tile = 2, .block = 8, .lanes = 64},
+        {.group = 4, .tile = 4, .block = 8, .chunk_length = 13, .lanes = 32},
+        {.group = 8, .tile = 4, .block = 8, .chunk_length = 40},
     };
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
@@ -227,6 +233,8 @@ static void test_groups(void **state) {
         c.rank = i == 0 ? 8 : c.rank;
         c.chunk_length = methods[i].chunk_length;
         c.group = methods[i].group;
+        c.tile = methods[i].tile;
+        c.lanes = methods[i].lanes;
         c.block = methods[i].block;
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
@@ -371,6 +379,7 @@ static void test_large(void **state) {
         c.chunk_length = i == 1 ? 17 : 0;
         c.group = i == 2 ? 4 : 0;
         c.block = i == 2 ? 8 : 0;
+        c.tile = i == 2 ? 2 : 0;
         c.span = i == 1 ? 2 : 0;
         double most = check(&c, &random);
         assert_true(most > 1.5 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
@@ -395,10 +404,14 @@ static int bench(uint32_t batch) {
     };
     static const struct hymn_scan_method methods[] = {
         {.group = 0},
-        {.group = 2, .block = 16},
-        {.group = 4, .block = 16},
-        {.group = 8, .block = 16},
-        {.group = 16, .block = 16},
+        {.group = 4, .tile = 1, .block = 16},
+        {.group = 4, .tile = 2, .block = 4},
+        {.group = 4, .tile = 2, .block = 8},
+        {.group = 4, .tile = 2, .block = 16},
+        {.group = 4, .tile = 4, .block = 8, .lanes = 128},
+        {.group = 8, .tile = 2, .block = 8},
+        {.group = 8, .tile = 4, .block = 8},
+        {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 256},
         {.together = 16, .lanes = 512},
@@ -418,8 +431,8 @@ static int bench(uint32_t batch) {
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             const struct hymn_scan_method *method = &methods[m];
             double ms = measure(&test, method), updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-            printf("  %4u: %2u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
-                   method->block, method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
+            printf("  %4u: %2u/%u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
+                   method->tile, method->block, method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
             fflush(stdout);
         }
         test_node_end(&test);

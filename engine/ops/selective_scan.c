@@ -17,8 +17,11 @@
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
 #define MIN_CHUNKS 4u
 #define MIN_CHUNK_LENGTH 16u
-// Groups of lanes a channel: of a workgroup, of a group, steps of a block; what hymn_divide divides exactly.
+// Groups of lanes: channels and lanes of a workgroup at most, steps of a block; what hymn_divide divides exactly.
+#define GROUP_CHANNELS 64u
 #define GROUP_LANES 128u
+#define MANY_LANES 4u
+#define SHORT_BLOCK_RANK 16u
 #define MIN_BLOCK 8u
 #define MAX_DIVIDED (1u << 21)
 // Chunks within a workgroup: states that a lane holds, those that are carried at once, and steps of a chunk worth
@@ -46,7 +49,9 @@ struct scan {
     uint32_t pairs, local; // lanes: pairs of channels; of a workgroup
     bool hold;             // W_dt in registers
     uint32_t chunks, chunk_length;
-    uint32_t group, block; // group 0: not selective_scan_group.comp
+    // group 0: not selective_scan_group.comp; else lanes that share `tile` channels, steps of a block, lanes of a
+    // workgroup
+    uint32_t group, tile, block, group_lanes;
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
     uint32_t together, part, kept;
@@ -65,14 +70,14 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
         return forced;
     }
     const uint32_t *words = node->method.words;
-    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5]};
+    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5], words[6]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
-    node->method = (struct hymn_method){
-        {method->chunk_length, method->group, method->block, method->together, method->lanes, method->span}};
+    node->method = (struct hymn_method){{method->chunk_length, method->group, method->block, method->together,
+                                         method->lanes, method->span, method->tile}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -115,44 +120,66 @@ static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_s
 
 // ------------------------------------------------------------------------------------------- groups of lanes a channel
 
-static uint32_t group_lanes(const struct hymn_vk_plan *plan) {
-    return plan->subgroup_size > GROUP_LANES ? plan->subgroup_size : GROUP_LANES;
+// As the shader declares them.
+static uint64_t shared_bytes(const struct scan *scan) {
+    uint32_t each = (scan->states + scan->group - 1) / scan->group;
+    uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
+    uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
+    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8;
 }
 
-// As the shader declares them.
-static uint64_t shared_bytes(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    uint32_t each = (scan->states + scan->group - 1) / scan->group, width = group_lanes(plan) / scan->group;
-    uint32_t pitch = hymn_round_up(scan->rank, 4) / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
-    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * width * 8 + 3 * width * 4);
+// Channels of a workgroup: each row is in its shared memory once, for all of them.
+static uint32_t choose_group_lanes(const struct scan *scan, uint32_t wanted, const struct hymn_vk_plan *plan) {
+    uint32_t lanes = wanted > 0 ? wanted : GROUP_CHANNELS * scan->group / scan->tile;
+    lanes = wanted > 0 || lanes < GROUP_LANES ? lanes : GROUP_LANES;
+    return plan->subgroup_size > lanes ? plan->subgroup_size : lanes;
 }
 
 static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    return scan->group <= plan->subgroup_size && group_lanes(plan) <= plan->max_invocations &&
-           shared_bytes(scan, plan) <= plan->max_shared_bytes;
+    uint32_t least = scan->tile > 1 ? scan->group : 2 * scan->group; // of a subgroup
+    return least <= plan->subgroup_size && scan->tile <= scan->group && scan->group_lanes <= plan->max_invocations &&
+           scan->group_lanes % plan->subgroup_size == 0 && scan->block % (2 * scan->group / scan->tile) == 0 &&
+           shared_bytes(scan) <= plan->max_shared_bytes;
 }
 
 // Where the lanes fill the device without chunks, each exponential is computed once; long sequences are better off with
-// chunks all the same (measured on an H100).
+// chunks all the same, but where there are many (measured on an H100).
+static bool are_many(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    return (uint64_t)4 * scan->batch * scan->width * MANY_LANES >= plan->target_lanes;
+}
+
 static bool group_pays(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    return (uint64_t)4 * scan->batch * scan->width * 4 >= plan->target_lanes / 4 && scan->length <= 1024;
+    bool fill = (uint64_t)4 * scan->batch * scan->width * 4 >= plan->target_lanes / 4;
+    return fill && (scan->length <= 1024 || are_many(scan, plan));
+}
+
+// Two channels a lane, where there are enough sequences for that; then short blocks, which leave shared memory to more
+// workgroups, unless the weights of delta, which every block reads anew, are many (measured on an H100).
+static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    bool many = are_many(scan, plan);
+    return (struct hymn_scan_method){
+        .group = 4, .tile = many ? 2 : 1, .block = many && scan->rank <= SHORT_BLOCK_RANK ? 8 : 16};
 }
 
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
 static void choose_group(struct scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
                          const struct hymn_vk_plan *plan) {
-    scan->group = scan->block = 0;
+    scan->group = scan->tile = scan->block = 0;
     bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
     if (!able || (method ? method->group == 0 : plan->cpu || !group_pays(scan, plan))) {
         return;
     }
-    scan->group = method ? method->group : 4;
-    scan->block = method ? method->block : 16;
-    while (scan->block > scan->group && scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
+    struct hymn_scan_method wanted = method ? *method : group_rule(scan, plan);
+    scan->group = wanted.group;
+    scan->tile = wanted.tile;
+    scan->block = wanted.block;
+    scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
+    while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
     if (!group_fits(scan, plan)) {
-        scan->group = scan->block = 0;
+        scan->group = scan->tile = scan->block = 0;
     }
 }
 
@@ -206,7 +233,7 @@ static void choose_local(struct scan *scan, const struct hymn_scan_method *metho
         *scan = local;
         scan->together = wanted.together;
         scan->chunks = chunks;
-        scan->group = scan->block = 0;
+        scan->group = scan->tile = scan->block = 0;
     }
 }
 
@@ -291,8 +318,8 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
                scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
-    return scan->group == method->group && scan->span == method->span && 2 * method->chunk_length <= scan->length &&
-           spans_read(method->span, scan) <= 4 * carry_moves(scan);
+    return scan->group == method->group && scan->tile == method->tile && scan->span == method->span &&
+           2 * method->chunk_length <= scan->length && spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
@@ -302,7 +329,9 @@ static struct hymn_scan_method method_from(const struct scan *scan) {
     return (struct hymn_scan_method){
         .chunk_length = scan->chunks > 1 ? scan->chunk_length : 0,
         .group = scan->group,
-        .block = scan->group > 0 ? scan->block : 0,
+        .tile = scan->tile,
+        .block = scan->block,
+        .lanes = scan->group > 0 ? scan->group_lanes : 0,
         .span = scan->span,
     };
 }
@@ -320,7 +349,9 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
                                           const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                           struct hymn_method *out_methods, uint32_t most) {
     static const struct hymn_scan_method methods[] = {
-        {.group = 4, .block = 16}, // what was best of some length and batch, then the rest
+        {.group = 4, .tile = 1, .block = 16}, // what was best of some length and batch, then the rest
+        {.group = 4, .tile = 2, .block = 8},
+        {.group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 256},
         {.span = 8},
@@ -331,15 +362,19 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.span = 4},
         {.chunk_length = 64, .span = 4},
         {.span = 1},
-        {.group = 2, .block = 16},
-        {.group = 8, .block = 16},
-        {.group = 16, .block = 16},
+        {.group = 4, .tile = 2, .block = 16},
+        {.group = 8, .tile = 4, .block = 8},
+        {.group = 8, .tile = 2, .block = 8},
+        {.group = 4, .tile = 2, .block = 4},
+        {.group = 4, .tile = 4, .block = 4, .lanes = 128},
+        {.group = 2, .tile = 1, .block = 16},
+        {.group = 8, .tile = 1, .block = 16},
         {.chunk_length = 64},
         {.chunk_length = 128},
         {.chunk_length = 256},
         {.chunk_length = 32},
-        {.chunk_length = 128, .group = 4, .block = 16},
-        {.chunk_length = 256, .group = 4, .block = 16},
+        {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
+        {.chunk_length = 256, .group = 4, .tile = 2, .block = 8},
     };
     if (plan->cpu || from || most == 0) {
         return 0;
@@ -472,14 +507,15 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     bind_scan(lower, node, step, weights, mode);
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
-    uint32_t local = scan->group > 0 ? group_lanes(plan) : joint ? joint_lanes(scan, plan) : scan->local;
+    uint32_t local = scan->group > 0 ? scan->group_lanes : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
-    const uint32_t group[] = {scan->group, mode, scan->block};
+    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND)};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, joint ? 4 : 3);
-    uint32_t lanes = scan->group > 0 ? scan->width * scan->group : scan->pairs, span = joint ? scan->span : 1;
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 || joint ? 4 : 3);
+    uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
+             span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
     step->groups[0] = (lanes + local / span - 1) / (local / span);
     step->groups[1] = 4 * scan->batch;
