@@ -348,6 +348,19 @@ static bool fuse_layer_norm(struct hymn_graph *graph, struct hymn_node *node) {
     return true;
 }
 
+// The logits' convolution, if it is a plain product of a pixel for few classes: memory is all that it needs, and what
+// follows may go on from its source.
+static void find_head(struct hymn_graph *graph) {
+    struct hymn_node *node = producer(graph, graph->output);
+    if (node && node->kind == HYMN_KIND_CONV2D && node->term_count == 1 && node->terms[0].kernel == 1 &&
+        node->out_channels <= HYMN_HEAD_MAX_CLASSES && node->part_count == 1 &&
+        node->activation == HYMN_ACTIVATION_NONE && node->prologue == HYMN_PROLOGUE_NONE &&
+        node->residual.value == HYMN_NONE && graph->batch * graph->values[graph->output].height <= HYMN_HEAD_MAX_ROWS &&
+        graph->values[graph->output].storage == HYMN_STORAGE_F32 && use_count(graph, graph->output) == 1) {
+        node->kind = HYMN_KIND_HEAD;
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------ order
 
 static bool lower_shortcut_of(struct hymn_graph *graph, struct hymn_node *node) {
@@ -407,6 +420,7 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     if (!ok) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "graph passes: out of memory");
     }
+    find_head(graph);
     sweep(graph);
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
