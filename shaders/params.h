@@ -153,4 +153,17 @@ struct hymn_image_mask_params {
 };
 HYMN_PARAMS_CHECK(hymn_image_mask_params)
 
+// ---- head ----
+
+struct hymn_head_params {
+    hymn_uint width, height;               // of what is computed: the network's, or with MASK the session's
+    hymn_uint padded_width, padded_height; // of the network's
+    hymn_uint stride, first;               // of the source, in cells
+    hymn_uint index, images;               // the first image of the batch, and how many
+    hymn_uint image_words;                 // of the masks, from one to the next
+    float threshold;
+    float rows_reciprocal;
+};
+HYMN_PARAMS_CHECK(hymn_head_params)
+
 #endif

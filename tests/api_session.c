@@ -302,6 +302,72 @@ static void equal_images_of_a_batch_agree(void **state) {
     golden_free(&golden);
 }
 
+static int by_value(const void *left, const void *right) {
+    float a = *(const float *)left, b = *(const float *)right;
+    return (a > b) - (a < b);
+}
+
+// How many steps of the last run were of a shader whose name begins so; -1: the device has no timestamps.
+static int count_steps(struct hymn_session *session, const char *shader) {
+    const struct hymn_timing *timings;
+    uint32_t count;
+    int found = 0;
+    if (hymn_session_timings(session, &timings, &count) != HYMN_STATUS_OK) {
+        return -1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        found += strncmp(timings[i].shader, shader, strlen(shader)) == 0;
+    }
+    return found;
+}
+
+// Whether masks are made with or without logits, they are the same.
+static void masks_alone_are_those_with_logits(void **state) {
+    (void)state;
+    enum { COUNT = 3, HEIGHT = 40, WIDTH = 37, AREA = HEIGHT * WIDTH }; // not of whole cells: padded
+    struct test_random random = test_random_start("masks_alone_are_those_with_logits");
+    struct golden golden;
+    golden_load("plain", &golden);
+    assert_int_equal(hymn_model_get_info(golden.model)->num_classes, 1);
+    struct hymn_image images[COUNT];
+    uint8_t *pixels[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        pixels[i] = random_image(&random, &images[i], HEIGHT, WIDTH);
+    }
+    static float probabilities[AREA], sorted[AREA];
+    static uint8_t masks[2][COUNT][AREA];
+    for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
+        struct hymn_session_params params = {.height = HEIGHT, .width = WIDTH, .batch = COUNT, .timings = true};
+        params.precision = (enum hymn_precision)precision;
+        struct hymn_session *session = NULL;
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        struct hymn_output outputs[COUNT] = {{.probabilities = probabilities}};
+        struct hymn_run_params run = {.images = images, .outputs = outputs};
+        assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+        memcpy(sorted, probabilities, sizeof sorted);
+        qsort(sorted, AREA, sizeof *sorted, by_value);
+        run.threshold = sorted[AREA / 2];
+        for (int alone = 0; alone < 2; alone++) {
+            for (int i = 0; i < COUNT; i++) {
+                outputs[i] = (struct hymn_output){.mask = masks[alone][i]};
+            }
+            outputs[0].probabilities = alone ? NULL : probabilities;
+            assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+            int with = count_steps(session, "head."), without = count_steps(session, "head_mask");
+            assert_true(with < 0 || (with == !alone && without == alone));
+        }
+        assert_memory_equal(masks[0], masks[1], sizeof masks[0]);
+        for (int i = 0; i < AREA; i++) {
+            assert_int_equal(masks[1][0][i], probabilities[i] >= run.threshold ? 255 : 0);
+        }
+        hymn_session_destroy(&session);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        free(pixels[i]);
+    }
+    golden_free(&golden);
+}
+
 // All are measured in either precision, they are numbers that a device can reach, and the session works on.
 static void ceilings_are_measured(void **state) {
     (void)state;
@@ -454,11 +520,12 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(image_equals_normalised_tensor), cmocka_unit_test(batches_and_runs_in_flight_agree),
-        cmocka_unit_test(multi_class_masks_are_argmax),   cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(timings_name_every_dispatch),    cmocka_unit_test(ceilings_are_measured),
-        cmocka_unit_test(equal_images_of_a_batch_agree),  cmocka_unit_test(device_memory_can_run_out),
-        cmocka_unit_test(host_memory_can_run_out),        cmocka_unit_test(two_contexts_work_on_two_threads),
+        cmocka_unit_test(image_equals_normalised_tensor),    cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),      cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),       cmocka_unit_test(ceilings_are_measured),
+        cmocka_unit_test(equal_images_of_a_batch_agree),     cmocka_unit_test(device_memory_can_run_out),
+        cmocka_unit_test(host_memory_can_run_out),           cmocka_unit_test(two_contexts_work_on_two_threads),
+        cmocka_unit_test(masks_alone_are_those_with_logits),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

@@ -74,7 +74,7 @@ struct hymn_node *hymn_graph_add_node(struct hymn_graph *graph, enum hymn_kind k
 }
 
 uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *node) {
-    if (node->kind != HYMN_KIND_CONV2D && node->kind != HYMN_KIND_DEPTHWISE) {
+    if (!hymn_node_is_convolution(node) && node->kind != HYMN_KIND_DEPTHWISE) {
         return 0;
     }
     const struct hymn_value *output = &graph->values[node->output];
@@ -83,7 +83,7 @@ uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *
         const struct hymn_term *term = &node->terms[i];
         per_pixel += (uint64_t)term->kernel * term->kernel * term->source.channels;
     }
-    uint64_t rows = node->kind == HYMN_KIND_CONV2D ? node->out_channels : 1;
+    uint64_t rows = hymn_node_is_convolution(node) ? node->out_channels : 1;
     return (uint64_t)graph->batch * output->height * output->width * rows * per_pixel;
 }
 
@@ -97,6 +97,7 @@ const char *hymn_kind_name(enum hymn_kind kind) {
         [HYMN_KIND_SELECTIVE_SCAN] = "selective_scan",
         [HYMN_KIND_MERGE] = "merge",
         [HYMN_KIND_GATE] = "gate",
+        [HYMN_KIND_HEAD] = "head",
         [HYMN_KIND_BATCH_NORM] = "batch_norm",
         [HYMN_KIND_ACTIVATION] = "activation",
         [HYMN_KIND_ADD] = "add",

@@ -40,6 +40,7 @@ enum hymn_kind {
     HYMN_KIND_SELECTIVE_SCAN, // terms[0] = u, terms[1] = [dt|B|C] of four directions -> output with 4 planes
     HYMN_KIND_MERGE,          // LN(sum of the 4 planes of terms[0]) * SiLU(terms[1])
     HYMN_KIND_GATE,           // terms[0] = e, terms[1] = g at half size -> e * sigmoid(resize(g)) + e
+    HYMN_KIND_HEAD, // 1x1 convolution of terms[0] to at most HYMN_HEAD_MAX_CLASSES channels of f32, the logits
     HYMN_KIND_TABLE_SIZE,
     // Gone after the passes.
     HYMN_KIND_BATCH_NORM = HYMN_KIND_TABLE_SIZE,
@@ -49,6 +50,8 @@ enum hymn_kind {
     HYMN_KIND_LAYER_NORM, // terms[0]; kernel 2: over 2x2 cells, as the patch merging that follows reads them
     HYMN_KIND_DEAD        // removed by a pass
 };
+
+enum { HYMN_HEAD_MAX_CLASSES = 8, HYMN_HEAD_MAX_ROWS = (1 << 21) - 1 }; // rows: of all images
 
 enum hymn_activation { HYMN_ACTIVATION_NONE = 0, HYMN_ACTIVATION_RELU = 1, HYMN_ACTIVATION_SILU = 2 };
 
@@ -61,7 +64,7 @@ enum hymn_prologue {
 struct hymn_term {
     struct hymn_source source;
     uint32_t kernel; // 1; 3 ("same", zero padding); 2: stride 2, taps in the order (row, col) (0,0) (1,0) (0,1) (1,1)
-    const float *weights; // CONV2D: [out_channels][taps][source.channels], taps row-major for kernel 3
+    const float *weights; // CONV2D, HEAD: [out_channels][taps][source.channels], taps row-major for kernel 3
 };
 
 // One of the ways in which an operator can compute a node. What the words mean is the operator's own.
@@ -79,7 +82,8 @@ struct hymn_node {
     bool tuned;          // to be computed by `method`, else by the operator's own rule
     struct hymn_method method;
 
-    // CONV2D: out = activation(sum over terms + bias + residual). DEPTHWISE: weights [9][C] in terms[0].
+    // CONV2D: out = activation(sum over terms + bias + residual). DEPTHWISE: weights [9][C] in terms[0]. HEAD:
+    // out_channels, one part, bias.
     uint32_t out_channels;
     // Where several matrices stand beside each other in one GEMM ([u|z], [gate|shortcut], four directions), each part
     // but the last is padded to a multiple of 8 in the output; part_count = 1 and parts[0] = out_channels otherwise.
@@ -136,6 +140,11 @@ uint32_t hymn_graph_add_value(struct hymn_graph *graph, const char *name, uint32
 // Adds a node (name copied), its fields zeroed but for the ids, which are HYMN_NONE. NULL when out of memory; valid
 // until the next one is added.
 struct hymn_node *hymn_graph_add_node(struct hymn_graph *graph, enum hymn_kind kind, const char *name);
+
+// Whether a node's weights are a convolution's, [out_channels][taps][channels] in each term.
+static inline bool hymn_node_is_convolution(const struct hymn_node *node) {
+    return node->kind == HYMN_KIND_CONV2D || node->kind == HYMN_KIND_HEAD;
+}
 
 // Multiply-adds per run of one node: convolutions and GEMMs only.
 uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *node);

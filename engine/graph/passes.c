@@ -19,19 +19,20 @@ static struct hymn_node *producer(struct hymn_graph *graph, uint32_t value) {
     return NULL;
 }
 
+// How many inputs of a node are `value`; none of a dead one's.
+static uint32_t reads(const struct hymn_node *node, uint32_t value) {
+    uint32_t count = (node->residual.value == value) + (node->stats == value);
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        count += node->terms[i].source.value == value;
+    }
+    return node->kind == HYMN_KIND_DEAD ? 0 : count;
+}
+
 // How many inputs of living nodes read `value`.
 static uint32_t use_count(const struct hymn_graph *graph, uint32_t value) {
     uint32_t count = value == graph->output;
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        const struct hymn_node *node = &graph->nodes[i];
-        if (node->kind == HYMN_KIND_DEAD) {
-            continue;
-        }
-        for (uint32_t j = 0; j < node->term_count; j++) {
-            count += node->terms[j].source.value == value;
-        }
-        count += node->residual.value == value;
-        count += node->stats == value;
+        count += reads(&graph->nodes[i], value);
     }
     return count;
 }
@@ -175,7 +176,21 @@ static struct hymn_node *resized_term(struct hymn_graph *graph, const struct hym
     return conv->terms[t].kernel == 1 && resize && resize->kind == HYMN_KIND_RESIZE ? resize : NULL;
 }
 
-// sigmoid gate of conv1x1(resize(d)) = gate of resize(conv1x1(d)): the convolution runs on a quarter of the pixels.
+// Moves a node behind a later one, unless one up to there reads what it computes.
+static void move_behind(struct hymn_node *node, struct hymn_node *later) {
+    for (struct hymn_node *other = node + 1; other <= later; other++) {
+        if (reads(other, node->output)) {
+            return;
+        }
+    }
+    struct hymn_node moved = *node;
+    memmove(node, node + 1, (size_t)(later - node) * sizeof moved);
+    *later = moved;
+}
+
+// sigmoid gate of conv1x1(resize(d)) = gate of resize(conv1x1(d)): the convolution runs on a quarter of the pixels. As
+// the two do not need each other then, and the gate needs the convolution first, the resize comes behind: on a device
+// that runs them beside each other, what is left of it takes less than what would be left of the convolution.
 static bool lower_gate(struct hymn_graph *graph, struct hymn_node *node) {
     struct hymn_node *conv = plain_conv(graph, &node->terms[1].source);
     struct hymn_node *resize = conv && conv->term_count == 1 ? resized_term(graph, conv, 0) : NULL;
@@ -184,6 +199,7 @@ static bool lower_gate(struct hymn_graph *graph, struct hymn_node *node) {
         output->height /= 2;
         output->width /= 2;
         conv->terms[0].source = resize->terms[0].source;
+        move_behind(resize, conv);
     }
     return true;
 }
@@ -332,6 +348,19 @@ static bool fuse_layer_norm(struct hymn_graph *graph, struct hymn_node *node) {
     return true;
 }
 
+// The logits' convolution, if it is a plain product of a pixel for few classes: memory is all that it needs, and what
+// follows may go on from its source.
+static void find_head(struct hymn_graph *graph) {
+    struct hymn_node *node = producer(graph, graph->output);
+    if (node && node->kind == HYMN_KIND_CONV2D && node->term_count == 1 && node->terms[0].kernel == 1 &&
+        node->out_channels <= HYMN_HEAD_MAX_CLASSES && node->part_count == 1 &&
+        node->activation == HYMN_ACTIVATION_NONE && node->prologue == HYMN_PROLOGUE_NONE &&
+        node->residual.value == HYMN_NONE && graph->batch * graph->values[graph->output].height <= HYMN_HEAD_MAX_ROWS &&
+        graph->values[graph->output].storage == HYMN_STORAGE_F32 && use_count(graph, graph->output) == 1) {
+        node->kind = HYMN_KIND_HEAD;
+    }
+}
+
 // ------------------------------------------------------------------------------------------------------------ order
 
 static bool lower_shortcut_of(struct hymn_graph *graph, struct hymn_node *node) {
@@ -391,6 +420,7 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     if (!ok) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "graph passes: out of memory");
     }
+    find_head(graph);
     sweep(graph);
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];

@@ -18,6 +18,7 @@ const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
                                   hymn_selective_scan_list_methods},
     [HYMN_KIND_MERGE] = {"merge", NULL, hymn_merge_lower, NULL},
     [HYMN_KIND_GATE] = {"gate", NULL, hymn_gate_lower, NULL},
+    [HYMN_KIND_HEAD] = {"head", NULL, hymn_head_lower, NULL},
 };
 
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,

@@ -83,6 +83,7 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
 enum hymn_status hymn_max_pool_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_resize_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_gate_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_head_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_norm_stats_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_merge_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,

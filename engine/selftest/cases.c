@@ -143,6 +143,14 @@ static const struct selftest_case cases[] = {
      .batch = 1,
      .channels = 20,
      .terms = {{2, 20}}},
+    {.name = "head",
+     .kind = HYMN_KIND_HEAD,
+     .quick = true,
+     .height = 9,
+     .width = 14,
+     .batch = 2,
+     .channels = 3,
+     .terms = {{1, 20}}},
     {.name = "merge", .kind = HYMN_KIND_MERGE, .quick = true, .height = 9, .width = 7, .batch = 2, .channels = 300},
 };
 
@@ -279,7 +287,8 @@ static void build_conv(struct builder *b) {
     node->bias = add_array(b, channels, -1.0f, 1.0f);
     node->activation = from->activation;
     node->prologue = from->prologue;
-    node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1, b->storage);
+    node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
+                              node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);
     if (from->residual) {
         uint32_t value = add_input(b, from->height / from->residual, from->width / from->residual, 8 + channels, 1,
                                    b->storage, -1.0f, 1.0f);
@@ -356,7 +365,7 @@ bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_
     if (!b.node) {
         return false;
     }
-    if (b.from->kind == HYMN_KIND_CONV2D) {
+    if (hymn_node_is_convolution(b.node)) {
         build_conv(&b);
     } else if (b.from->kind == HYMN_KIND_SELECTIVE_SCAN) {
         build_scan(&b);

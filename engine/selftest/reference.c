@@ -273,7 +273,7 @@ static void run_node(const struct run *run, const struct hymn_node *node, uint32
     }
     for (uint64_t i = 0; i < (uint64_t)output->height * output->width; i++) {
         uint32_t y = (uint32_t)(i / output->width), x = (uint32_t)(i % output->width);
-        if (node->kind == HYMN_KIND_CONV2D) {
+        if (hymn_node_is_convolution(node)) {
             run_conv(run, node, image, y, x);
         } else if (node->kind == HYMN_KIND_NORM_STATS || node->kind == HYMN_KIND_MERGE ||
                    node->kind == HYMN_KIND_LAYER_NORM) {

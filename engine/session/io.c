@@ -4,7 +4,7 @@
 // out. Recorded again only when a run's images differ in size or kind from those of the slot's last run.
 #include <string.h>
 
-#include "ops/image.h"
+#include "ops/head.h"
 #include "session/session.h"
 #include "vk/divide.h"
 #include "vk/pipeline.h"
@@ -159,8 +159,31 @@ static enum hymn_status build_before(const struct hymn_session *session, const s
     return status;
 }
 
+// Whether masks of the network's size are all that the images ask for.
+static bool only_masks(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count) {
+    struct hymn_image_steps steps = steps_for(session, NULL, 0, 1);
+    bool only = true;
+    for (uint32_t i = 0; i < count && only; i++) {
+        const struct hymn_io_image *image = &images[i];
+        only = image->mask && !image->logits && !image->probabilities &&
+               hymn_image_is_of_session_size(&steps, image->height, image->width);
+    }
+    return only;
+}
+
+static enum hymn_status add_head(const struct hymn_session *session, struct hymn_vk_program *program) {
+    struct hymn_vk_step *step = hymn_vk_program_add(program);
+    if (!step) {
+        return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
+    }
+    *step = session->head;
+    return HYMN_STATUS_OK;
+}
+
+// head: of which masks are made; NULL: of the logits, as everything else.
 static enum hymn_status build_outputs(const struct hymn_image_steps *steps, const struct hymn_io_image *image,
-                                      const struct hymn_io_place *place, const struct layout *layout, float threshold) {
+                                      const struct hymn_io_place *place, const struct layout *layout, float threshold,
+                                      const struct hymn_vk_step *head) {
     enum hymn_status status = HYMN_STATUS_OK;
     struct hymn_vk_binding activated = {HYMN_VK_ROLE_IMAGE, layout->activated, layout->activated_bytes};
     if (image->logits) {
@@ -181,6 +204,7 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->mask,
                                      hymn_image_mask_bytes(image->height, image->width)};
         status = resized ? hymn_image_mask(steps, activated, threshold, image->height, image->width, to)
+                 : head  ? hymn_head_mask(steps, head, threshold, to)
                          : hymn_image_mask_directly(steps, threshold, to);
     }
     return status;
@@ -189,11 +213,12 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
 static enum hymn_status build_after(const struct hymn_session *session, const struct hymn_io_image *images,
                                     const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
                                     float threshold, struct hymn_vk_program *program) {
-    enum hymn_status status = HYMN_STATUS_OK;
+    bool masks = session->has_head && only_masks(session, images, count);
+    enum hymn_status status = session->has_head && !masks ? add_head(session, program) : HYMN_STATUS_OK;
     for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
         size = group_size(session, images, count, i);
         struct hymn_image_steps steps = steps_for(session, program, i, size);
-        status = build_outputs(&steps, &images[i], &places[i], layout, threshold);
+        status = build_outputs(&steps, &images[i], &places[i], layout, threshold, masks ? &session->head : NULL);
     }
     return status;
 }
@@ -251,6 +276,7 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
         .buffers =
             {
                 [HYMN_VK_ROLE_ACTIVATIONS] = &session->activations,
+                [HYMN_VK_ROLE_WEIGHTS] = used(&session->weights),
                 [HYMN_VK_ROLE_UPLOAD] = used(&slot->upload),
                 [HYMN_VK_ROLE_IMAGE] = used(&slot->image),
                 [HYMN_VK_ROLE_READBACK] = used(&slot->readback),
@@ -328,14 +354,14 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {
     const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
     enum hymn_status status = HYMN_STATUS_OK;
-    for (int kind = takes_images ? 0 : 6; kind < 7 && status == HYMN_STATUS_OK; kind++) {
+    for (int kind = takes_images ? 0 : 6; kind < 8 && status == HYMN_STATUS_OK; kind++) {
         struct hymn_io_image image = {
             .height = session->info.height + (kind >= 3 && kind < 6), // of the network's size, and not
             .width = session->info.width,
             .format = (enum hymn_pixel_format)(kind % 3),
-            .tensor = kind == 6,
-            .logits = true,
-            .probabilities = true,
+            .tensor = kind >= 6,
+            .logits = kind < 7,
+            .probabilities = kind < 7,
             .mask = true,
         };
         struct hymn_io_place place;

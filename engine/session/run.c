@@ -256,7 +256,8 @@ static enum hymn_status collect_timings(struct hymn_session *session, const stru
     }
     enum hymn_status status = collect_steps(session, &slot->before, &slot->before_program);
     if (status == HYMN_STATUS_OK) {
-        status = collect_steps(session, &slot->network, &session->program);
+        struct hymn_vk_program network = hymn_session_network(session);
+        status = collect_steps(session, &slot->network, &network);
     }
     if (status == HYMN_STATUS_OK) {
         status = collect_steps(session, &slot->after, &slot->after_program);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "ops/head.h"
 #include "selftest/selftest.h"
 #include "tune/tune.h"
 #include "vk/divide.h"
@@ -67,6 +68,20 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
     session->output = graph->values[graph->output];
 }
 
+void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program) {
+    const struct hymn_vk_step *last = program->count > 0 ? &program->steps[program->count - 1] : NULL;
+    session->has_head = last && hymn_head_has_mask(last);
+    if (session->has_head) {
+        session->head = *last;
+    }
+}
+
+struct hymn_vk_program hymn_session_network(const struct hymn_session *session) {
+    struct hymn_vk_program network = session->program;
+    network.count -= session->has_head;
+    return network;
+}
+
 // The steps' names belong to the graph, which goes after the lowering: copies stay.
 static enum hymn_status keep_program(struct hymn_session *session, struct hymn_lower *lower) {
     session->program = lower->program;
@@ -78,6 +93,7 @@ static enum hymn_status keep_program(struct hymn_session *session, struct hymn_l
             return no_memory(session);
         }
     }
+    hymn_session_take_head(session, &session->program);
     return HYMN_STATUS_OK;
 }
 
@@ -106,9 +122,9 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
 static void divide(struct hymn_session *session) {
     struct hymn_vk_device *device = session->device;
     session->slowness = device->slowness;
-    session->seconds =
-        hymn_vk_program_divide(&session->program, &session->plan, device->slowness, device->submission_seconds) /
-        device->slowness;
+    struct hymn_vk_program network = hymn_session_network(session);
+    session->seconds = hymn_vk_program_divide(&network, &session->plan, device->slowness, device->submission_seconds) /
+                       device->slowness;
 }
 
 static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,
@@ -185,10 +201,11 @@ uint64_t hymn_session_host_bytes(const struct hymn_session *session) {
 }
 
 static enum hymn_status record_network(struct hymn_session *session, struct hymn_slot *slot) {
+    struct hymn_vk_program network = hymn_session_network(session);
     struct hymn_vk_record_params record = {
         .name = "network",
-        .steps = session->program.steps,
-        .count = session->program.count,
+        .steps = network.steps,
+        .count = network.count,
         .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
         .timestamps = true,
         .step_timestamps = session->timings,

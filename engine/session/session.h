@@ -63,6 +63,10 @@ struct hymn_session {
     double tuning_ms;        // left
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
+    // Its last step if masks can be made without it (hymn_head_has_mask): then each run decides what follows the
+    // others, and the slots' `after` begins with it where it is needed.
+    struct hymn_vk_step head;
+    bool has_head;
     double slowness, seconds; // that the program is divided for; its estimate with slowness 1
     struct hymn_vk_buffer weights, activations;
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
@@ -84,6 +88,10 @@ enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_
 // Appends the steps of every kind of input and output that the model can have. Needs no device: of the session, its
 // plan and what it knows of the model and the network.
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
+// The steps of the network that are the same in every run. Nothing of it is the caller's to free.
+struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
+// Looks at the last step of a lowered network: see hymn_session::head.
+void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.

@@ -12,7 +12,7 @@ struct hymn_summary {
 // Values of the weights that a node multiplies with, after folding.
 static uint64_t node_parameters(const struct hymn_node *node) {
     uint64_t channels = node->terms[0].source.channels;
-    uint64_t count = node->bias ? (node->kind == HYMN_KIND_CONV2D ? node->out_channels : channels) : 0;
+    uint64_t count = node->bias ? (hymn_node_is_convolution(node) ? node->out_channels : channels) : 0;
     if (node->kind == HYMN_KIND_MERGE) {
         return 2 * channels;
     }
@@ -22,11 +22,11 @@ static uint64_t node_parameters(const struct hymn_node *node) {
     if (node->kind == HYMN_KIND_SELECTIVE_SCAN) {
         return 4 * channels * (node->dt_rank + 2 + node->d_state);
     }
-    for (uint32_t i = 0; node->kind == HYMN_KIND_CONV2D && i < node->term_count; i++) {
+    for (uint32_t i = 0; hymn_node_is_convolution(node) && i < node->term_count; i++) {
         const struct hymn_term *term = &node->terms[i];
         count += (uint64_t)term->kernel * term->kernel * term->source.channels * node->out_channels;
     }
-    return node->kind == HYMN_KIND_CONV2D ? count : 0;
+    return hymn_node_is_convolution(node) ? count : 0;
 }
 
 static void describe_layers(struct hymn_summary *summary) {
@@ -39,7 +39,7 @@ static void describe_layers(struct hymn_summary *summary) {
             .kind = hymn_kind_name(node->kind),
             .height = output->height,
             .width = output->width,
-            .channels = node->kind == HYMN_KIND_CONV2D ? node->out_channels : output->channels,
+            .channels = hymn_node_is_convolution(node) ? node->out_channels : output->channels,
             .macs = hymn_node_macs(graph, node),
             .parameters = node_parameters(node),
             .offset = output->offset,

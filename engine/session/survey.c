@@ -47,8 +47,8 @@ static enum hymn_status add_winograd(const struct hymn_survey_params *params, co
 }
 
 static enum hymn_status add_ends(const struct hymn_survey_params *params, const struct hymn_network_shape *shape,
-                                 const struct hymn_graph *graph, const struct hymn_log *log,
-                                 struct hymn_vk_program *program) {
+                                 const struct hymn_graph *graph, const struct hymn_vk_program *network,
+                                 const struct hymn_log *log, struct hymn_vk_program *program) {
     struct hymn_session *session = hymn_alloc(1, sizeof *session);
     if (!session) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "survey: out of memory");
@@ -60,6 +60,8 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
     session->input = graph->values[graph->input];
     session->output = graph->values[graph->output];
     hymn_session_copy_model(session, params->model);
+    hymn_session_take_head(session, network);
+    session->head.name = "head"; // the network's own goes with the graph
     enum hymn_status status = hymn_io_every_kind(session, program);
     hymn_free(session);
     return status;
@@ -74,7 +76,7 @@ static enum hymn_status add_session(const struct hymn_survey_params *params, con
         status = append(&lower.program, log, names, program);
     }
     if (status == HYMN_STATUS_OK) {
-        status = add_ends(params, shape, graph, log, program);
+        status = add_ends(params, shape, graph, &lower.program, log, program);
     }
     hymn_lower_free(&lower);
     return status;

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+//
+// The network's head against plain C in double precision, and the masks made without its logits against those made of
+// them: the same bits. --bench times both ways.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "ops/head.h"
+#include "ops/ops.h"
+#include "support/test_context.h"
+#include "support/test_image.h"
+#include "support/test_op.h"
+
+static struct hymn_context *context;
+
+// The head alone in a graph: its source, of which the channels from `first` on are read, is the fixture's input.
+struct head {
+    struct test_image f;
+    struct hymn_graph graph;
+    struct hymn_lower lower;
+    uint32_t first, channels;
+    float *weights, *bias;
+};
+
+static void put(struct head *head, uint64_t i, float number) {
+    uint8_t *to = head->f.bytes[HYMN_VK_ROLE_ACTIVATIONS];
+    uint16_t half = hymn_half_from_float(number);
+    if (head->f.c.storage == HYMN_STORAGE_F16) {
+        memcpy(to + 2 * i, &half, sizeof half);
+    } else {
+        memcpy(to + 4 * i, &number, sizeof number);
+    }
+}
+
+static double source_at(const struct head *head, uint64_t pixel, uint32_t channel) {
+    uint64_t i = pixel * head->f.input.stride + head->first + channel;
+    const uint8_t *from = head->f.bytes[HYMN_VK_ROLE_ACTIVATIONS];
+    uint16_t half;
+    float number;
+    memcpy(&half, from + 2 * i, sizeof half);
+    if (head->f.c.storage == HYMN_STORAGE_F16) {
+        return hymn_half_to_float(half);
+    }
+    memcpy(&number, from + 4 * i, sizeof number);
+    return number;
+}
+
+static void fill_source(struct head *head, struct test_random *random) {
+    const struct hymn_value *x = &head->f.input;
+    for (uint64_t i = 0; i < x->bytes / (x->storage == HYMN_STORAGE_F16 ? 2 : 4); i++) {
+        float number;
+        test_random_fill(random, &number, 1, -2.0f, 2.0f);
+        put(head, i, i % x->stride < x->channels ? number : 0.0f);
+    }
+}
+
+static void make_node(struct head *head, struct test_random *random) {
+    uint32_t classes = head->f.c.classes;
+    head->weights = malloc((size_t)classes * head->channels * sizeof *head->weights);
+    head->bias = malloc(classes * sizeof *head->bias);
+    assert_true(head->weights && head->bias);
+    test_random_fill(random, head->weights, (size_t)classes * head->channels, -1.0f, 1.0f);
+    test_random_fill(random, head->bias, classes, -1.0f, 1.0f);
+    struct hymn_node *node = hymn_graph_add_node(&head->graph, HYMN_KIND_HEAD, "head");
+    assert_non_null(node);
+    node->terms[0].source = (struct hymn_source){0, head->first, head->channels};
+    node->terms[0].weights = head->weights;
+    node->term_count = node->part_count = 1;
+    node->out_channels = node->parts[0] = classes;
+    node->bias = head->bias;
+    node->output = 1;
+}
+
+static void begin(struct head *head, const struct test_image_case *c, uint32_t first, struct test_random *random) {
+    memset(head, 0, sizeof *head);
+    head->first = first;
+    head->channels = c->channels - first;
+    test_image_begin(&head->f, context, c, random);
+    hymn_graph_init(&head->graph, c->batch, c->storage);
+    assert_int_equal(hymn_graph_add_value(&head->graph, "x", 1, 1, 1, c->storage), 0);
+    assert_int_equal(hymn_graph_add_value(&head->graph, "logits", 1, 1, 1, HYMN_STORAGE_F32), 1);
+    head->graph.values[0] = head->f.input;
+    head->graph.values[1] = head->f.output;
+    make_node(head, random);
+    head->lower = (struct hymn_lower){.graph = &head->graph, .plan = &head->f.plan, .log = &context->device->log};
+    assert_int_equal(hymn_ops_lower(&head->lower), HYMN_STATUS_OK);
+    assert_int_equal(head->lower.program.count, 1);
+    test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
+    for (uint32_t i = 0; i < head->lower.block_count; i++) {
+        const struct hymn_weight_block *block = &head->lower.blocks[i];
+        memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
+    }
+    fill_source(head, random);
+}
+
+static void end(struct head *head) {
+    test_image_end(&head->f);
+    hymn_lower_free(&head->lower);
+    hymn_graph_free(&head->graph);
+    free(head->weights);
+    free(head->bias);
+}
+
+static void add_logits(struct head *head) {
+    struct hymn_vk_step *step = hymn_vk_program_add(&head->f.program);
+    assert_non_null(step);
+    *step = head->lower.program.steps[0];
+}
+
+static void compare_logits(const struct head *head) {
+    const struct hymn_value *out = &head->f.output;
+    const float *got = (const void *)(head->f.bytes[HYMN_VK_ROLE_ACTIVATIONS] + out->offset);
+    double error = 0.0, power = 0.0;
+    for (uint64_t pixel = 0; pixel < (uint64_t)head->f.c.batch * out->height * out->width; pixel++) {
+        for (uint32_t i = 0; i < out->stride; i++) {
+            double expected = i < out->channels ? head->bias[i] : 0.0;
+            for (uint32_t k = 0; k < head->channels && i < out->channels; k++) {
+                expected += head->weights[i * head->channels + k] * source_at(head, pixel, k);
+            }
+            double difference = got[pixel * out->stride + i] - expected;
+            error += difference * difference;
+            power += expected * expected;
+        }
+    }
+    assert_true(error <= test_op_tolerance(HYMN_STORAGE_F32) * power);
+}
+
+static struct test_image_case random_case(struct test_random *random) {
+    struct test_image_case c = test_image_random_case(random);
+    c.batch = c.index + test_random_range(random, 1, 3);
+    c.height = c.session_height;
+    c.width = c.session_width;
+    c.channels = test_random_range(random, 1, 70);
+    c.small_bindings = false;
+    return c;
+}
+
+static void test_logits(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_head logits");
+    for (uint32_t round = 0; round < 16; round++) {
+        struct test_image_case c = random_case(&random);
+        c.classes = 1 + round % HYMN_HEAD_MAX_CLASSES;
+        struct head head;
+        begin(&head, &c, round % 3 == 0 && c.channels > 8 ? 8 : 0, &random);
+        assert_int_equal(hymn_head_has_mask(&head.lower.program.steps[0]), c.classes == 1);
+        add_logits(&head);
+        test_image_run(&head.f, 0, NULL);
+        compare_logits(&head);
+        end(&head);
+    }
+}
+
+static void test_masks(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_head masks");
+    for (uint32_t round = 0; round < 16; round++) {
+        struct test_image_case c = random_case(&random);
+        c.classes = 1;
+        struct head head;
+        begin(&head, &c, round % 3 == 0 && c.channels > 8 ? 8 : 0, &random);
+        put(&head, (uint64_t)c.index * c.padded_height * c.padded_width * head.f.input.stride + head.first, NAN);
+        head.f.steps.count = c.batch - c.index;
+        uint64_t mask = hymn_image_mask_bytes(c.height, c.width), all = head.f.steps.count * ((mask + 255) / 256 * 256);
+        test_image_buffer(&head.f, HYMN_VK_ROLE_READBACK, 2 * all);
+        struct hymn_vk_binding out[2] = {{HYMN_VK_ROLE_READBACK, 0, mask}, {HYMN_VK_ROLE_READBACK, all, mask}};
+        float threshold = round % 4 == 0 ? 0.5f : 0.3f;
+        add_logits(&head);
+        assert_int_equal(hymn_image_mask_directly(&head.f.steps, threshold, out[0]), HYMN_STATUS_OK);
+        assert_int_equal(hymn_head_mask(&head.f.steps, &head.lower.program.steps[0], threshold, out[1]),
+                         HYMN_STATUS_OK);
+        test_image_run(&head.f, 0, NULL);
+        const uint8_t *masks = head.f.bytes[HYMN_VK_ROLE_READBACK];
+        assert_memory_equal(masks, masks + all, all);
+        assert_int_equal(masks[0], 0); // where x is not a number
+        end(&head);
+    }
+}
+
+static int bench(void) {
+    struct test_random random = test_random_fixed(1);
+    for (uint32_t i = 0; i < 4; i++) {
+        uint32_t batch = i / 2 ? 8 : 1;
+        struct test_image_case c = {256, 256, HYMN_PIXEL_RGB8,  256,  256, 256, 256, batch, 0,
+                                    32,  1,   HYMN_STORAGE_F16, false};
+        struct head head;
+        begin(&head, &c, 0, &random);
+        head.f.steps.count = batch;
+        uint64_t mask = hymn_image_mask_bytes(256, 256);
+        test_image_buffer(&head.f, HYMN_VK_ROLE_READBACK, batch * mask);
+        struct hymn_vk_binding out = {HYMN_VK_ROLE_READBACK, 0, mask};
+        if (i % 2) {
+            assert_int_equal(hymn_head_mask(&head.f.steps, &head.lower.program.steps[0], 0.5f, out), HYMN_STATUS_OK);
+        } else {
+            add_logits(&head);
+            assert_int_equal(hymn_image_mask_directly(&head.f.steps, 0.5f, out), HYMN_STATUS_OK);
+        }
+        double ms = 0.0;
+        test_image_run(&head.f, 20, &ms);
+        printf("%u images of 256 x 256, 32 channels, f16, %s: %.3f ms\n", batch, i % 2 ? "masks" : "logits, then masks",
+               ms);
+        end(&head);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    context = test_context_open();
+    if (!context) {
+        return 1;
+    }
+    int failed;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        failed = bench();
+    } else {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_logits),
+            cmocka_unit_test(test_masks),
+        };
+        failed = cmocka_run_group_tests_name("op_head", tests, NULL, NULL);
+    }
+    return test_context_close(&context) != 0 || failed;
+}
