@@ -220,6 +220,10 @@ static enum hymn_status reserve(struct tuner *tuner, uint64_t bytes) {
     if (tuner->activations.bytes >= bytes) {
         return HYMN_STATUS_OK;
     }
+    uint64_t most = tuner->device->plan.max_piece_bytes;
+    if (most > 0 && bytes > most) {
+        return HYMN_STATUS_OUT_OF_DEVICE_MEMORY; // the operator stays as its rule has it
+    }
     hymn_vk_buffer_destroy(tuner->device, &tuner->activations);
     return hymn_vk_buffer_create(tuner->device, HYMN_VK_USAGE_DEVICE, bytes, "tuning", &tuner->activations);
 }

@@ -16,6 +16,7 @@
 #define MOST_SHARED_BYTES (64u * 1024)
 #define MOST_GROUPS 0x7FFFFFFFu
 #define BINDING_ALIGNMENT 256u
+#define PIECE_MARGIN (1u << 20)
 #define MOST_SUBGROUP 128u
 // What one run's input may take of the heap that the host sees: 4 MiB of the classic window of 256 MiB, which belongs
 // to everyone who uses the device, and more than any input where all of the memory is visible.
@@ -244,6 +245,8 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
     // Shaders count in 32 bits.
     plan->max_binding_bytes = min_u64(max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES), UINT32_MAX);
+    plan->max_piece_bytes =
+        s->max_allocation_bytes > 2 * PIECE_MARGIN ? (s->max_allocation_bytes - PIECE_MARGIN) / 256 * 256 : 0;
     plan->alignment = BINDING_ALIGNMENT;
     plan->target_lanes = target_lanes(s->type);
     guess_rates(s->type, plan);

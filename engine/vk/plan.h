@@ -72,6 +72,7 @@ struct hymn_vk_plan {
     bool subgroup_full;           // likewise for whole subgroups
     struct hymn_vk_matrix matrix; // the shape that matrix kernels use, where needs_met has COOPERATIVE_MATRIX
     uint64_t max_binding_bytes;   // a tensor beyond this cannot be bound
+    uint64_t max_piece_bytes;     // of one allocation, with room for the driver's own needs; 0: not known
     uint64_t alignment;           // of bindings: at least 256
     uint32_t target_lanes;        // enough parallel invocations to fill the device: how finely scans are chunked
     bool timestamps;
