@@ -391,6 +391,15 @@ static void subgroups_of_any_size(void **state) {
     }
 }
 
+// The loop that NVIDIA's driver is faster with makes Mesa's keep the sums of matrices in memory.
+static void sums_stay_in_registers_on_nvk(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    assert_false(plan_of(&s, HYMN_TIER_AUTO).unrolled_ends);
+    s.nvk = true;
+    assert_true(plan_of(&s, HYMN_TIER_AUTO).unrolled_ends);
+}
+
 static void software_device_uses_matrices_only_when_told(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){8, 8, 8}, 1);
@@ -655,6 +664,7 @@ int main(void) {
         cmocka_unit_test(matrix_shapes_are_chosen_or_refused),
         cmocka_unit_test(lies_about_one_feature_cost_only_what_needs_it),
         cmocka_unit_test(subgroups_of_any_size),
+        cmocka_unit_test(sums_stay_in_registers_on_nvk),
         cmocka_unit_test(software_device_uses_matrices_only_when_told),
         cmocka_unit_test(plans_allow_what_they_have_and_is_not_demoted),
         cmocka_unit_test(devices_are_chosen_by_index_name_and_uuid),

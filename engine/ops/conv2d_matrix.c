@@ -479,6 +479,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   tile.taps,
                                   tile.depth,
                                   tile.buffers,
+                                  plan->unrolled_ends,
                                   tile.splits};
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);

@@ -243,6 +243,7 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }
     plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
+    plan->unrolled_ends = s->nvk; // https://docs.mesa3d.org/drivers/nvk.html
     // Shaders count in 32 bits.
     plan->max_binding_bytes = min_u64(max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES), UINT32_MAX);
     plan->max_piece_bytes =

@@ -7,6 +7,8 @@
 #include "vk/memory_type.h"
 #include "vk/extensions.h"
 
+#define DRIVER_ID_NVK 24u // VK_DRIVER_ID_MESA_NVK, which older headers lack
+
 static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
     switch (type) {
     case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
@@ -179,6 +181,7 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
+    s->nvk = extensions.driver_properties && (uint32_t)driver.driverID == DRIVER_ID_NVK;
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
     s->subgroup_size = subgroup.subgroupSize;
     if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
