@@ -152,6 +152,33 @@ class Data(Folder):
         self.assertLess(before, 0.6)
         self.assertGreater(scores.dice, 0.9)
 
+    def test_masks_of_0_and_1(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 3), SIZE)
+        for path in (self.root / "data" / "masks").iterdir():
+            mask = numpy.asarray(Image.open(path))
+            Image.fromarray((mask > 0).astype(numpy.uint8)).save(path)
+        again = load_folder(self.root / "data", (8, 8))
+        small = torch.nn.functional.avg_pool2d(samples.masks.float(), 2) >= 0.5
+        self.assertGreater(int(again.masks.sum()), 0)
+        self.assertTrue(torch.equal(again.masks, small.to(torch.uint8)))
+        Image.fromarray(numpy.uint8([[0, 1], [2, 127]]).repeat(8, 0).repeat(8, 1)).save(path)
+        noise = load_folder(self.root / "data", SIZE).masks[samples.names.index(path.stem.split("_")[0])]
+        self.assertEqual(int(noise.sum()), 0)
+
+    def test_mask_of_another_size(self) -> None:
+        folder = make_folder(self.root / "data", 1)
+        picture, mask = folder / "images" / "p00.png", folder / "masks" / "p00_segmentation.png"
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        Image.new("RGB", (12, 16)).save(picture, exif=turned)
+        for classes in (1, 2):
+            Image.new("L", (16, 12)).save(mask)
+            load_folder(folder, SIZE, classes=classes)
+            Image.new("L", (12, 16)).save(mask)
+            with self.assertRaisesRegex(ValueError, "p00_segmentation.png: is 12 x 16 pixels, but the "
+                                        "picture .*p00.png is 16 x 12"):
+                load_folder(folder, SIZE, classes=classes)
+
     def test_teachers(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
         torch.manual_seed(0)
