@@ -44,7 +44,7 @@ def train_command(options: argparse.Namespace) -> None:
         network, config = load_model(options.init)
         config = dataclasses.replace(config, **dict(options.set))
         initial = network.state_dict()
-    device = _join(torch.device(options.device))
+    device = _join(usable_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
     height, width = config.input_size
@@ -69,6 +69,18 @@ def train_command(options: argparse.Namespace) -> None:
         draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of ``--device``; ValueError where PyTorch cannot use it here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: no such device") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: PyTorch {torch.__version__} finds "
+                         f"{torch.cuda.device_count()} CUDA devices here")
+    return device
+
+
 def _join(device: torch.device) -> torch.device:
     """Under torchrun, meet the other processes; the device of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -84,7 +96,7 @@ def eval_command(options: argparse.Namespace) -> None:
     """``eval``: mean Dice and IoU of a model file, in float32."""
     set_precision("fp32")
     network, config = load_model(options.model)
-    device = torch.device(options.device)
+    device = usable_device(options.device)
     height, width = config.input_size
     samples = load_folder(options.data, (height, width), options.limit,
                           config.num_classes).to(device)
@@ -124,6 +136,13 @@ def _setting(text: str) -> Tuple[str, Any]:
         return name, value
 
 
+def _count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, is {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hymn_train", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -132,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluation = commands.add_parser("eval", help="mean Dice and IoU of a model file")
     evaluation.add_argument("model", type=pathlib.Path)
     evaluation.add_argument("--data", type=pathlib.Path, required=True, help="images/ and masks/")
-    evaluation.add_argument("--batch", type=int, default=10)
+    evaluation.add_argument("--batch", type=_count, default=10)
     evaluation.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
                             help="draw some of the predictions")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 from typing import Any, Dict, Mapping
 
-import torch
 from torch import Tensor
 
 from . import tensorfile
+from .checkpoint import read_checkpoint
 from .config import Config
 from .network import HyMUNet
 
@@ -27,7 +27,7 @@ def read_weights(path: "os.PathLike[str] | str") -> Dict[str, Tensor]:
     if os.fspath(path).endswith(".safetensors"):
         content: Any = tensorfile.load(path)[0]
     else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checkpoint(path)
     return plain_names(unwrap(content, path))
 
 
@@ -39,10 +39,11 @@ def unwrap(content: Any, path: Any) -> Mapping[str, Tensor]:
         if inner is None:
             break
         content = inner
-    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor)
-                                                   for x in content.values()):
+    weights = {name: x for name, x in content.items() if isinstance(name, str)
+               and isinstance(x, Tensor)} if isinstance(content, Mapping) else {}
+    if not weights:
         raise ValueError(f"{path}: no state_dict in it, nor under {', '.join(WRAPPERS)}")
-    return {name: x for name, x in content.items() if isinstance(x, Tensor)}
+    return weights
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:

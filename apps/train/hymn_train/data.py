@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
 import numpy
 import torch
@@ -93,11 +95,9 @@ def normalise(images: Tensor, config: Config) -> Tensor:
 def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
                classes: int) -> Tuple[numpy.ndarray, numpy.ndarray]:
     extent = (size[1], size[0])
-    with Image.open(image) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGB")
-    with Image.open(mask) as opened:
-        labels = opened if classes > 1 and opened.mode == "P" else opened.convert("L")
-        labels.load()
+    picture = _read(image, lambda opened: ImageOps.exif_transpose(opened).convert("RGB"))
+    labels = _read(mask, lambda opened: opened.copy() if classes > 1 and opened.mode == "P"
+                   else opened.convert("L"))
     if labels.size != picture.size:
         raise ValueError(f"{mask}: is {labels.width} x {labels.height} pixels, but the picture {image} "
                          f"is {picture.width} x {picture.height}")
@@ -108,6 +108,16 @@ def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
     if values.max() >= classes:
         raise ValueError(f"{mask}: has the class {values.max()}, of {classes}")
     return pixels, values
+
+
+def _read(path: pathlib.Path, form: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture at ``path`` in a form that makes Pillow decode it; OSError names a damaged one."""
+    try:
+        with Image.open(path) as opened:
+            return form(opened)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+            Image.DecompressionBombError) as error:
+        raise OSError(f"{path}: cannot be read: {error}") from error
 
 
 def _cut(mask: Image.Image, extent: Tuple[int, int]) -> numpy.ndarray:

@@ -25,6 +25,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from .augment import augment
+from .checkpoint import read_checkpoint
 from .config import Config
 from .data import Samples, normalise
 from .evaluate import Scores, evaluate
@@ -34,6 +35,7 @@ from .scan import automatic_form
 from .supervised import Supervised, Teachers, pyramid_loss
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_KEYS = ("config", "recipe", "epoch", "step", "model", "supervised", "optimizer")
 LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -70,6 +72,11 @@ class Recipe:
             raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        for name in ("epochs", "batch", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, is {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be a positive number, is {self.lr}")
 
 
 class Trainer:
@@ -297,8 +304,11 @@ def read_log(folder: pathlib.Path) -> List[Dict[str, str]]:
 
 def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu")) -> Dict[str, Any]:
     """The content of a checkpoint: ``config`` and ``recipe`` as JSON, ``model`` (the averaged
-    weights), and what a resume needs."""
-    return torch.load(path, map_location=device, weights_only=True)
+    weights), and what a resume needs; ValueError names a file that has none of that."""
+    state = read_checkpoint(path, device, CHECKPOINT_KEYS)
+    if not all(isinstance(state[key], str) for key in CHECKPOINT_KEYS[:2]):
+        raise ValueError(f"{path}: not a checkpoint, or damaged: its config or recipe is no text")
+    return state
 
 
 def set_precision(precision: str) -> None:

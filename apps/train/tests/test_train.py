@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from hymn_train import Config, HyMUNet
+from hymn_train.__main__ import usable_device
 from hymn_train.augment import augment
 from hymn_train.convert import fit, read_weights
 from hymn_train.data import Samples, load_folder, split
@@ -178,6 +179,33 @@ class Data(Folder):
             with self.assertRaisesRegex(ValueError, "p00_segmentation.png: is 12 x 16 pixels, but the "
                                         "picture .*p00.png is 16 x 12"):
                 load_folder(folder, SIZE, classes=classes)
+
+    def test_damaged_pictures(self) -> None:
+        folder = make_folder(self.root / "data", 2)
+        picture = folder / "images" / "p00.png"
+        Image.open(picture).convert("RGB").save(folder / "images" / "p01.jpg")
+        (folder / "images" / "p01.png").unlink()
+        for name in ("images/p00.png", "images/p01.jpg", "masks/p01_segmentation.png"):
+            path = folder / name
+            content = path.read_bytes()
+            for length in (0, 20, len(content) * 2 // 3):
+                path.write_bytes(content[:length])
+                with self.assertRaisesRegex(OSError, path.name):
+                    load_folder(folder, SIZE)
+            path.write_bytes(content)
+        self.assertEqual(load_folder(folder, SIZE).names, ["p00", "p01"])
+
+    def test_recipe(self) -> None:
+        for field, value in (("epochs", 0), ("batch", 0), ("batch", -4), ("every", 0), ("lr", 0.0),
+                             ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf"))):
+            with self.subTest(field=field, value=value), self.assertRaisesRegex(ValueError, f"^{field} must"):
+                Recipe(**{field: value})
+
+    def test_device(self) -> None:
+        for name in ("cuda:99", "nonsense"):
+            with self.assertRaisesRegex(ValueError, f"^--device {name}: "):
+                usable_device(name)
+        self.assertEqual(usable_device("cpu"), torch.device("cpu"))
 
     def test_teachers(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
