@@ -120,11 +120,15 @@ class Trainer:
         set_precision(recipe.precision)
 
     def run(self, until: Optional[int] = None) -> Optional[Scores]:
-        """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores."""
+        """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores.
+
+        ValueError where an epoch's loss or weights are not finite: it is neither logged nor saved.
+        """
         scores = None
         while self.epoch < min(self.recipe.epochs, until or self.recipe.epochs):
             start = time.monotonic()
             loss = self._train_epoch()
+            self._require_finite(loss)
             self.epoch += 1
             last = self.epoch == self.recipe.epochs
             due = last or self.epoch % self.recipe.every == 0
@@ -176,8 +180,16 @@ class Trainer:
             teacher = teacher.to(memory_format=torch.channels_last)
         return teacher
 
+    def _require_finite(self, loss: float) -> None:
+        """ValueError where the epoch that just ended has failed; says what is kept."""
+        kept = f"{self.folder / CHECKPOINT} keeps epoch {self.epoch}" if self.epoch else "nothing is saved"
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss of epoch {self.epoch + 1} is {loss}; {kept}")
+        if not all(bool(torch.isfinite(target).all()) for target in self._targets):
+            raise ValueError(f"the weights after epoch {self.epoch + 1} are not finite; {kept}")
+
     def _train_epoch(self) -> float:
-        """One pass over the training set; its mean loss."""
+        """One pass over the training set; its mean loss, the same in every process."""
         self.supervised.train()
         seed = self.recipe.seed * 1_000_003 + self.epoch
         self.generator.manual_seed(seed)
@@ -193,7 +205,9 @@ class Trainer:
             batch = order[i * self.recipe.batch:(i + 1) * self.recipe.batch]
             total += self._train_step(batch[self.rank::self.world])
             self._progress(i + 1, steps)
-        return float(total) / steps
+        if self.world > 1:
+            torch.distributed.all_reduce(total)
+        return float(total) / (steps * self.world)
 
     def _train_step(self, chosen: Tensor) -> Tensor:
         images, masks = augment(self.train.images[chosen], self.train.masks[chosen],

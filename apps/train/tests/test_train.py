@@ -106,6 +106,25 @@ class Killed(Folder):
             with Image.open(self.root / "killed" / name) as picture:
                 self.assertGreater(len(picture.convert("RGB").getcolors(1 << 24)), 2)
 
+    def test_loss_that_is_not_finite(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        trainer = Trainer(Config(**SMALL), Recipe(epochs=3, batch=2, precision="fp32"), self.root / "run",
+                          torch.device("cpu"), samples, None)
+        trainer.run(until=1)
+        saved = [(self.root / "run" / name).read_bytes() for name in ("checkpoint.pt", "log.csv")]
+        steps = []
+        hook = trainer.network.head.bias.register_hook(
+            lambda gradient: steps.append(1) or (gradient * float("nan") if len(steps) == 2 else gradient))
+        with self.assertRaisesRegex(ValueError, "weights after epoch 2 are not finite.*checkpoint.pt keeps epoch 1"):
+            trainer.run()
+        hook.remove()
+        with self.assertRaisesRegex(ValueError, "loss of epoch 2 is nan.*checkpoint.pt keeps epoch 1"):
+            trainer.run()
+        self.assertEqual(saved, [(self.root / "run" / name).read_bytes() for name in ("checkpoint.pt", "log.csv")])
+        self.assertTrue(trainer.resume())
+        trainer.run()
+        self.assertEqual([row["epoch"] for row in read_log(self.root / "run")], ["1", "2", "3"])
+
     def test_unfinished_row(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
         recipe = Recipe(epochs=2, batch=2, precision="fp32")
