@@ -193,9 +193,10 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--compile", action="store_true", help="fuse the network by torch.compile")
     choices = {"precision": PRECISIONS, "loss": list(LOSSES)}
     for field in dataclasses.fields(Recipe):
-        train.add_argument("--" + field.name.replace("_", "-"), type=type(field.default),
-                           default=field.default, choices=choices.get(field.name),
-                           help=f"default {field.default}")
+        kind = str if field.default is None else type(field.default)
+        usual = "bf16 on CUDA, else fp32" if field.name == "precision" else field.default
+        train.add_argument("--" + field.name.replace("_", "-"), type=kind, default=field.default,
+                           choices=choices.get(field.name), help=f"default {usual}")
     train.set_defaults(command=train_command)
 
 

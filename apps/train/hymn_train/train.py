@@ -43,7 +43,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @dataclasses.dataclass
 class Recipe:
-    """How to train.  ``precision`` is ``fp32``, ``tf32`` or ``bf16`` (autocast).
+    """How to train.  ``precision`` is ``fp32``, ``tf32`` or ``bf16`` (autocast); None stands for
+    ``bf16`` on CUDA and ``fp32`` elsewhere (:meth:`on`).
 
     ``average`` is the decay of the weights' moving average, by which runs are evaluated and
     exported; ``every`` the number of epochs between evaluations; ``loss`` a row of
@@ -59,7 +60,7 @@ class Recipe:
     warmup: int = 3
     average: float = 0.999
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: Optional[str] = None
     seed: int = 0
     every: int = 5
     loss: str = "hybrid"
@@ -70,13 +71,18 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
-        if self.precision not in PRECISIONS:
+        if self.precision not in (None, *PRECISIONS):
             raise ValueError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
         for name in ("epochs", "batch", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, is {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr must be a positive number, is {self.lr}")
+
+    def on(self, device: torch.device) -> "Recipe":
+        """The same recipe with the precision that it means on ``device``."""
+        usual = "bf16" if device.type == "cuda" else "fp32"
+        return dataclasses.replace(self, precision=self.precision or usual)
 
 
 class Trainer:
@@ -92,6 +98,7 @@ class Trainer:
                  train: Samples, validation: Optional[Samples],
                  initial: Optional[Mapping[str, Tensor]] = None,
                  teachers: Sequence[HyMUNet] = (), compiled: bool = False) -> None:
+        recipe = recipe.on(device)
         self.config, self.recipe, self.folder, self.device = config, recipe, folder, device
         self.train, self.validation = train.to(device), validation and validation.to(device)
         torch.manual_seed(recipe.seed)

@@ -25,7 +25,7 @@ from hymn_train.convert import fit, read_weights
 from hymn_train.data import Samples, load_folder, split
 from hymn_train.evaluate import evaluate
 from hymn_train.export import load_model
-from hymn_train.train import Recipe, Trainer, read_log
+from hymn_train.train import Recipe, Trainer, load_checkpoint, read_log
 
 SIZE = (16, 16)
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -219,6 +219,17 @@ class Data(Folder):
                              ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf"))):
             with self.subTest(field=field, value=value), self.assertRaisesRegex(ValueError, f"^{field} must"):
                 Recipe(**{field: value})
+
+    def test_precision(self) -> None:
+        self.assertEqual(Recipe().on(torch.device("cpu")).precision, "fp32")
+        self.assertEqual(Recipe().on(torch.device("cuda")).precision, "bf16")
+        self.assertEqual(Recipe(precision="tf32").on(torch.device("cuda")).precision, "tf32")
+        samples = load_folder(make_folder(self.root / "data", 2), SIZE)
+        trainer = Trainer(Config(**SMALL), Recipe(epochs=1, batch=2), self.root / "run", torch.device("cpu"),
+                          samples, None)
+        trainer.run()
+        state = load_checkpoint(self.root / "run" / "checkpoint.pt")
+        self.assertEqual(json.loads(state["recipe"])["precision"], "fp32")
 
     def test_device(self) -> None:
         for name in ("cuda:99", "nonsense"):
