@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import tempfile
@@ -129,9 +130,23 @@ class Checkpoints(unittest.TestCase):
                 try:
                     read_checkpoint(self.path)
                 except ValueError as error:
-                    self.assertIn(f"{self.path}: not a checkpoint, or damaged: ", str(error))
+                    self.assertRegex(str(error), f"^{self.path}: (not a checkpoint, or damaged: |holds .* besides)")
                     refused += 1
             self.assertGreater(refused, 80)
+
+    def test_other_objects(self) -> None:
+        weights = {"w": torch.zeros(1)}
+        for name, stranger in (("argparse.Namespace", argparse.Namespace(lr=1)), ("numpy.*scalar", numpy.float64(1)),
+                               ("torch.nn.modules.linear.Linear", torch.nn.Linear(1, 1))):
+            for zipped in (True, False):
+                torch.save({"state_dict": weights, "stranger": stranger}, self.path,
+                           _use_new_zipfile_serialization=zipped)
+                with self.assertRaisesRegex(ValueError, f"{self.path}: holds {name} .*torch.save") as caught:
+                    read_weights(self.path)
+                self.assertNotIn("\n", str(caught.exception))
+        content = torch.load(self.path, map_location="cpu", weights_only=False)
+        torch.save(content["state_dict"], self.path)
+        self.assertEqual(read_weights(self.path), weights)
 
     def test_foreign(self) -> None:
         for content in (b"", b"hello, this is text\n", b"\x89PNG\r\n" + bytes(99), b"PK\3\4" + bytes(50)):
