@@ -12,6 +12,7 @@ import contextlib
 import copy
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -149,7 +150,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
-                 "epoch": self.epoch, "step": self.step, "model": self.averaged.state_dict(),
+                 "data": json.dumps(self._data()), "epoch": self.epoch, "step": self.step, "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
         partial = self.folder / f"{CHECKPOINT}.partial"
@@ -162,8 +163,9 @@ class Trainer:
         if not path.exists():
             return False
         state = load_checkpoint(path, self.device)
-        if (state["config"], state["recipe"]) != (self.config.to_json(), self._recipe_json()):
-            raise ValueError(f"{path}: made with another configuration or recipe")
+        differences = self._differences(state)
+        if differences:
+            raise ValueError(f"{path}: made with {', '.join(differences)}")
         self.averaged.load_state_dict(state["model"])
         self.supervised.load_state_dict(state["supervised"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(),
@@ -172,6 +174,24 @@ class Trainer:
         if self.rank == 0:
             self._trim_log()
         return True
+
+    def _differences(self, state: Mapping[str, Any]) -> List[str]:
+        """What a checkpoint was made with and this run has otherwise."""
+        found = []
+        for key, now in (("config", self.config.to_json()), ("recipe", self._recipe_json())):
+            ours, theirs = json.loads(now), json.loads(state[key])
+            found += [f"{name} {theirs.get(name)} (now {ours.get(name)})"
+                      for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+        data = json.loads(state.get("data", "{}"))  # older checkpoints have none
+        found += [f"other {name} pictures" for name, digest in self._data().items()
+                  if data.get(name, digest) != digest]
+        return found
+
+    def _data(self) -> Dict[str, str]:
+        """A digest of the names of the training and of the validation pictures."""
+        parts = {"training": self.train, "validation": self.validation}
+        return {key: hashlib.sha256(json.dumps(part.names if part else []).encode()).hexdigest()
+                for key, part in parts.items()}
 
     def _recipe_json(self) -> str:
         """The recipe as the checkpoint keeps it: only tensors, strings and whole numbers load
@@ -327,9 +347,17 @@ def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu
     """The content of a checkpoint: ``config`` and ``recipe`` as JSON, ``model`` (the averaged
     weights), and what a resume needs; ValueError names a file that has none of that."""
     state = read_checkpoint(path, device, CHECKPOINT_KEYS)
-    if not all(isinstance(state[key], str) for key in CHECKPOINT_KEYS[:2]):
-        raise ValueError(f"{path}: not a checkpoint, or damaged: its config or recipe is no text")
+    for key in ("config", "recipe"):
+        if not _is_object(state[key]):
+            raise ValueError(f"{path}: not a checkpoint, or damaged: its {key} is no JSON object")
     return state
+
+
+def _is_object(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def set_precision(precision: str) -> None:

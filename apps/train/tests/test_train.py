@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import unittest
-from typing import List
+from typing import List, Optional
 
 import numpy
 import torch
@@ -124,6 +124,35 @@ class Killed(Folder):
         self.assertTrue(trainer.resume())
         trainer.run()
         self.assertEqual([row["epoch"] for row in read_log(self.root / "run")], ["1", "2", "3"])
+
+    def test_other_data_or_options(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 6), SIZE)
+        config, recipe = Config(**SMALL), Recipe(epochs=1, batch=2)
+        train, validation = split(samples, 0.34)
+
+        def trainer(config: Config, recipe: Recipe, train: Samples, validation: Optional[Samples]) -> Trainer:
+            return Trainer(config, recipe, self.root / "run", torch.device("cpu"), train, validation)
+
+        trainer(config, recipe, train, validation).run()
+        self.assertTrue(trainer(config, recipe, train, validation).resume())
+        for changed, message in (
+                ((config, Recipe(epochs=4, batch=2, lr=0.5), train, validation),
+                 r"checkpoint.pt: made with epochs 1 \(now 4\), lr 0.001 \(now 0.5\)$"),
+                ((Config(**SMALL, skip="concat"), recipe, train, validation), r"made with skip mgf \(now concat\)$"),
+                ((config, recipe, samples, validation), "made with other training pictures$"),
+                ((config, recipe, train, None), "made with other validation pictures$"),
+                ((config, recipe, validation, train), "other training pictures, other validation pictures$")):
+            with self.assertRaisesRegex(ValueError, message):
+                trainer(*changed).resume()
+        path = self.root / "run" / "checkpoint.pt"
+        state = load_checkpoint(path)
+        del state["data"]
+        torch.save(state, path)
+        self.assertTrue(trainer(config, recipe, samples, None).resume())
+        for recipe_text in ("{", "[]", 3):
+            torch.save({**state, "recipe": recipe_text}, path)
+            with self.assertRaisesRegex(ValueError, "its recipe is no JSON object"):
+                load_checkpoint(path)
 
     def test_unfinished_row(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
