@@ -44,6 +44,7 @@ def train_command(options: argparse.Namespace) -> None:
         network, config = load_model(options.init)
         config = dataclasses.replace(config, **dict(options.set))
         initial = network.state_dict()
+    config.require_pictures()
     device = _join(usable_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
@@ -96,6 +97,7 @@ def eval_command(options: argparse.Namespace) -> None:
     """``eval``: mean Dice and IoU of a model file, in float32."""
     set_precision("fp32")
     network, config = load_model(options.model)
+    config.require_pictures()
     device = usable_device(options.device)
     height, width = config.input_size
     samples = load_folder(options.data, (height, width), options.limit,

@@ -106,6 +106,13 @@ class Config:
         _require(_is_number(self.threshold) and 0 < self.threshold < 1,
                  f"threshold must lie between 0 and 1, is {self.threshold!r}")
 
+    def require_pictures(self) -> None:
+        """ConfigError where folders of RGB pictures at ``input_size`` are no input of the network."""
+        _require(self.in_channels == 3,
+                 f"in_channels must be 3, for the pictures of folders are RGB, is {self.in_channels}")
+        _require(all(size % self.multiple == 0 for size in self.input_size),
+                 f"input_size must be multiples of {self.multiple} with {self.stages} stages, is {self.input_size!r}")
+
     def to_json(self) -> str:
         """The string that a model file carries as ``hymn.config``."""
         head = {"architecture": ARCHITECTURE, "version": VERSION}

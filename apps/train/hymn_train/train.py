@@ -150,7 +150,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
-                 "data": json.dumps(self._data()), "epoch": self.epoch, "step": self.step, "model": self.averaged.state_dict(),
+                 "data": json.dumps(self._data()), "epoch": self.epoch, "step": self.step,
+                 "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
         partial = self.folder / f"{CHECKPOINT}.partial"

@@ -18,7 +18,7 @@ import numpy
 import torch
 from PIL import Image
 
-from hymn_train import Config, HyMUNet
+from hymn_train import Config, ConfigError, HyMUNet
 from hymn_train.__main__ import usable_device
 from hymn_train.augment import augment
 from hymn_train.convert import fit, read_weights
@@ -259,6 +259,20 @@ class Data(Folder):
         trainer.run()
         state = load_checkpoint(self.root / "run" / "checkpoint.pt")
         self.assertEqual(json.loads(state["recipe"])["precision"], "fp32")
+
+    def test_input_of_the_network(self) -> None:
+        fields = {**SMALL, "input_size": [16, 15]}
+        with self.assertRaisesRegex(ConfigError, r"input_size must be multiples of 2 with 2 stages, is \[16, 15\]"):
+            Config(**fields).require_pictures()
+        with self.assertRaisesRegex(ConfigError, "in_channels must be 3.* RGB"):
+            Config(**SMALL, in_channels=1, mean=[0.5], std=[0.2]).require_pictures()
+        Config(**SMALL).require_pictures()
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in fields.items()]
+        done = subprocess.run(command("train", "--train", make_folder(self.root / "data", 1), "--output",
+                                      self.root / "run", *settings), env=self.environment,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, "^hymn_train: input_size must be multiples of 2 [^\n]*\n$")
 
     def test_device(self) -> None:
         for name in ("cuda:99", "nonsense"):
