@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 
 from .config import PRESETS, Config
-from .convert import fit, read_weights
+from .convert import config_text, fit, read_weights
 from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, load_model, save_model
@@ -39,7 +39,7 @@ def main() -> int:
 def train_command(options: argparse.Namespace) -> None:
     """``train``: a run from scratch, or the rest of one; exports when it is done."""
     initial = None
-    config = Config.preset(options.preset, **dict(options.set))
+    config = Config.preset(options.preset or "tiny", **dict(options.set))
     if options.init:
         network, config = load_model(options.init)
         config = dataclasses.replace(config, **dict(options.set))
@@ -119,10 +119,13 @@ def export_command(options: argparse.Namespace) -> None:
 
 def convert_command(options: argparse.Namespace) -> None:
     """``convert``: a checkpoint of another trainer as a model file."""
-    if options.config:
-        config = Config.from_json(options.config.read_text())
+    text = options.config.read_text() if options.config else None
+    if not (options.config or options.preset or options.set):
+        text = config_text(options.checkpoint)
+    if text is not None:
+        config = Config.from_json(text)
     else:
-        config = Config.preset(options.preset, **dict(options.set))
+        config = Config.preset(options.preset or "tiny", **dict(options.set))
     save_model(options.output, fit(read_weights(options.checkpoint), config), config,
                DTYPES[options.dtype], options.uniform)
 
@@ -171,7 +174,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--uniform", action="store_true",
                              help="store statistics and the scan's A in the same dtype too")
     for command in (train, convert):
-        command.add_argument("--preset", choices=PRESETS, default="tiny")
+        command.add_argument("--preset", choices=PRESETS, help="default tiny" if command is train
+                             else "default: what a .safetensors file says of itself, else tiny")
         command.add_argument("--set", type=_setting, action="append", default=[],
                              metavar="FIELD=VALUE", help="override a field of the configuration")
     for command in (train, evaluation):

@@ -9,13 +9,14 @@ start with ``module.`` (DataParallel) or ``_orig_mod.`` (torch.compile).
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
 from torch import Tensor
 
 from . import tensorfile
 from .checkpoint import read_checkpoint
 from .config import Config
+from .export import METADATA_KEY
 from .network import HyMUNet
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -29,6 +30,13 @@ def read_weights(path: "os.PathLike[str] | str") -> Dict[str, Tensor]:
     else:
         content = read_checkpoint(path)
     return plain_names(unwrap(content, path))
+
+
+def config_text(path: "os.PathLike[str] | str") -> Optional[str]:
+    """What a safetensors file says of its architecture; None for one that does not, or another."""
+    if not os.fspath(path).endswith(".safetensors"):
+        return None
+    return tensorfile.load(path)[1].get(METADATA_KEY)
 
 
 def unwrap(content: Any, path: Any) -> Mapping[str, Tensor]:

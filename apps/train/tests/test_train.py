@@ -18,13 +18,13 @@ import numpy
 import torch
 from PIL import Image
 
-from hymn_train import Config, ConfigError, HyMUNet
+from hymn_train import Config, ConfigError, HyMUNet, tensorfile
 from hymn_train.__main__ import usable_device
 from hymn_train.augment import augment
-from hymn_train.convert import fit, read_weights
+from hymn_train.convert import config_text, fit, read_weights
 from hymn_train.data import Samples, load_folder, split
 from hymn_train.evaluate import evaluate
-from hymn_train.export import load_model
+from hymn_train.export import load_model, save_model
 from hymn_train.train import Recipe, Trainer, load_checkpoint, read_log
 
 SIZE = (16, 16)
@@ -319,6 +319,19 @@ class Convert(Folder):
             for name, x in state.items():
                 if not name.endswith("num_batches_tracked"):
                     self.assertTrue(torch.equal(loaded.state_dict()[name], x), name)
+
+    def test_own_configuration(self) -> None:
+        config = Config(**SMALL, skip="concat", threshold=0.25)
+        source, output = self.root / "source.safetensors", self.root / "output.safetensors"
+        save_model(source, HyMUNet(config).state_dict(), config)
+        self.run_command("convert", source, output)
+        self.assertEqual(load_model(output)[1], config)
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in {**SMALL, "skip": "concat"}.items()]
+        self.run_command("convert", source, output, *settings)
+        self.assertEqual(load_model(output)[1], Config(**SMALL, skip="concat"))
+        tensorfile.save(source, HyMUNet(config).state_dict(), {})
+        self.assertIsNone(config_text(source))
+        self.assertIsNone(config_text(self.root / "none.pt"))
 
     def test_misfits(self) -> None:
         config = Config(**SMALL)
