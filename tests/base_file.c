@@ -21,7 +21,9 @@
 #ifndef _WIN32
 
 #include <dirent.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char folder[256]; // this run's own
@@ -217,6 +219,59 @@ static int make_folder(void **state) {
     return mkdtemp(folder) ? 0 : -1;
 }
 
+static void a_lock_has_one_holder(void **state) {
+    (void)state;
+    struct test_log kept;
+    struct hymn_log log = test_log_start(&kept);
+    struct hymn_file_lock one, two;
+    const char *path = in_folder("new/folders/of a lock");
+    assert_true(hymn_file_lock(path, 0.0, &log, &one) && one.held);
+    assert_content(path, "");
+    assert_false(hymn_file_lock(path, 0.0, &log, &two)); // flock, not fcntl: of this process neither
+    assert_false(two.held);
+    assert_false(hymn_file_lock(path, 0.02, &log, &two));
+    assert_log(&kept, "locked by another process or thread for 0.02 s; going on without");
+    assert_int_equal(kept.warnings, 2);
+    hymn_file_unlock(&two);
+    assert_false(hymn_file_lock(path, 0.0, NULL, &two)); // not two's to unlock
+    hymn_file_unlock(&one);
+    assert_false(one.held);
+    assert_true(hymn_file_lock(path, 0.0, &log, &two));
+    hymn_file_unlock(&two);
+    log = test_log_start(&kept);
+    assert_false(hymn_file_lock("/dev/null/lock", 60.0, &log, &one));
+    assert_false(hymn_file_lock(folder, 60.0, &log, &one));
+    assert_log(&kept, "cannot be locked");
+    assert_int_equal(kept.warnings + kept.errors, 0);
+    assert_int_equal(kept.lines, 2);
+}
+
+// Who dies holds nothing; who waits gets it.
+static void a_lock_ends_with_its_process(void **state) {
+    (void)state;
+    struct hymn_file_lock lock;
+    const char *path = in_folder("lock");
+    int told[2];
+    char byte;
+    assert_int_equal(pipe(told), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (hymn_file_lock(path, 0.0, NULL, &lock) && write(told[1], "x", 1) == 1) {
+            pause();
+        }
+        _exit(1);
+    }
+    close(told[1]);
+    assert_int_equal(read(told[0], &byte, 1), 1);
+    close(told[0]);
+    assert_false(hymn_file_lock(path, 0.0, NULL, &lock));
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_true(hymn_file_lock(path, 60.0, NULL, &lock));
+    hymn_file_unlock(&lock);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
 static void remove_below(const char *path) {
     DIR *open_folder = opendir(path);
     for (struct dirent *entry = open_folder ? readdir(open_folder) : NULL; entry; entry = readdir(open_folder)) {
@@ -255,6 +310,8 @@ int main(void) {
         cmocka_unit_test(a_failed_write_leaves_nothing),
         cmocka_unit_test(running_out_of_memory_is_a_status),
         cmocka_unit_test(the_cache_folder_follows_the_environment),
+        cmocka_unit_test(a_lock_has_one_holder),
+        cmocka_unit_test(a_lock_ends_with_its_process),
     };
     return cmocka_run_group_tests_name("base_file", tests, make_folder, remove_folder);
 }

@@ -158,7 +158,7 @@ static hymn_system_error wait_for_lock(hymn_system_file file, const char *path, 
         waited = hymn_time_now() - start;
         if (error && waited >= 1.0 && !told) {
             told = true;
-            hymn_log_write(log, HYMN_LOG_INFO, "%s: waiting for another process", path);
+            hymn_log_write(log, HYMN_LOG_INFO, "%s: waiting for another process or thread", path);
         }
     }
     return error;
@@ -177,8 +177,8 @@ bool hymn_file_lock(const char *path, double seconds, const struct hymn_log *log
         hymn_system_close_file(file);
     }
     if (hymn_system_error_is_locked(error)) {
-        hymn_log_write(log, HYMN_LOG_WARNING, "%s: locked by another process for %.3g s; going on without", path,
-                       seconds);
+        hymn_log_write(log, HYMN_LOG_WARNING, "%s: locked by another process or thread for %.3g s; going on without",
+                       path, seconds);
     } else {
         char reason[MESSAGE_CAPACITY];
         hymn_system_describe(error, reason, sizeof reason);
