@@ -2,6 +2,7 @@
 #include "vk/store.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -9,6 +10,8 @@
 #include "vk/cache.h"
 
 #define STORE_VERSION 1u
+// A check of one shader takes seconds on a software device. Whoever holds the lock for longer hangs or was stopped.
+#define LOCK_SECONDS 120.0
 static const char store_magic[8] = {'H', 'Y', 'M', 'N', 'F', 'A', 'C', 'T'};
 
 struct entry {
@@ -30,6 +33,10 @@ static_assert(sizeof(struct header) == 72, "header has padding");
 
 struct hymn_vk_store {
     char *path; // NULL: nothing on disk
+    char *lock_path;
+    struct hymn_file_lock lock;
+    uint32_t locks;  // hymn_vk_store_lock's without their unlock
+    bool lock_fails; // once is enough: it is not tried again
     struct entry *entries;
     uint32_t count, capacity;
     bool changed; // since the last flush
@@ -151,17 +158,34 @@ static void merge_file(struct hymn_vk_device *device, const struct hymn_log *log
     hymn_file_map_close(&map);
 }
 
+// A file of its own is locked: the file of the facts is replaced when it is written.
+static void lock_file(struct hymn_vk_device *device) {
+    struct hymn_vk_store *store = device->store;
+    if (store->locks++ == 0 && store->path && !store->lock_fails) {
+        store->lock_fails = !hymn_file_lock(store->lock_path, LOCK_SECONDS, &device->log, &store->lock);
+    }
+}
+
+void hymn_vk_store_lock(struct hymn_vk_device *device) {
+    lock_file(device);
+    merge_file(device, NULL);
+}
+
+void hymn_vk_store_unlock(struct hymn_vk_device *device) {
+    assert(device->store->locks > 0);
+    if (--device->store->locks == 0) {
+        hymn_file_unlock(&device->store->lock);
+    }
+}
+
 static void log_as_warning(void *user, enum hymn_log_level level, const char *message) {
     (void)level;
     hymn_log_write(user, HYMN_LOG_WARNING, "what was found out about the device is not kept: %s", message);
 }
 
-void hymn_vk_store_flush(struct hymn_vk_device *device) {
+// Replaces the file by what is known.
+static void write_file(struct hymn_vk_device *device) {
     struct hymn_vk_store *store = device->store;
-    if (!store->changed || !store->path) {
-        return;
-    }
-    merge_file(device, NULL);
     size_t bytes = store->count * sizeof(struct entry);
     uint8_t *file = hymn_alloc(sizeof(struct header) + bytes, 1);
     if (!file) {
@@ -186,6 +210,25 @@ void hymn_vk_store_flush(struct hymn_vk_device *device) {
     hymn_free(file);
 }
 
+void hymn_vk_store_flush(struct hymn_vk_device *device) {
+    if (device->store->changed && device->store->path) {
+        hymn_vk_store_lock(device);
+        write_file(device);
+        hymn_vk_store_unlock(device);
+    }
+}
+
+static enum hymn_status make_lock_path(struct hymn_vk_device *device) {
+    struct hymn_vk_store *store = device->store;
+    size_t capacity = strlen(store->path) + sizeof ".lock";
+    store->lock_path = hymn_alloc(capacity, 1);
+    if (!store->lock_path) {
+        return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
+    }
+    snprintf(store->lock_path, capacity, "%s.lock", store->path);
+    return HYMN_STATUS_OK;
+}
+
 enum hymn_status hymn_vk_store_open(struct hymn_vk_device *device, const char *cache_dir) {
     device->store = hymn_alloc(1, sizeof *device->store);
     if (!device->store) {
@@ -194,6 +237,9 @@ enum hymn_status hymn_vk_store_open(struct hymn_vk_device *device, const char *c
     struct hymn_vk_identity identity = hymn_vk_identify(device);
     enum hymn_status status = hymn_vk_cache_file(
         device, cache_dir, "facts", hymn_vk_hash(HYMN_VK_HASH_START, &identity, sizeof identity), &device->store->path);
+    if (status == HYMN_STATUS_OK && device->store->path) {
+        status = make_lock_path(device);
+    }
     if (status == HYMN_STATUS_OK) {
         merge_file(device, &device->log);
     }
@@ -204,6 +250,7 @@ void hymn_vk_store_close(struct hymn_vk_device *device) {
     if (device->store) {
         hymn_vk_store_flush(device);
         hymn_free(device->store->path);
+        hymn_free(device->store->lock_path);
         hymn_free(device->store->entries);
         hymn_free(device->store);
         device->store = NULL;

@@ -21,9 +21,16 @@ bool hymn_vk_store_get(struct hymn_vk_device *device, uint64_t key, void *value,
 // end. OUT_OF_MEMORY; UNSUPPORTED: more than HYMN_VK_STORE_VALUE_BYTES, or the store is full.
 enum hymn_status hymn_vk_store_put(struct hymn_vk_device *device, uint64_t key, const void *value, uint32_t bytes);
 // Writes what was put since the last flush, together with what other processes have written meanwhile (of the same key,
-// ours stays). A file that cannot be written is logged as a warning and costs nothing but the time to find the facts
-// again; so does an entry that is lost because two processes write in the same instant: the file is always whole.
+// ours stays), under the lock. A file that cannot be written is logged as a warning and costs nothing but the time to
+// find the facts again; so does an entry that is lost because two processes write in the same instant where files
+// cannot be locked: the file is always whole.
 void hymn_vk_store_flush(struct hymn_vk_device *device);
+// Keeps other processes, and other devices of this one, from writing facts and from being here until the unlock, and
+// takes in what they have written before. May be nested. Waits for them, but not for ever: goes on without the lock,
+// and without trying for it again, where it is not had within two minutes (a warning) or not at all (a read-only
+// folder).
+void hymn_vk_store_lock(struct hymn_vk_device *device);
+void hymn_vk_store_unlock(struct hymn_vk_device *device); // flushes nothing
 // Facts known now.
 uint32_t hymn_vk_store_count(const struct hymn_vk_device *device);
 
