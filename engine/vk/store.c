@@ -172,8 +172,7 @@ void hymn_vk_store_lock(struct hymn_vk_device *device) {
 }
 
 void hymn_vk_store_unlock(struct hymn_vk_device *device) {
-    assert(device->store->locks > 0);
-    if (--device->store->locks == 0) {
+    if (device->store->locks > 0 && --device->store->locks == 0) {
         hymn_file_unlock(&device->store->lock);
     }
 }
