@@ -25,6 +25,31 @@ from .train import (CHECKPOINT, PRECISIONS, Recipe, Trainer, load_checkpoint, re
                     set_precision)
 
 
+# What --help says of the recipe's fields.
+RECIPE_HELP = {
+    "epochs": "passes over the pictures",
+    "batch": "pictures a step, over all GPUs",
+    "lr": "the highest learning rate: a warm-up to it, then a cosine to zero",
+    "weight_decay": "AdamW's, of matrices",
+    "warmup": "epochs of the warm-up",
+    "average": "decay, a step, of the weights' moving average, which is judged and exported",
+    "clip": "what the length of the gradient is cut to",
+    "precision": "arithmetic of a step",
+    "seed": "of weights, order and augmentation; also of --holdout's choice",
+    "every": "epochs between evaluations",
+    "loss": "hybrid: Dice, boundary-weighted cross-entropy and IoU, boundary F1; region: without "
+            "the last; bce: plain cross-entropy",
+    "supervision": "coarser decoder stages with a loss of their own",
+    "drop_path": "chance of leaving out the last Mamba block in a step, earlier ones less",
+    "distil": "share of the loss that --teacher has",
+}
+TRAIN_EXAMPLES = """examples:
+  python3 -m hymn_train train --train DATA/train --validation DATA/val --output runs/tiny
+  python3 -m hymn_train train --train DATA --holdout 0.1 --output runs/base --preset base \\
+      --set input_size=[128,128] --epochs 80 --drop-path 0.1
+The same command again goes on with a run that was killed."""
+
+
 def main() -> int:
     """Run the command; 1 with a message on standard error where its input is at fault."""
     options = _parser().parse_args()
@@ -149,14 +174,19 @@ def _count(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hymn_train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hymn_train", description="Trains HyM-UNet, judges it, "
+                                     "and makes the model files that hymn runs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="train from scratch, or go on with a run")
+    train = commands.add_parser("train", help="train from scratch, or go on with a run",
+                                epilog=TRAIN_EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_train(train)
     evaluation = commands.add_parser("eval", help="mean Dice and IoU of a model file")
     evaluation.add_argument("model", type=pathlib.Path)
-    evaluation.add_argument("--data", type=pathlib.Path, required=True, help="images/ and masks/")
-    evaluation.add_argument("--batch", type=_count, default=10)
+    evaluation.add_argument("--data", type=pathlib.Path, required=True,
+                            help="a folder with images/ and masks/")
+    evaluation.add_argument("--batch", type=_count, default=10, help="pictures at a time "
+                            "(default 10)")
     evaluation.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
                             help="draw some of the predictions")
@@ -170,27 +200,31 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--config", type=pathlib.Path, help="the architecture, as JSON")
     convert.set_defaults(command=convert_command)
     for command in (export, convert):
-        command.add_argument("output", type=pathlib.Path)
+        command.add_argument("output", type=pathlib.Path, help="the model file to write")
         command.add_argument("--uniform", action="store_true",
                              help="store statistics and the scan's A in the same dtype too")
     for command in (train, convert):
         command.add_argument("--preset", choices=PRESETS, help="default tiny" if command is train
                              else "default: what a .safetensors file says of itself, else tiny")
         command.add_argument("--set", type=_setting, action="append", default=[],
-                             metavar="FIELD=VALUE", help="override a field of the configuration")
+                             metavar="FIELD=VALUE", help="override a field of the configuration: "
+                             + ", ".join(field.name for field in dataclasses.fields(Config)))
     for command in (train, evaluation):
-        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                             help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
     for command in (train, export, convert):
-        command.add_argument("--dtype", choices=DTYPES, default="f16", help="the file's")
+        command.add_argument("--dtype", choices=DTYPES, default="f16", help="how matrices are stored (default f16)")
     return parser
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--train", type=pathlib.Path, required=True, help="images/ and masks/")
-    train.add_argument("--validation", type=pathlib.Path, help="images/ and masks/")
+    train.add_argument("--train", type=pathlib.Path, required=True,
+                       help="a folder with images/ and masks/")
+    train.add_argument("--validation", type=pathlib.Path, help="another one, to be judged by")
     train.add_argument("--holdout", type=float, default=0.0, metavar="SHARE",
                        help="without --validation, keep this share of the samples for it")
-    train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
+    train.add_argument("--output", type=pathlib.Path, required=True,
+                       help="the run's folder: checkpoint, log.csv, model.safetensors, PNGs")
     train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
                        help="start from a model file, whose configuration replaces --preset")
@@ -202,7 +236,8 @@ def _add_train(train: argparse.ArgumentParser) -> None:
         kind = str if field.default is None else type(field.default)
         usual = "bf16 on CUDA, else fp32" if field.name == "precision" else field.default
         train.add_argument("--" + field.name.replace("_", "-"), type=kind, default=field.default,
-                           choices=choices.get(field.name), help=f"default {usual}")
+                           choices=choices.get(field.name),
+                           help=f"{RECIPE_HELP[field.name]} (default {usual})")
     train.set_defaults(command=train_command)
 
 
