@@ -206,6 +206,15 @@ static void test_wrong_results_are_noticed(void **state) {
     test_node_end(&test);
 }
 
+// Of a scan, which is built.
+static struct hymn_method first_method(struct test_node *test, struct test_random *random,
+                                       const struct hymn_vk_plan *plan) {
+    struct hymn_method method;
+    build_scan(test, random, 19);
+    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test->graph, test->node, plan, NULL, &method, 1) == 1);
+    return method;
+}
+
 // A second pass over the methods may take larger memory than the first had: results are of what is there then.
 static void test_results_are_of_the_memory_at_hand(void **state) {
     (void)state;
@@ -213,9 +222,7 @@ static void test_results_are_of_the_memory_at_hand(void **state) {
     struct hymn_vk_plan plan = make_plan();
     struct hymn_vk_device *device = context->device;
     struct test_node test;
-    build_scan(&test, &random, 19);
-    struct hymn_method method;
-    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, &method, 1) == 1);
+    struct hymn_method method = first_method(&test, &random, &plan);
     uint8_t *before, *after;
     struct hymn_trial trial;
     VkFence fence;
@@ -251,9 +258,7 @@ static void test_long_trials_are_divided(void **state) {
     struct hymn_vk_plan plan = make_plan();
     struct hymn_vk_device *device = context->device;
     struct test_node test;
-    build_scan(&test, &random, 19);
-    struct hymn_method method;
-    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, &method, 1) == 1);
+    struct hymn_method method = first_method(&test, &random, &plan);
     uint8_t *outputs[2];
     uint32_t counts[2];
     VkFence fence;
