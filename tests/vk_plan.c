@@ -47,7 +47,8 @@ static struct hymn_vk_snapshot phone(void) {
     s.max_shared_bytes = 32768;
     s.storage_buffer_alignment = 64;
     s.subgroup_size = 16;
-    s.subgroup_arithmetic = s.subgroup_shuffle = s.storage_16bit = s.float16 = s.unified_memory = true;
+    s.subgroup_fixed = s.subgroup_arithmetic = s.subgroup_shuffle = true;
+    s.storage_16bit = s.float16 = s.unified_memory = true;
     s.timestamp_bits = 48;
     s.timestamp_period = 52.08f;
     return s;
@@ -78,7 +79,8 @@ static struct hymn_vk_snapshot software(void) {
     s.max_workgroup_invocations = s.max_workgroup_size[0] = 1024;
     s.max_shared_bytes = 32768;
     s.subgroup_size = 8;
-    s.subgroup_arithmetic = s.subgroup_shuffle = s.storage_16bit = s.float16 = s.unified_memory = true;
+    s.subgroup_fixed = s.subgroup_arithmetic = s.subgroup_shuffle = true;
+    s.storage_16bit = s.float16 = s.unified_memory = true;
     return s;
 }
 
@@ -275,6 +277,7 @@ static struct hymn_vk_snapshot with_matrices(const struct hymn_vk_matrix *matric
     struct hymn_vk_snapshot s = desktop();
     s.memory_model = true;
     s.subgroup_min = s.subgroup_max = s.subgroup_size;
+    s.subgroup_fixed = false; // it can be asked for all the same
     memcpy(s.matrices, matrices, count * sizeof *matrices);
     s.matrix_count = count;
     return s;
@@ -347,7 +350,8 @@ static void matrix_shapes_are_chosen_or_refused(void **state) {
     }
 }
 
-// What matrices need beside themselves: each left out once. Also subgroups that no device can have.
+// What matrices need beside themselves: each left out once. Also subgroups that no device can have. Without a size that
+// is known nothing is shared across a subgroup.
 static void lies_about_one_feature_cost_only_what_needs_it(void **state) {
     (void)state;
     const struct hymn_vk_snapshot good = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
@@ -364,29 +368,32 @@ static void lies_about_one_feature_cost_only_what_needs_it(void **state) {
         assert_int_equal(plan.tier, HYMN_TIER_HALF);
         assert_int_equal(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX, 0);
         assert_true(plan.needs_met & HYMN_NEEDS_WIDE);
-        assert_int_equal(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE, i < 4 ? HYMN_NEEDS_SUBGROUP_SHUFFLE : 0);
+        assert_int_equal(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE, i < 2 ? HYMN_NEEDS_SUBGROUP_SHUFFLE : 0);
     }
 }
 
-// Sizes from 1 to 128, that can be asked for or vary from shader to shader; what is no power of two is not believed.
+// Sizes from 1 to 128, that can be asked for, or are fixed, or may vary from shader to shader (as where neither
+// Vulkan 1.3 nor VK_EXT_subgroup_size_control tells of them), which nothing that is shared across a subgroup can bear.
 static void subgroups_of_any_size(void **state) {
     (void)state;
     for (uint32_t size = 1; size <= 128; size *= 2) {
-        for (int sized = 0; sized < 2; sized++) {
+        for (int kind = 0; kind < 3; kind++) {
+            bool sized = kind == 1, fixed = kind == 2, known = sized || fixed;
             struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
             s.subgroup_size = size;
             s.subgroup_min = sized ? size / 2 + (size == 1) : 0;
             s.subgroup_max = sized ? 128 : 0;
-            s.subgroup_fixed = false;
+            s.subgroup_fixed = fixed;
             struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), base = plan_of(&s, HYMN_TIER_BASE);
             assert_true(plan.usable && base.usable);
             assert_int_equal(plan.subgroup_size, size);
             assert_int_equal(plan.subgroup_sized, sized);
-            assert_int_equal(plan.subgroup_full, sized);
+            assert_int_equal(plan.subgroup_full, known);
             assert_false(base.subgroup_sized || base.subgroup_full);
-            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX), sized && size >= 4);
-            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_ARITHMETIC), size >= 2);
-            assert_int_equal(plan.tier, sized && size >= 4 ? HYMN_TIER_MATRIX : HYMN_TIER_HALF);
+            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX), known && size >= 4);
+            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_ARITHMETIC), known && size >= 2);
+            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE), known);
+            assert_int_equal(plan.tier, known && size >= 4 ? HYMN_TIER_MATRIX : HYMN_TIER_HALF);
         }
     }
 }

@@ -55,6 +55,10 @@ enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params,
 // slower to make, and are not for running.
 enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
                                                  struct hymn_vk_device **out_device);
+// For tests: on an instance whose functions they may have replaced. It is the device's from then on, or, where this
+// fails, gone. params: not NULL, and valid.
+enum hymn_status hymn_vk_device_create_on(struct hymn_vk_instance *instance, const struct hymn_context_params *params,
+                                          struct hymn_vk_device **out_device);
 // Waits until the device is idle, writes the pipeline cache if it grew.
 void hymn_vk_device_destroy(struct hymn_vk_device **device);
 

@@ -83,6 +83,18 @@ static bool subgroup_size_plausible(const struct hymn_vk_snapshot *s) {
     return is_power_of_two(s->subgroup_size) && s->subgroup_size <= MOST_SUBGROUP;
 }
 
+// Whether a pipeline can ask for the size, without which a driver may choose another one for each shader.
+static bool subgroup_size_asked(const struct hymn_vk_snapshot *s) {
+    return subgroup_size_plausible(s) && s->subgroup_min > 0 && s->subgroup_min <= s->subgroup_size &&
+           s->subgroup_size <= s->subgroup_max;
+}
+
+// Kernels that share across a subgroup count their subgroups and lanes: the size must be fixed, or one that can be
+// asked for, and subgroups whole.
+static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
+    return subgroup_size_asked(s) || (subgroup_size_plausible(s) && s->subgroup_fixed);
+}
+
 // What the device has that is beyond the base class.
 static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     uint32_t met = 0;
@@ -92,10 +104,10 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     if (s->float16) {
         met |= HYMN_NEEDS_FLOAT16;
     }
-    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_plausible(s)) {
+    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_known(s)) {
         met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
     }
-    if (s->subgroup_shuffle && subgroup_size_plausible(s)) {
+    if (s->subgroup_shuffle && subgroup_size_known(s)) {
         met |= HYMN_NEEDS_SUBGROUP_SHUFFLE;
     }
     if (min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]) > BASE_INVOCATIONS ||
@@ -122,17 +134,6 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
         }
     }
     return best;
-}
-
-// Whether a pipeline can ask for the size, without which a driver may choose another one for each shader.
-static bool subgroup_size_asked(const struct hymn_vk_snapshot *s) {
-    return subgroup_size_plausible(s) && s->subgroup_min > 0 && s->subgroup_min <= s->subgroup_size &&
-           s->subgroup_size <= s->subgroup_max;
-}
-
-// The matrix kernels count their subgroups: the size must be fixed, or one that can be asked for.
-static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
-    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (subgroup_size_asked(s) || s->subgroup_fixed);
 }
 
 // ------------------------------------------------------------------------------------------------------------- tiers
@@ -170,7 +171,8 @@ static void choose_tier(const struct hymn_vk_snapshot *s, enum hymn_tier asked, 
     enum hymn_tier most = asked == HYMN_TIER_AUTO ? HYMN_TIER_MATRIX : asked;
     uint32_t needs = plan->usable ? needs_met(s) : 0;
     plan->matrix = choose_matrix(s);
-    if (plan->usable && plan->matrix.m && s->float16 && s->memory_model && subgroup_size_known(s)) {
+    if (plan->usable && plan->matrix.m && s->float16 && s->memory_model && s->subgroup_size >= 4 &&
+        subgroup_size_known(s)) {
         needs |= HYMN_NEEDS_COOPERATIVE_MATRIX;
     }
     plan->needs_met = needs & allowed_needs(most);
