@@ -119,9 +119,9 @@ static void check_selftest(struct hymn_context *context, const struct hymn_shade
         const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
         const struct hymn_shader *shader = hymn_shader_find(result->variant);
         assert_non_null(shader);
-        assert_int_equal(result->base, shader->needs == 0);
+        assert_int_equal(result->base, hymn_shader_is_base(shader));
         if (result->verdict == HYMN_SELFTEST_UNAVAILABLE) {
-            assert_true(shader->needs != 0 && result->cases == 0);
+            assert_true(!result->base && result->cases == 0);
             continue;
         }
         if (shader == broken) {
@@ -448,7 +448,7 @@ static int find_victim(void **state) {
     struct hymn_session *session = open_session(context);
     for (uint32_t i = 0; i < session->program.count && !victim; i++) {
         const struct hymn_shader *shader = session->program.steps[i].shader;
-        victim = shader && shader->needs ? shader : NULL;
+        victim = shader && !hymn_shader_is_base(shader) ? shader : NULL;
     }
     hymn_session_destroy(&session);
     close_context(&context);

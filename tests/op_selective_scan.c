@@ -17,6 +17,7 @@
 #include "ops/selective_scan.h"
 #include "shaders/params.h"
 #include "support/test_context.h"
+#include "support/test_log.h"
 #include "support/test_node.h"
 
 static struct hymn_context *context;
@@ -386,6 +387,43 @@ static void test_large(void **state) {
     }
 }
 
+// Where shaders have four storage buffers there are no chunks, and sequences that must have some are refused.
+static void test_few_buffers(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan few buffers");
+    struct hymn_vk_plan plan = test_node_plan(context, 1);
+    plan.needs_met &= ~(uint32_t)HYMN_NEEDS_BUFFERS;
+    plan.target_lanes = 1u << 20; // chunks would pay
+    for (uint32_t i = 0; i < 4; i++) {
+        struct scan_case c = random_case(&random);
+        struct test_node test;
+        c.height += 20 * (i == 2);
+        c.rank += 30 * (i == 3);
+        c.storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        build(&test, &c, &random);
+        double *expected = reference(&test, &c);
+        for (size_t k = 0; k < (size_t)4 * c.batch * c.height * c.width * c.channels; k++) {
+            expected[k] /= c.storage == HYMN_STORAGE_F16 ? HYMN_SCAN_UNIT : 1.0;
+        }
+        run(&test, &c, &plan);
+        test_node_compare(&test, 0, expected, test_op_tolerance(c.storage), "four buffers");
+        free(expected);
+        test_node_end(&test);
+    }
+    struct scan_case c = {.batch = 1, .height = 270, .width = 260, .channels = 8, .states = 2, .rank = 1};
+    struct test_node test;
+    struct test_log log;
+    struct hymn_log sink = test_log_start(&log);
+    build(&test, &c, &random);
+    assert_int_equal(hymn_ops_prepare(&test.graph, &plan, &sink), HYMN_STATUS_OK);
+    assert_int_equal(hymn_graph_plan_memory(&test.graph, false, &sink), HYMN_STATUS_OK);
+    struct hymn_lower lower = {.graph = &test.graph, .plan = &plan, .log = &sink};
+    assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&log, "70200 steps are more than one pass does");
+    hymn_lower_free(&lower);
+    test_node_end(&test);
+}
+
 static double measure(struct test_node *test, const struct hymn_scan_method *method) {
     struct hymn_vk_plan plan = test_node_plan(context, 0);
     double ms = 0.0;
@@ -453,7 +491,7 @@ int main(int argc, char **argv) {
             cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
             cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
             cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
-            cmocka_unit_test(test_large),
+            cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }

@@ -105,9 +105,18 @@ static uint32_t shortest_chunk(uint32_t length) {
     return chunk;
 }
 
+// Whether shaders have four storage buffers, or are to make do with so many: then there are no chunks, for whose states
+// there would have to be two more.
+static bool has_few_buffers(const struct hymn_vk_plan *plan, enum hymn_storage storage) {
+    return !hymn_variant_allowed(plan, "selective_scan", hymn_storage_suffix(storage));
+}
+
 static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_scan_method *method,
-                                    const struct hymn_vk_plan *plan) {
+                                    enum hymn_storage storage, const struct hymn_vk_plan *plan) {
     uint32_t longest = MAX_ITERATIONS / (1 + (scan->hold ? 0 : scan->rank / 4));
+    if (has_few_buffers(plan, storage)) {
+        return min_u32(scan->length, longest);
+    }
     if (method && method->chunk_length) {
         return min_u32(method->chunk_length, min_u32(longest, scan->length));
     }
@@ -297,7 +306,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     scan.hold = scan.rank <= most_held(plan);
     struct hymn_scan_method storage;
     const struct hymn_scan_method *method = method_of(node, &storage);
-    scan.chunk_length = choose_chunk_length(&scan, method, plan);
+    scan.chunk_length = choose_chunk_length(&scan, method, output->storage, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
     choose_group(&scan, method, output->storage, plan);
     if (scan.group > 0 && !(method && method->chunk_length)) {
@@ -474,6 +483,9 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
     hymn_lower_bind(step, weights, false);
     hymn_lower_bind(step, mode == MODE_ENDS ? states : result, true);
+    if (has_few_buffers(lower->plan, lower->graph->values[node->output].storage)) {
+        return;
+    }
     // The last pass does not write these, but its shader could: what watches over barriers goes by that.
     hymn_lower_bind(step, states, true);
     hymn_lower_bind(step, sums, true);
@@ -482,6 +494,9 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
 static const char *shader_of(const struct scan *scan, bool joint, const char *suffix, const struct hymn_vk_plan *plan) {
     if (scan->group > 0) {
         return "selective_scan_group";
+    }
+    if (!hymn_variant_allowed(plan, "selective_scan", suffix)) {
+        return "selective_scan_few";
     }
     bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
     return joint ? "selective_scan_joint" : shuffle ? "selective_scan_shuffle" : "selective_scan";
@@ -583,6 +598,13 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
         return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
                          "%s: %u chunks of %u images are more than one dispatch does", node->name, scan.chunks,
                          scan.batch);
+    }
+    if (scan.chunks > 1 && scan.together == 0 &&
+        has_few_buffers(lower->plan, lower->graph->values[node->output].storage)) {
+        return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
+                         "%s: %u steps are more than one pass does, and this device's shaders have too few storage "
+                         "buffers for several: use a smaller size or tiles",
+                         node->name, scan.length);
     }
     if (!pack(lower, node, &scan, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;

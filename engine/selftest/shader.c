@@ -172,8 +172,9 @@ static enum hymn_status run_plan(const struct check *check, const struct hymn_vk
         return status;
     }
     struct hymn_vk_plan only = *plan;
+    uint32_t others = check->shader->needs ? ~(uint32_t)HYMN_NEEDS_BUFFERS : UINT32_MAX;
     for (uint32_t i = 0; i < hymn_shader_count; i++) {
-        if (hymn_shaders[i].needs && &hymn_shaders[i] != check->shader) {
+        if (hymn_shaders[i].needs & others && &hymn_shaders[i] != check->shader) {
             hymn_vk_plan_demote(&only, &hymn_shaders[i], true);
         }
     }

@@ -145,7 +145,7 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     }
     for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
-        if (!shader || shader->needs == 0) {
+        if (!shader || hymn_shader_is_base(shader)) {
             continue;
         }
         if (!is_checked(device, shader)) {

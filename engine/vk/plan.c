@@ -10,6 +10,7 @@
 #define BASE_INVOCATIONS 128u
 #define BASE_SHARED_BYTES (16u * 1024)
 #define BASE_GROUPS 65535u
+#define BASE_BUFFERS 4u                          // of a shader
 #define BASE_BINDING_BYTES ((uint64_t)128 << 20) // maxStorageBufferRange of the smallest legal device
 // No variant asks for more than this; what a device claims beyond it is not believed.
 #define MOST_INVOCATIONS 1024u
@@ -73,8 +74,8 @@ static bool check_required(const struct hymn_vk_snapshot *s, struct hymn_vk_plan
                    BASE_SHARED_BYTES) &&
            require(plan, s->max_push_bytes >= HYMN_VK_MAX_PUSH_BYTES, "bytes of push constants", s->max_push_bytes,
                    HYMN_VK_MAX_PUSH_BYTES) &&
-           require(plan, s->max_storage_buffers >= HYMN_VK_MAX_BINDINGS, "storage buffers of a shader",
-                   s->max_storage_buffers, HYMN_VK_MAX_BINDINGS) &&
+           require(plan, s->max_storage_buffers >= BASE_BUFFERS, "storage buffers of a shader", s->max_storage_buffers,
+                   BASE_BUFFERS) &&
            require(plan, s->max_storage_buffer_range >= BASE_BINDING_BYTES, "bytes of a storage buffer",
                    s->max_storage_buffer_range, BASE_BINDING_BYTES);
 }
@@ -97,7 +98,7 @@ static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
 
 // What the device has that is beyond the base class.
 static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
-    uint32_t met = 0;
+    uint32_t met = s->max_storage_buffers >= HYMN_VK_MAX_BINDINGS ? HYMN_NEEDS_BUFFERS : 0;
     if (s->storage_16bit) {
         met |= HYMN_NEEDS_STORAGE_16BIT;
     }
@@ -149,7 +150,7 @@ enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b) {
 }
 
 static uint32_t allowed_needs(enum hymn_tier tier) {
-    uint32_t needs = 0;
+    uint32_t needs = HYMN_NEEDS_BUFFERS; // what a device lacks there is no matter of speed: the base tier has it too
     needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS : 0;
     needs |= tier >= HYMN_TIER_HALF ? HALF_NEEDS : 0;
     return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0);
