@@ -157,7 +157,9 @@ usage_errors() {
 devices() {
     expect 0 "$hymn" devices && holds out device driver &&
         expect 0 "$hymn" devices --json && holds out '"uuid"' '"transfer_queue": ' '"usable": true' &&
-        expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' &&
+        expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' \
+        '"usable": true' '"reason": null' &&
+        expect 0 "$hymn" devices --help && holds out --selftest verdict &&
         complains 2 "full or quick" "$hymn" devices --report=long
 }
 

@@ -82,5 +82,9 @@ enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const V
 // devices.c: the place of the wanted device in `infos`. NO_DEVICE (the log lists what there is), UNSUPPORTED.
 enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uint32_t count, const char *wanted,
                                        const struct hymn_log *log, uint32_t *out_index);
+// devices.c: what is known of the wanted device without opening it. UNSUPPORTED: it cannot be used, *out_info says why
+// and *out_snapshot what it is all the same. NO_DEVICE, OUT_OF_MEMORY, INTERNAL: nothing is known of it.
+enum hymn_status hymn_vk_device_look(const struct hymn_log *log, const char *wanted, struct hymn_device_info *out_info,
+                                     struct hymn_vk_snapshot *out_snapshot);
 
 #endif
