@@ -328,7 +328,8 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
     return scan->group == method->group && scan->tile == method->tile && scan->span == method->span &&
-           2 * method->chunk_length <= scan->length && spans_read(method->span, scan) <= 4 * carry_moves(scan);
+           2 * method->chunk_length <= scan->length && (method->chunk_length == 0 || scan->chunks > 1) &&
+           spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
