@@ -240,7 +240,7 @@ static void test_groups(void **state) {
         c.group = methods[i].group;
         c.tile = methods[i].tile;
         c.lanes = methods[i].lanes;
-        c.block = methods[i].block;
+        c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
@@ -254,7 +254,9 @@ static void test_local(void **state) {
     struct test_random random = test_random_start("op_selective_scan local");
     for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
         struct scan_case c = random_case(&random);
-        if (i == 0 || i >= 4) {
+        if (races) { // little shared memory
+            c.states = i == 4 ? 17 : c.states;
+        } else if (i == 0 || i >= 4) {
             c.height = i == 5 ? 40 : 16; // 800 steps of 2 chunks: too many for their deltas to be kept
             c.width = i == 5 ? 20 : 16;
             c.batch = 1;
