@@ -129,6 +129,9 @@ static const struct row *find_row(const struct rows *rows, const char *key) {
 static int check_built(const json_t *device) {
     const json_t *pipelines = json_object_get(device, "pipelines");
     int failed = json_array_size(pipelines) == 0;
+    if (json_is_false(json_object_get(device, "usable"))) {
+        printf("the device cannot be used: %s\n", text_of(device, "reason"));
+    }
     for (size_t i = 0; i < json_array_size(pipelines); i++) {
         const json_t *pipeline = json_array_get(pipelines, i);
         if (!json_is_true(json_object_get(pipeline, "built"))) {
