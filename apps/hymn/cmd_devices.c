@@ -12,12 +12,12 @@ static const struct command command = {
         "Lists the Vulkan devices of this machine. A command's --device takes the number in front, a part\n"
         "of the name or the UUID; without it the best usable device is taken.\n"
         "\n"
-        "--report makes every shader variant that models of the shipped sizes use, without running any, and\n"
-        "prints one JSON document: driver, limits, features, the choice of variants, and, where the driver\n"
-        "tells them, registers, spills, shared memory and instructions of each pipeline. A device that cannot\n"
-        "be used has an entry that says why; the exit status is 3 then. With --selftest the variants are run\n"
-        "too, and the verdict on each is in the document, as 'hymn selftest --json' has it; the exit status\n"
-        "is 3 where one is wrong.\n",
+        "--report makes every shader variant that models of the shipped sizes use, or that tuning may choose\n"
+        "for them, without running any, and prints one JSON document: driver, limits, features, the choice\n"
+        "of variants, and, where the driver tells them, registers, spills, shared memory and instructions of\n"
+        "each pipeline. A device that cannot be used has an entry that says why; the exit status is 3 then.\n"
+        "With --selftest the variants are run too, and the verdict on each is in the document, as\n"
+        "'hymn selftest --json' has it; the exit status is 3 where one is wrong.\n",
     .examples = "  hymn devices\n"
                 "  hymn devices --json\n"
                 "  hymn devices --report --device 0 >report.json\n"

@@ -64,5 +64,7 @@ struct hymn_vk_step *hymn_vk_program_add(struct hymn_vk_program *program);
 void hymn_vk_program_free(struct hymn_vk_program *program);
 // Copies a push-constant struct into the step. bytes <= HYMN_VK_MAX_PUSH_BYTES, a multiple of 4.
 void hymn_vk_step_push(struct hymn_vk_step *step, const void *params, uint32_t bytes);
+// Whether two dispatches are of one pipeline.
+bool hymn_vk_step_same_pipeline(const struct hymn_vk_step *a, const struct hymn_vk_step *b);
 
 #endif
