@@ -27,6 +27,7 @@ static struct hymn_vk_plan gpu_plan(bool base) {
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
         hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
+        plan.needs_met |= HYMN_NEEDS_WIDE; // no more than that tier has is enough
     }
     plan.cpu = plan.weights_f32 = false;
     plan.needs_met &= ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX;

@@ -471,6 +471,13 @@ static void unusable_shaders_are_named(void **state) {
     step->shader = &demanding;
     assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
     assert_log(&bench->vk.log, "encoder.0: demanding needs fp16 arithmetic, which ");
+    demanding.needs = HYMN_NEEDS_BUFFERS;
+    assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&bench->vk.log, "encoder.0: demanding needs eight storage buffers, which ");
+    demanding.needs = 0;
+    bench->vk.device->snapshot.max_storage_buffers = step->binding_count - 1;
+    assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&bench->vk.log, "encoder.0: demanding has 2 storage buffers, and shaders of ");
     bench_close(bench);
 }
 

@@ -403,6 +403,21 @@ static void subgroups_of_any_size(void **state) {
     }
 }
 
+// A workgroup whose subgroups' size is asked for has so many of them at most.
+static void subgroups_limit_workgroups(void **state) {
+    (void)state;
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    static const uint32_t subgroups[] = {0, 1, 8, 16, 64, UINT32_MAX}, lanes[] = {1024, 128, 256, 512, 1024, 1024};
+    for (int i = 0; i < 6; i++) {
+        s.max_subgroups = subgroups[i];
+        assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).max_invocations, lanes[i]);
+        assert_int_equal(plan_of(&s, HYMN_TIER_BASE).max_invocations, 128);
+    }
+    s.subgroup_min = s.subgroup_max = 0;
+    s.max_subgroups = 1;
+    assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).max_invocations, 1024); // nothing asks
+}
+
 // The loop that NVIDIA's driver is faster with makes Mesa's keep the sums of matrices in memory.
 static void sums_stay_in_registers_on_nvk(void **state) {
     (void)state;
@@ -676,6 +691,7 @@ int main(void) {
         cmocka_unit_test(matrix_shapes_are_chosen_or_refused),
         cmocka_unit_test(lies_about_one_feature_cost_only_what_needs_it),
         cmocka_unit_test(subgroups_of_any_size),
+        cmocka_unit_test(subgroups_limit_workgroups),
         cmocka_unit_test(sums_stay_in_registers_on_nvk),
         cmocka_unit_test(software_device_uses_matrices_only_when_told),
         cmocka_unit_test(plans_allow_what_they_have_and_is_not_demoted),

@@ -172,8 +172,8 @@ static void choose_tier(const struct hymn_vk_snapshot *s, enum hymn_tier asked, 
     enum hymn_tier most = asked == HYMN_TIER_AUTO ? HYMN_TIER_MATRIX : asked;
     uint32_t needs = plan->usable ? needs_met(s) : 0;
     plan->matrix = choose_matrix(s);
-    if (plan->usable && plan->matrix.m && s->float16 && s->memory_model && s->subgroup_size >= 4 &&
-        subgroup_size_known(s)) {
+    if (plan->usable && plan->matrix.m && needs & HYMN_NEEDS_BUFFERS && s->float16 && s->memory_model &&
+        s->subgroup_size >= 4 && subgroup_size_known(s)) {
         needs |= HYMN_NEEDS_COOPERATIVE_MATRIX;
     }
     plan->needs_met = needs & allowed_needs(most);
@@ -234,14 +234,20 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->direct_bytes = plan->usable && !plan->skip_staging ? s->visible_bytes / DIRECT_PART : 0;
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
-    plan->subgroup_sized = plan->usable && tier != HYMN_TIER_BASE && subgroup_size_asked(s);
-    plan->subgroup_full = plan->subgroup_sized || (plan->usable && tier != HYMN_TIER_BASE && s->subgroup_fixed);
+    bool shares = plan->needs_met &
+                  (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE | HYMN_NEEDS_COOPERATIVE_MATRIX);
+    plan->subgroup_sized = shares && subgroup_size_asked(s);
+    plan->subgroup_full = plan->subgroup_sized || (shares && s->subgroup_fixed);
     plan->max_invocations = BASE_INVOCATIONS;
     plan->max_shared_bytes = BASE_SHARED_BYTES;
     plan->max_groups_x = BASE_GROUPS;
     if (plan->usable && tier != HYMN_TIER_BASE) {
         uint32_t invocations = min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]);
         plan->max_invocations = min_u32(invocations, MOST_INVOCATIONS);
+        if (plan->subgroup_sized && s->max_subgroups > 0) {
+            uint32_t lanes = min_u32(s->max_subgroups, MOST_INVOCATIONS) * s->subgroup_size;
+            plan->max_invocations = min_u32(plan->max_invocations, lanes > BASE_INVOCATIONS ? lanes : BASE_INVOCATIONS);
+        }
         plan->max_shared_bytes = min_u32(s->max_shared_bytes, MOST_SHARED_BYTES);
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }

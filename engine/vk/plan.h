@@ -39,6 +39,7 @@ struct hymn_vk_snapshot {
     bool float16;                        // shaderFloat16
     bool memory_model;                   // vulkanMemoryModel
     uint32_t subgroup_min, subgroup_max; // sizes that a compute pipeline may ask for; both 0: it cannot ask
+    uint32_t max_subgroups;              // of a workgroup whose size was asked for; 0: not told
     bool subgroup_fixed;                 // has subgroup_size always, and can ask for full subgroups
     bool portability_subset;             // VK_KHR_portability_subset: not a conformant Vulkan (MoltenVK)
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup

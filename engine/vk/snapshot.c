@@ -190,6 +190,7 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
         s->subgroup_min = sizes.minSubgroupSize;
         s->subgroup_max = sizes.maxSubgroupSize;
+        s->max_subgroups = sizes.maxComputeWorkgroupSubgroups;
     }
     s->subgroup_fixed = sizes.minSubgroupSize == s->subgroup_size && sizes.maxSubgroupSize == s->subgroup_size;
     VkSubgroupFeatureFlags operations =
