@@ -163,6 +163,13 @@ devices() {
         complains 2 "full or quick" "$hymn" devices --report=long
 }
 
+# The loader shows drivers of devices that lack a part of Vulkan, as MoltenVK, only to who asks for them.
+portability_drivers() {
+    sed 's/"ICD": *{/"ICD": { "is_portability_driver": true,/' "$lavapipe" >portable.json
+    expect 0 env VK_DRIVER_FILES="$PWD/portable.json" VK_ICD_FILENAMES="$PWD/portable.json" "$hymn" devices &&
+        holds out llvmpipe
+}
+
 inspect() {
     expect 0 "$hymn" inspect "$model" && holds out hymunet parameters offset GMAC &&
         expect 0 "$hymn" inspect "$model" --json --size 64 && holds out '"macs"' '"layers"' '"offset"'
@@ -437,6 +444,12 @@ bar_on_a_terminal() {
 tally_check "help, examples, versions" help_has_examples
 tally_check "wrong command lines: one line, status 2, suggestions" usage_errors
 tally_check "devices: table and JSON" devices
+lavapipe=$(find /usr/share/vulkan/icd.d -name "lvp_icd*$(uname -m).json" 2>/dev/null | head -n 1)
+if [ -n "$lavapipe" ]; then
+    tally_check "devices: drivers of portability" portability_drivers
+else
+    tally_skip "devices: drivers of portability" "no lavapipe in /usr/share/vulkan/icd.d"
+fi
 tally_check "inspect: table and JSON" inspect
 tally_check "broken models: named, status 3" broken_models
 tally_check "a model that takes no pictures" unfit_models
