@@ -21,6 +21,7 @@
 
 #include "base/alloc.h"
 #include "devices_report.h"
+#include "session/context.h"
 #include "support/test_leaks.h"
 #include "survey.h"
 #include "vk/device.h"
@@ -189,11 +190,14 @@ enum hymn_status __wrap_hymn_vk_snapshot_take(const struct hymn_vk_instance *ins
     return status;
 }
 
-// It takes software devices seconds.
+// It takes software devices seconds: of the base tier, and once.
 enum hymn_status __wrap_hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
                                              struct hymn_selftest **out_selftest) {
     selftest_runs = params ? params->runs : 0;
+    const enum hymn_tier tier = context->device->tier;
+    context->device->tier = HYMN_TIER_BASE;
     const enum hymn_status status = selftest ? HYMN_STATUS_OK : __real_hymn_selftest_create(context, params, &selftest);
+    context->device->tier = tier;
     *out_selftest = selftest;
     return status;
 }
