@@ -153,10 +153,11 @@ static void four_storage_buffers_are_enough(void **state) {
     static const struct {
         const char *name;
         enum hymn_tier tier;
-    } cases[] = {
-        {"small_input", HYMN_TIER_BASE}, {"small_input", HYMN_TIER_AUTO}, {"conv_only_concat", HYMN_TIER_AUTO}};
+    } cases[] = {{"small_input", HYMN_TIER_AUTO}, {"conv_only_concat", HYMN_TIER_BASE}};
+    // SwiftShader, with subgroups of four, takes seconds for a pipeline.
+    const int count = context->device->plan.cpu && context->device->plan.subgroup_size <= 4 ? 1 : 2;
     context->device->snapshot.max_storage_buffers = 4;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < count; i++) {
         struct hymn_vk_program ends = {0};
         struct golden golden;
         golden_load(cases[i].name, &golden);
