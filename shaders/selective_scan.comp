@@ -83,7 +83,7 @@ vec2 exp2_of(vec2 x) {
 }
 
 vec2 softplus(vec2 v) {
-    return max(v, vec2(0.0)) + hymn_log1p(exp2_of(-1.44269504088896341 * abs(v)));
+    return hymn_add_log1p(max(v, vec2(0.0)), exp2_of(-1.44269504088896341 * abs(v)));
 }
 
 // at: of the direction's first row of weights, in pairs of channels.

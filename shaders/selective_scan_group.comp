@@ -151,7 +151,7 @@ void load_u(uint block) {
 }
 
 vec2 softplus(vec2 v) {
-    return max(v, vec2(0.0)) + hymn_log1p(exp2(-1.44269504088896341 * abs(v)));
+    return hymn_add_log1p(max(v, vec2(0.0)), exp2(-1.44269504088896341 * abs(v)));
 }
 
 void make_deltas(uint block) {
