@@ -10,7 +10,7 @@
 // empty. With STAGED each lane loads another part of the next step's row, which goes to shared memory during a step, so
 // that none waits for device memory and no more registers are taken. All of it is f32.
 //   constants 0, 1: common/grid.glsl; lanes = WIDTH * CHUNKS   2: N   3: R   4: WIDTH, even   5: PART   6: KEPT: 0 or at
-//   least p.chunk_length   7: STAGED; a chunk's lanes are of one subgroup then
+//   least p.chunk_length   7: STAGED; a chunk's lanes are of one subgroup then, and PART is a multiple of 4
 // Workgroups: x: channels; y: batch * 4 directions.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -39,8 +39,8 @@ const uint C_END = (RANK + 2 * STATES + 3) / 4;
 const uint B_AT = RANK - 4 * BC_FIRST;
 const uint LOADS = (C_END + WIDTH - 1) / WIDTH; // of a lane and step
 const uint PITCH = C_END / 2 * 2 + 1;           // odd: chunks' rows are in different banks
-const uint STAGE = STAGED ? 2 * PITCH * CHUNKS : 1;
-const uint POOL = PART * LANES / 4 > STAGE ? PART * LANES / 4 : STAGE;
+const uint STAGE = 2 * PITCH * CHUNKS;
+const uint POOL = PART / 4 * LANES > STAGE ? PART / 4 * LANES : STAGE;
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
 layout(set = 0, binding = 0) readonly buffer SourceFloats { uint source_floats[]; };
@@ -52,9 +52,8 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 #include "common/scan.glsl"
 
-// In turn [chunk][step % 2]: rows; and, in floats, [state][chunk][channel]: end states, then those to begin with.
-shared vec4 pool[POOL];
-#define HYMN_END(state, at) pool[(state) * (LANES / 4) + (at) / 4][(at) % 4]
+shared float ends[STAGED ? 1 : PART * LANES]; // [state][chunk][channel]: end states, then those to begin with
+shared vec4 pool[STAGED ? POOL : 1]; // in turn rows, [chunk][step % 2], and in place of ends [state / 4][chunk][channel]
 shared float sums[LANES];        // [chunk][channel]: of delta
 shared float kept[KEPT > 0 ? KEPT * LANES : 1];
 
@@ -105,6 +104,22 @@ void take_next(uint from, uint to) {
             }
         }
         subgroupBarrier();
+    }
+}
+
+// Of one of PART states.
+float load_end(uint state, uint at) {
+    if (STAGED) {
+        return pool[state / 4 * LANES + at][state % 4];
+    }
+    return ends[state * LANES + at];
+}
+
+void store_end(uint state, uint at, float end) {
+    if (STAGED) {
+        pool[state / 4 * LANES + at][state % 4] = end;
+    } else {
+        ends[state * LANES + at] = end;
     }
 }
 
@@ -175,19 +190,35 @@ void load_weights(uint weights_at) {
     }
 }
 
+// PART of the lane's states from `first` on.
+void leave_ends(uint first) {
+    [[unroll]] for (uint n = 0; n < PART; n += STAGED ? 4 : 1) {
+        if (STAGED) {
+            pool[n / 4 * LANES + lane] = vec4(h[min(first + n, STATES - 1)], h[min(first + n + 1, STATES - 1)],
+                                              h[min(first + n + 2, STATES - 1)], h[min(first + n + 3, STATES - 1)]);
+        } else if (first + n < STATES) {
+            ends[n * LANES + lane] = h[min(first + n, STATES - 1)];
+        }
+    }
+}
+
+void take_ends(uint first) {
+    [[unroll]] for (uint n = 0; n < PART; n++) {
+        if (first + n < STATES) {
+            h[min(first + n, STATES - 1)] = STAGED ? pool[n / 4 * LANES + lane][n % 4] : ends[n * LANES + lane];
+        }
+    }
+}
+
 // The sums of delta are in shared memory.
 void carry(uint weights_at) {
     [[unroll]] for (uint first = 0; first < STATES; first += PART) {
-        [[unroll]] for (uint n = 0; n < PART; n++) {
-            if (first + n < STATES) {
-                HYMN_END(n, lane) = h[min(first + n, STATES - 1)];
-            }
-        }
+        leave_ends(first);
         barrier();
         uint item = lane;
         if (item < PART * WIDTH) { // loops leave at their end: see CONTRIBUTING
             do {
-                uint state = first + item / WIDTH, own = item % WIDTH;
+                uint place = item / WIDTH, state = first + place, own = item % WIDTH;
                 uint owner = min(gl_WorkGroupID.x * WIDTH + own, p.width - 1);
                 if (state < STATES) {
                     float rate = weights[weights_at + (2 + state) * p.width + owner], carried = 0.0;
@@ -196,12 +227,12 @@ void carry(uint weights_at) {
                         float end[AHEAD], decay[AHEAD];
                         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
                             uint k = min(j + i, CHUNKS - 1) * WIDTH;
-                            end[i] = HYMN_END(item / WIDTH, k + own);
+                            end[i] = load_end(place, k + own);
                             decay[i] = exp2(rate * sums[k + own]);
                         }
                         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
                             if (j + i < CHUNKS) {
-                                HYMN_END(item / WIDTH, (j + i) * WIDTH + own) = carried;
+                                store_end(place, (j + i) * WIDTH + own, carried);
                                 carried = fma(decay[i], carried, end[i]);
                             }
                         }
@@ -212,11 +243,7 @@ void carry(uint weights_at) {
             } while (item < PART * WIDTH);
         }
         barrier();
-        [[unroll]] for (uint n = 0; n < PART; n++) {
-            if (first + n < STATES) {
-                h[min(first + n, STATES - 1)] = HYMN_END(n, lane);
-            }
-        }
+        take_ends(first);
         barrier();
     }
 }

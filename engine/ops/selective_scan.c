@@ -207,15 +207,15 @@ static bool choose_staged(const struct scan *scan, const struct hymn_scan_method
 // As the shader declares it.
 static uint64_t local_shared_bytes(const struct scan *scan, uint32_t lanes) {
     uint64_t states = (uint64_t)4 * lanes * scan->part, pitch = (scan->rank + 2 * scan->states + 3) / 4 / 2 * 2 + 1;
-    uint64_t rows = scan->staged ? 2 * 16 * pitch * (lanes / scan->together) : 16;
-    return (states > rows ? states : rows) + (uint64_t)4 * lanes * (1 + scan->kept);
+    uint64_t rows = scan->staged ? 2 * 16 * pitch * (lanes / scan->together) : 0, kept = scan->kept * lanes;
+    return (states > rows ? states : rows) + (uint64_t)4 * (lanes + kept + 4 + 1);
 }
 
 // The deltas are kept where they fit beside some of the states; returns whether anything fits.
 static bool share_memory(struct scan *scan, uint32_t lanes, const struct hymn_vk_plan *plan) {
     for (uint32_t keep = 2; keep-- > 0;) {
         scan->kept = keep ? scan->chunk_length : 0;
-        for (scan->part = LOCAL_PART; scan->part >= (keep ? LOCAL_LEAST_PART : 1); scan->part /= 2) {
+        for (scan->part = LOCAL_PART; scan->part >= (keep || scan->staged ? LOCAL_LEAST_PART : 1); scan->part /= 2) {
             if (local_shared_bytes(scan, lanes) <= plan->max_shared_bytes) {
                 return true;
             }
