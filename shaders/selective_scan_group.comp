@@ -66,7 +66,8 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 #include "common/scan.glsl"
 
 shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
-shared vec4 deltas[2 * BLOCK * PAIRS];   // [block % 2][step][pair]: delta, delta u of both channels
+shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
+shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
 shared vec2 skips[2 * BLOCK * PAIRS];    // [block % 2][step][pair]: Ds u UNIT
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
 shared uint pixels[LOCATED];             // [block % 8][step]: of the image, behind the end that of the last step
@@ -180,7 +181,12 @@ void make_deltas(uint block, uint from) {
             delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
         }
         vec2 u = HALF ? unpackHalf2x16(u_words[i].x) : uintBitsToFloat(u_words[i]), du = delta * u;
-        deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
+        if (TILE > 1) {
+            deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
+        } else {
+            single_deltas[2 * (to + i * MADE * PAIRS)] = vec2(delta.x, du.x);
+            single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
+        }
         if (MODE != 1) {
             skips[to + i * MADE * PAIRS] = skip * u;
         }
@@ -212,8 +218,7 @@ void advance(uint row, uint at, uint to) {
     [[unroll]] for (uint k = 0; k < TILE; k++) {
         vec2 d;
         if (TILE == 1) {
-            uint odd = group % 2 * 2;
-            d = vec2(deltas[at][odd], deltas[at][odd + 1]);
+            d = single_deltas[2 * at + group % 2];
         } else {
             vec4 both = deltas[at + k / 2];
             d = k % 2 == 0 ? both.xy : both.zw;

@@ -137,7 +137,7 @@ static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t each = (scan->states + scan->group - 1) / scan->group;
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
-    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8;
+    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8 + 16;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
