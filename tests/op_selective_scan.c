@@ -457,6 +457,8 @@ static int bench(uint32_t batch) {
         {.group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.group = 8, .tile = 2, .block = 8},
         {.group = 8, .tile = 4, .block = 8},
+        {.group = 2, .tile = 1, .block = 16},
+        {.group = 2, .tile = 2, .block = 8, .lanes = 64},
         {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 256},
@@ -471,6 +473,8 @@ static int bench(uint32_t batch) {
         {.together = 8, .lanes = 512, .block = 1},
         {.span = 4, .block = 1},
         {.span = 8, .block = 1},
+        {.chunk_length = 128, .span = 4},
+        {.chunk_length = 128, .span = 4, .block = 1},
     };
     struct test_random random = test_random_fixed(1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
