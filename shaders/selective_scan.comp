@@ -181,16 +181,19 @@ vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, u
     uint steps = min(p.chunk_length, length - first);
 
     hymn_walk place = hymn_walk_from(direction, first);
+    uint row_from = image * length * p.proj_stride + direction * p.proj_row;
+    uint u_from = (image * length * p.source_stride + p.source_first) * 4 + pair;
+    uint result_from = plane * length * pairs + pair;
     vec2 delta_sum = vec2(0.0);
     do {
-        uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        uint row_at = place.at * p.proj_stride + row_from;
         load_row(row_at);
-        vec2 u = convert_source(load_source((pixel * p.source_stride + p.source_first) * 4 + pair));
+        vec2 u = convert_source(load_source(place.at * (p.source_stride * 4) + u_from));
         vec2 delta = project_delta(row_at, weights_at, pairs);
         vec2 y = advance(delta, u);
         delta_sum += delta;
         if (stores) {
-            store_result((plane * length + place.at) * pairs + pair, y);
+            store_result(place.at * pairs + result_from, y);
         }
         hymn_walk_on(place);
         steps--;
@@ -237,20 +240,22 @@ vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, u
     uint from = slot * 2 * NEEDED, to = from + NEEDED, i = 0;
 
     hymn_walk place = hymn_walk_from(direction, first);
-    uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+    uint row_from = image * length * p.proj_stride + direction * p.proj_row;
+    uint u_from = (image * length * p.source_stride + p.source_first) * 4 + pair;
+    uint result_from = plane * length * pairs + pair, row_at = place.at * p.proj_stride + row_from;
     vec2 delta_sum = vec2(0.0);
     load_share(lane, row_at);
-    uvec2 words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+    uvec2 words = load_source(place.at * (p.source_stride * 4) + u_from);
     stage(lane, from);
     do {
-        uint result_at = (plane * length + place.at) * pairs + pair, own_row_at = row_at;
+        uint result_at = place.at * pairs + result_from, own_row_at = row_at;
         vec2 u = convert_source(words);
         if (i + 1 < steps) {
             hymn_walk_on(place);
         }
-        pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        row_at = place.at * p.proj_stride + row_from;
         load_share(lane, row_at);
-        words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+        words = load_source(place.at * (p.source_stride * 4) + u_from);
         [[unroll]] for (uint i = 0; i < NEEDED; i++) {
             vec4 x = staged[from + i];
             row[4 * i] = x.x, row[4 * i + 1] = x.y, row[4 * i + 2] = x.z, row[4 * i + 3] = x.w;
