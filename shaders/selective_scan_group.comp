@@ -13,7 +13,7 @@
 // up or made once, and loops over steps unrolled.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of 2 GROUP / TILE   7: TILE, a power of two, at most GROUP; with 1 at most
-//   half the subgroup is a group
+//   half the subgroup is a group   8: ROUNDS: of MADE steps, that are unrolled, if a block has a multiple of so many
 // One workgroup = WIDTH = lanes / GROUP * TILE channels (a multiple of 2). Workgroups: x: channels; y: batch * 4
 // directions; z: chunks.
 #version 450
@@ -32,6 +32,7 @@ layout(constant_id = 4) const uint GROUP = 4;
 layout(constant_id = 5) const uint MODE = 0;
 layout(constant_id = 6) const uint BLOCK = 16;
 layout(constant_id = 7) const uint TILE = 4;
+layout(constant_id = 8) const uint ROUNDS = 2;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = LANES / GROUP * TILE;
@@ -41,7 +42,7 @@ const uint MADE = LANES / PAIRS;                   // steps whose delta is made 
 const uint OWN = BLOCK / MADE;                     // steps of a block whose delta a lane makes
 const uint FOLD = TILE > 1 ? MADE : GROUP;         // steps whose y a group adds up at a time
 const uint ENDING = TILE > 1 ? 2 : 1;              // numbers that each lane ends with
-const uint UNROLLED = OWN % 2 == 0 ? 2 * MADE : MADE; // steps
+const uint UNROLLED = OWN % ROUNDS == 0 ? ROUNDS * MADE : MADE; // steps
 const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
