@@ -347,20 +347,21 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
 
 // With one chunk a workgroup each lane combines all states, for which Apple's have too few registers: only where more
 // chunks do not fit (on an H100 it is the best of no length). Large workgroups have none for the weights of a high
-// rank, or for staged rows (RDNA 2), and Apple's none for the latter at all. tests/vendors tells.
+// rank, or for staged rows (RDNA 2). tests/vendors tells.
 static bool span_has_registers(const struct scan *scan, const struct hymn_vk_plan *plan) {
     bool alone = scan->span == 1 && span_fits(OWN_SPAN, scan, plan);
     bool many = scan->staged || (scan->hold && scan->rank > OWN_RANK);
     bool crowded = many && scan->span * plan->subgroup_size > OWN_LANES;
-    bool poor = scan->staged && plan->max_shared_bytes <= SMALL_SHARED_BYTES;
-    return !alone && !crowded && !poor;
+    return !alone && !crowded;
 }
 
 // Worth timing: what the device can do, and of chunks within a workgroup those of a sensible length, where whole
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
-    if (method->group == 0 && scan->staged != (method->block > 0)) {
+    // Apple's have no registers for staged rows either.
+    bool poor = plan->max_shared_bytes <= SMALL_SHARED_BYTES;
+    if (method->group == 0 && (scan->staged != (method->block > 0) || (scan->staged && poor))) {
         return false;
     }
     if (method->together > 0) {
