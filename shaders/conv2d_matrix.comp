@@ -94,6 +94,9 @@ const uint NORM_AT = ROWS * COLUMNS * M * END_CELLS * 2, END_SHARED = NORM_AT + 
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
+// What any stage and step has at least: so many cells need no test of whether there is one more.
+const uint LEAST_CELLS = (POINT ? PIXELS : STAGE_PIXELS) * DEPTH, LEAST_WEIGHTS = (POINT ? 1 : TAPS) * CHANNELS * DEPTH;
+const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
 shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
@@ -119,10 +122,26 @@ ivec3 tile_origin() {
     return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
 }
 
+// Tests are of vectors, as && takes a branch: compilers keep loads behind one in their places.
 // Of a pixel of an image's output; -1 outside.
 int pixel_at(ivec3 at) {
-    bool inside = at.x >= 0 && at.y >= 0 && at.x < int(p.width) && at.y < int(p.height) && at.z * p.height < p.rows;
+    bool inside = all(lessThan(uvec2(at.xy), uvec2(p.width, p.height)));
     return inside ? (at.z * int(p.height) + at.y) * int(p.width) + at.x : -1;
+}
+
+// The i-th cell that this lane copies of a stage's pixels or of a step's weights: the pixel or the tap's channel, and
+// where it goes in shared memory.
+uint copied_row(uint i) {
+    return ALIGNED ? gl_LocalInvocationID.x / DEPTH + i * (LOCAL / DEPTH) : (gl_LocalInvocationID.x + i * LOCAL) / DEPTH;
+}
+
+uint copied_cell(uint i) {
+    return ALIGNED ? gl_LocalInvocationID.x % DEPTH : (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;
+}
+
+uint copied_to(uint i) {
+    uint first = gl_LocalInvocationID.x / DEPTH * ROW + gl_LocalInvocationID.x % DEPTH;
+    return ALIGNED ? first + i * (LOCAL / DEPTH * ROW) : copied_row(i) * ROW + copied_cell(i);
 }
 
 // What a tap of kernel 2 reads for an output pixel: rows first.
@@ -134,14 +153,14 @@ int tap_pixel(int pixel, uint tap) {
 void locate(ivec3 origin) {
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
-            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(HALO_WIDTH);
+            int pixel = int(copied_row(i)), y = pixel / int(HALO_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(HALO_WIDTH) - 1, y - 1, 0);
             wide_pixel[i] = uint(pixel) < STAGE_PIXELS ? pixel_at(at) : -1;
         }
     }
     if (POINT) {
         [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(TILE_WIDTH);
+            int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
             point_pixel[i] = uint(pixel) < PIXELS ? pixel_at(at) : -1;
             if (NORM) {
@@ -160,9 +179,17 @@ uint kernel_of(uint term) {
     return term == 0 ? KERNEL0 : term == 1 ? KERNEL1 : KERNEL2;
 }
 
+bool is_wide(uint term) {
+    return !POINT || WIDE && kernel_of(term) == 3;
+}
+
+uint cells_of(uint term) {
+    return term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2;
+}
+
 uint stages_of(uint term) {
-    uint cells = term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2, kernel = kernel_of(term);
-    return kernel == 0 ? 0 : (cells + DEPTH - 1) / DEPTH * (kernel == 2 ? 4 : 1);
+    uint kernel = kernel_of(term);
+    return kernel == 0 ? 0 : (cells_of(term) + DEPTH - 1) / DEPTH * (kernel == 2 ? 4 : 1);
 }
 
 // The first step of a stage.
@@ -189,22 +216,40 @@ place stage_place(uint stage) {
     return at;
 }
 
+// To the next step: weights lie in the order of the steps.
 void advance(inout place at) {
-    bool wide = kernel_of(at.term) == 3;
-    if (wide && at.tap + TAPS < 9) {
+    bool wide = is_wide(at.term);
+    at.weights += (wide ? TAPS : 1) * (CHANNELS * DEPTH);
+    if (wide) {
         at.tap += TAPS;
-        at.weights += STEP_WEIGHTS * DEPTH;
-    } else {
-        at = stage_place(at.stage + 1);
+        if (at.tap < 9) {
+            return;
+        }
+        at.tap = 0;
+    }
+    at.stage++;
+    at.cell += DEPTH;
+    if (at.cell >= cells_of(at.term)) {
+        at.cell = 0;
+        if ((KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2) && kernel_of(at.term) == 2 && at.tap < 3) {
+            at.tap++;
+        } else {
+            at.tap = 0;
+            at.term++;
+        }
     }
 }
 
 #define LOAD_PIXELS(n, words)                                                                                          \
     [[unroll]] for (uint i = 0; i < (KERNEL##n == 3 ? PIXEL_LOADS : POINT_LOADS); i++) {                               \
-        uint cell = at.cell + (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;                                            \
+        uint cell = at.cell + copied_cell(i), end = cell < p.cells##n ? 0x80000000u : 0; /* of pixels to be read */    \
         int pixel = KERNEL##n == 3 ? wide_pixel[i] : point_pixel[i];                                                   \
         uvec4 value = uvec4(0);                                                                                        \
-        if (pixel >= 0 && cell < p.cells##n) {                                                                         \
+        if (WIDE && KERNEL##n != 2) {                                                                                  \
+            if (uint(pixel) < end) {                                                                                   \
+                value = words[uint(pixel) * p.stride##n + (p.first##n + cell)];                                        \
+            }                                                                                                          \
+        } else if (pixel >= 0 && cell < p.cells##n) {                                                                  \
             if (KERNEL##n == 2) {                                                                                      \
                 pixel = tap_pixel(pixel, at.tap);                                                                      \
             }                                                                                                          \
@@ -214,9 +259,9 @@ void advance(inout place at) {
     }
 
 void load_pixels(place at) {
-    if (at.term == 0) {
+    if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
-    } else if (KERNEL1 != 0 && at.term == 1) {
+    } else if (KERNEL1 != 0 && (KERNEL2 == 0 || at.term == 1)) {
         LOAD_PIXELS(1, source1)
     } else if (KERNEL2 != 0) {
         LOAD_PIXELS(2, source2)
@@ -224,12 +269,11 @@ void load_pixels(place at) {
 }
 
 void load_weights(place at) {
-    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights;
-    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights + gl_LocalInvocationID.x;
+    uint end = (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < taps * CHANNELS * DEPTH) {
-            weight_next[i] = weights[base + from];
+        if (WIDE && (i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
+            weight_next[i] = weights[base + i * LOCAL];
         }
     }
 }
@@ -248,25 +292,22 @@ void add_moments(uint i, uint cell, uvec4 words) {
 }
 
 void share_pixels(place at, uint buffer_at) {
-    bool wide = kernel_of(at.term) == 3;
+    uint end = (is_wide(at.term) ? STAGE_PIXELS : PIXELS) * DEPTH;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL, cell = from % DEPTH;
-        uvec4 value = pixel_next[i];
         if (NORM && i < POINT_LOADS) {
-            add_moments(i, at.cell + cell, value);
+            add_moments(i, at.cell + copied_cell(i), pixel_next[i]);
         }
-        if (from < (wide ? STAGE_PIXELS : PIXELS) * DEPTH) {
-            memory[buffer_at + from / DEPTH * ROW + cell] = value;
+        if ((i + 1) * LOCAL <= LEAST_CELLS || gl_LocalInvocationID.x + i * LOCAL < end) {
+            memory[buffer_at + copied_to(i)] = pixel_next[i];
         }
     }
 }
 
 void share_weights(place at, uint buffer_at) {
-    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    uint end = (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < taps * CHANNELS * DEPTH) {
-            memory[buffer_at + from / DEPTH * ROW + from % DEPTH] = weight_next[i];
+        if ((i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
+            memory[buffer_at + copied_to(i)] = weight_next[i];
         }
     }
 }
@@ -293,7 +334,7 @@ void multiply(uint pixels_at, uint weights_at, uint pixels_across) {
 }
 
 void multiply_step(place at, uint pixels_at, uint weights_at) {
-    if (WIDE && kernel_of(at.term) == 3) {
+    if (is_wide(at.term)) {
         [[unroll]] for (uint t = 0; t < TAPS; t++) {
             uint tap = at.tap + t, y = tap / 3, x = tap - 3 * y;
             multiply(pixels_at + (y * HALO_WIDTH + x) * ROW, weights_at + t * CHANNELS * ROW, HALO_WIDTH);
@@ -304,7 +345,7 @@ void multiply_step(place at, uint pixels_at, uint weights_at) {
 }
 
 void sum_up(uint first_stage, uint end_stage) {
-    place at = stage_place(first_stage);
+    place at = SPLITS == 1 ? place(0, 0, 0, 0, 0) : stage_place(first_stage);
     uint pixels_at = 0, weights_at = WEIGHTS_AT;
     load_pixels(at);
     load_weights(at);
@@ -384,16 +425,18 @@ hymn_cell shared_sums(uint at) {
 
 // pixel, cell: of the tile.
 void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
-    int place = pixel_at(origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0));
-    cell += gl_WorkGroupID.y * (CHANNELS / 8);
-    if (place >= 0 && cell < p.out_stride) {
+    uvec3 at = uvec3(origin.x + pixel % TILE_WIDTH, origin.y + pixel / TILE_WIDTH,
+                     cell + gl_WorkGroupID.y * (CHANNELS / 8));
+    uint place = (origin.z * p.height + at.y) * p.width + at.x;
+    cell = at.z;
+    if (all(lessThan(at, uvec3(p.width, p.height, p.out_stride)))) {
         if (NORM) {
             vec2 by = pixel_norm(pixel);
             uint at = p.weight_sums_at + 2 * cell;
             value.lo = (value.lo - by.x * uintBitsToFloat(weights[at])) * by.y;
             value.hi = (value.hi - by.x * uintBitsToFloat(weights[at + 1])) * by.y;
         }
-        hymn_conv2d_finish(uint(place), cell, value);
+        hymn_conv2d_finish(place, cell, value);
     }
 }
 
@@ -488,6 +531,9 @@ void join_splits(ivec3 origin, uint tile) {
 
 void main() {
     ivec3 origin = tile_origin();
+    if (origin.z * p.height >= p.rows) {
+        return; // the last layer of the dispatch has no tile for each of its workgroups
+    }
     locate(origin);
     [[unroll]] for (uint i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
         sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
