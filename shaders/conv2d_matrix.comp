@@ -259,7 +259,7 @@ void advance(inout place at) {
     }
 
 void load_pixels(place at) {
-    if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
+    if (WIDE && KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
     } else if (KERNEL1 != 0 && (KERNEL2 == 0 || at.term == 1)) {
         LOAD_PIXELS(1, source1)
