@@ -218,6 +218,10 @@ place stage_place(uint stage) {
 
 // To the next step: weights lie in the order of the steps.
 void advance(inout place at) {
+    if (!WIDE) {
+        at = stage_place(at.stage + 1);
+        return;
+    }
     bool wide = is_wide(at.term);
     at.weights += (wide ? TAPS : 1) * (CHANNELS * DEPTH);
     if (wide) {
@@ -297,7 +301,7 @@ void share_pixels(place at, uint buffer_at) {
         if (NORM && i < POINT_LOADS) {
             add_moments(i, at.cell + copied_cell(i), pixel_next[i]);
         }
-        if ((i + 1) * LOCAL <= LEAST_CELLS || gl_LocalInvocationID.x + i * LOCAL < end) {
+        if (WIDE && (i + 1) * LOCAL <= LEAST_CELLS || gl_LocalInvocationID.x + i * LOCAL < end) {
             memory[buffer_at + copied_to(i)] = pixel_next[i];
         }
     }
@@ -306,7 +310,7 @@ void share_pixels(place at, uint buffer_at) {
 void share_weights(place at, uint buffer_at) {
     uint end = (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        if ((i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
+        if (WIDE && (i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
             memory[buffer_at + copied_to(i)] = weight_next[i];
         }
     }
