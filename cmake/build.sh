@@ -3,6 +3,7 @@
 #
 # build_project FOLDER PRESET [TARGET...]: configures what was not configured yet, with the preset, and builds. Quiet
 # unless it fails, apart from warnings; the whole output is in FOLDER/build.log.
+# build_in_rig [TARGET...]: in build-rig/, by the compilers of tests/vendors/rig, with the tests.
 
 build_jobs() {
     getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2
@@ -24,6 +25,13 @@ build_project() {
     if [ $# -gt 0 ]; then set -- --target "$@"; fi
     cmake --build "$build_folder" -j "$(build_jobs)" "$@" >>"$build_log" 2>&1 || { build_failed; return 1; }
     grep -A 3 'warning:' "$build_log" >&2 || true
+}
+
+build_in_rig() {
+    if [ $# -gt 0 ]; then set -- --target "$@"; fi
+    tests/vendors/rig sh cmake -S . -B build-rig -G 'Unix Makefiles' -DCMAKE_BUILD_TYPE=Release -DHYMN_WERROR=OFF \
+        -DHYMN_TESTS=ON &&
+        tests/vendors/rig sh cmake --build build-rig -j "$(build_jobs)" "$@"
 }
 
 build_failed() {

@@ -20,8 +20,8 @@
 // Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 5 output; 2 prologue (enum
 //   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
 //   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
-//   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19 SPLITS
-//   (SPLIT).
+//   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19
+//   UNROLLED: no loop among those over the sums is left to the compiler; 20 SPLITS (SPLIT).
 // Bindings: common/conv2d.glsl, but no stats; with SPLIT 6 sums [tile][split][pixel][CHANNELS, and with NORM a cell of
 //   moments] f32; 7 counters [tile], zero before and after.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
@@ -55,8 +55,9 @@ layout(constant_id = 15) const uint COLUMNS = 2;
 layout(constant_id = 16) const uint TAPS = 3;
 layout(constant_id = 17) const uint DEPTH = 4;
 layout(constant_id = 18) const uint BUFFERS = 1;
+layout(constant_id = 19) const bool UNROLLED = false;
 #ifdef SPLIT
-layout(constant_id = 19) const uint SPLITS = 2;
+layout(constant_id = 20) const uint SPLITS = 2;
 #else
 const uint SPLITS = 1;
 #endif
@@ -91,6 +92,7 @@ const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
 const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
 const uint NORM_AT = ROWS * COLUMNS * M * END_CELLS * 2, END_SHARED = NORM_AT + (NORM ? PIXELS * ROW : 0);
+const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (M * END_CELLS + SUBGROUP - 1) / SUBGROUP; // a lane's cells
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
@@ -444,13 +446,26 @@ void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
     }
 }
 
+// Passes on the e-th cell of those of M pixels that are in shared memory from `memory_at` on.
+void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
+    uint pixel = first_pixel + e / END_CELLS, cell = first_cell + e % END_CELLS;
+    hymn_cell value = shared_sums(memory_at + 2 * e);
+#ifdef SPLIT
+    uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
+    partial[to] = value.lo;
+    partial[to + 1] = value.hi;
+#else
+    finish(origin, pixel, cell, value);
+#endif
+}
+
 // Each subgroup spreads M pixels of its sums over its lanes by way of shared memory: cells of channels leave together.
 void write_sums(ivec3 origin, uint partial_at) {
     uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
     uint memory_at = gl_SubgroupID * M * END_CELLS * 2;
     barrier();
     [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
-        uint first = part * END_COLUMNS;
+        uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
         [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
             [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
                 coopMatStore(sums[i * BLOCK_COLUMNS + first + j], memory, memory_at + j * (N / 4), END_CELLS * 2,
@@ -458,18 +473,15 @@ void write_sums(ivec3 origin, uint partial_at) {
             }
             subgroupBarrier();
             uint e = gl_SubgroupInvocationID;
-            if (e < M * END_CELLS) {
+            if (UNROLLED) {
+                [[unroll]] for (uint n = 0; n < END_STEPS; n++) {
+                    if (e + n * SUBGROUP < M * END_CELLS) {
+                        put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e + n * SUBGROUP);
+                    }
+                }
+            } else if (e < M * END_CELLS) {
                 do {
-                    uint pixel = (block_row + i) * M + e / END_CELLS;
-                    uint cell = (block_column + first) * N / 8 + e % END_CELLS;
-                    hymn_cell value = shared_sums(memory_at + 2 * e);
-#ifdef SPLIT
-                    uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-                    partial[to] = value.lo;
-                    partial[to + 1] = value.hi;
-#else
-                    finish(origin, pixel, cell, value);
-#endif
+                    put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e);
                     e += gl_SubgroupSize;
                 } while (e < M * END_CELLS);
             }

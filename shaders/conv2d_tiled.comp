@@ -98,13 +98,16 @@ void load_chunk(uint first_step, uint weight_at) {
         if (source_row[i] >= 0) {
             if (step < steps0) {
                 TAKE(0, source0, 0)
-            } else if (kernel1 != 0u && step < steps1) {
+            }
+#ifndef FEW
+            else if (kernel1 != 0u && step < steps1) {
                 step -= steps0;
                 TAKE(1, source1, 1)
             } else if (kernel2 != 0u && step < steps2) {
                 step -= steps1;
                 TAKE(2, source2, 2)
             }
+#endif
         }
         input_next[i] = cell;
     }

@@ -18,6 +18,7 @@
 // the state and the sum of delta that those before it in the workgroup come to, and in the place of the first the
 // workgroup's; MODE 2 combines the workgroups before its own, in order, as selective_scan_carry combines chunks (SPAN 1:
 // the same sums to the bit), and goes on from there to its chunks' states.
+// With FEW defined, for devices whose shaders have four storage buffers, there is MODE 0 alone.
 // With SHUFFLE defined, for software devices, where a load is a loop over lanes even if all want the same address: each
 // lane loads another part of a row, and shuffles from constant lanes spread it.
 //   binding 0: u   1: proj   2: weights, per direction rows of `width` floats: bias, Ds, A (N), W_dt transposed (R)
@@ -41,7 +42,11 @@
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const bool HOLD = true;
+#ifdef FEW
+const uint MODE = 0;
+#else
 layout(constant_id = 5) const uint MODE = 0;
+#endif
 #ifdef JOINT
 layout(constant_id = 6) const uint SPAN = 4;
 layout(constant_id = 7) const uint ROUND = 8;
@@ -61,8 +66,10 @@ layout(set = 0, binding = 1) readonly buffer ProjectedFloats { float projected_f
 layout(set = 0, binding = 2) readonly buffer Weights { vec2 weights[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[]; };
+#ifndef FEW
 layout(set = 0, binding = 4) buffer States { vec2 states[]; };
 layout(set = 0, binding = 5) buffer Sums { vec2 sums[]; };
+#endif
 layout(push_constant) uniform Params { hymn_scan_params p; };
 
 #include "common/scan.glsl"
@@ -324,6 +331,12 @@ void main() {
     load_a(weights_at, pairs);
     load_parameters(weights_at, pairs);
     uint plane = direction * p.batch + image, part = plane * p.chunks + chunk;
+#ifdef FEW
+    [[unroll]] for (uint n = 0; n < STATES; n++) {
+        h[n] = vec2(0.0);
+    }
+    walk(plane, image, direction, chunk, weights_at, pairs, pair, true);
+#else
     uint states_at = part * STATES * pairs + pair;
     [[unroll]] for (uint n = 0; n < STATES; n++) {
         h[n] = MODE == 2 ? states[states_at + n * pairs] : vec2(0.0);
@@ -335,5 +348,6 @@ void main() {
             states[states_at + n * pairs] = h[n];
         }
     }
+#endif
 }
 #endif

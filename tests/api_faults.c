@@ -150,10 +150,9 @@ static void runs_adapt_to_a_slow_device(void **state) {
     free(divided);
 }
 
-// ---------------------------------------------------------------------------------------------------------- lost
-// device
+// -------------------------------------------------------------------------------------------------------- lost device
 
-// Everything on the context says so from then on; another one is untouched, and a new one works.
+// Everything on the context says so from then on.
 static void expect_lost(struct hymn_context *lost, struct hymn_session *session, float *logits) {
     struct hymn_session *other = NULL;
     uint64_t ticket = 7;
@@ -164,9 +163,13 @@ static void expect_lost(struct hymn_context *lost, struct hymn_session *session,
     assert_int_equal(ticket, 0);
     assert_int_equal(hymn_session_create(lost, golden.model, NULL, &other), HYMN_STATUS_DEVICE_LOST);
     assert_null(other);
+}
+
+// Another context works, beside a lost one too.
+static void expect_new_one(float *logits) {
     struct hymn_context *fresh = test_context_open_with(HYMN_TRANSFER_AUTO);
     assert_non_null(fresh);
-    other = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    struct hymn_session *other = open_session(fresh, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
     assert_int_equal(run(other, logits), HYMN_STATUS_OK);
     assert_true(golden_nmse(logits, golden.output, golden.output_count) <= 1e-9);
     hymn_session_destroy(&other);
@@ -193,6 +196,9 @@ static void lost_device_is_a_status(void **state) {
         }
         lost->device->table.vkQueueWaitIdle(lost->device->queue); // it was not lost in truth
         expect_lost(lost, session, logits);
+        if (where == 2) {
+            expect_new_one(logits);
+        }
         hymn_session_destroy(&session);
         assert_int_equal(test_context_close(&lost), 0);
     }
@@ -367,6 +373,41 @@ static void every_kind_of_memory_gives_the_same_bits(void **state) {
     free(other);
 }
 
+// A device that allocates little at a time has the activations in several pieces; the bits are the same.
+static void activations_in_pieces_give_the_same_bits(void **state) {
+    (void)state;
+    struct hymn_session_params params = {.height = 192, .width = 192, .batch = 2, .tuning_ms = HYMN_TUNING_NONE};
+    uint64_t most = context->device->snapshot.max_allocation_bytes, before = context->device->memory_bytes, whole = 0;
+    float *logits[2] = {0}, *tensor = NULL;
+    for (int i = 0; i < 2; i++) {
+        struct hymn_session *session = NULL;
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        const struct hymn_session_info *info = hymn_session_get_info(session);
+        size_t pixels = (size_t)info->height * info->width, count = 2 * pixels * session->num_classes;
+        tensor = tensor ? tensor : malloc(2 * pixels * session->in_channels * sizeof *tensor);
+        logits[i] = malloc(count * sizeof *logits[i]);
+        assert_true(tensor && logits[i]);
+        for (size_t k = 0; k < 2 * pixels * session->in_channels; k++) {
+            tensor[k] = (float)(k * 7919 % 2003) / 1000.0f - 1.0f;
+        }
+        memset(logits[i], 0xFF, count * sizeof *logits[i]);
+        struct hymn_output outputs[2] = {{.logits = logits[i]}, {.logits = logits[i] + count / 2}};
+        struct hymn_run_params run = {.tensor = tensor, .outputs = outputs};
+        assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+        assert_int_equal(session->activations[1].handle != VK_NULL_HANDLE, i == 1);
+        whole = i == 0 ? info->activation_bytes : whole;
+        assert_true(info->activation_bytes <= 2 * whole);
+        assert_true(i == 0 || memcmp(logits[0], logits[1], count * sizeof *logits[i]) == 0);
+        hymn_session_destroy(&session);
+        assert_int_equal(context->device->memory_bytes, before);
+        context->device->snapshot.max_allocation_bytes = whole / 5 * 3 + ((uint64_t)1 << 20);
+    }
+    context->device->snapshot.max_allocation_bytes = most;
+    free(logits[0]);
+    free(logits[1]);
+    free(tensor);
+}
+
 static int open_context(void **state) {
     (void)state;
     golden_load("five_stages", &golden);
@@ -390,6 +431,7 @@ int main(void) {
         cmocka_unit_test(small_bindings_are_refused_or_fitted),
         cmocka_unit_test(offsets_beyond_32_bits_are_refused),
         cmocka_unit_test(every_kind_of_memory_gives_the_same_bits),
+        cmocka_unit_test(activations_in_pieces_give_the_same_bits),
     };
     return cmocka_run_group_tests_name("api_faults", tests, open_context, close_context);
 }

@@ -9,10 +9,13 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "selftest/verdict.h"
@@ -116,9 +119,9 @@ static void check_selftest(struct hymn_context *context, const struct hymn_shade
         const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
         const struct hymn_shader *shader = hymn_shader_find(result->variant);
         assert_non_null(shader);
-        assert_int_equal(result->base, shader->needs == 0);
+        assert_int_equal(result->base, hymn_shader_is_base(shader));
         if (result->verdict == HYMN_SELFTEST_UNAVAILABLE) {
-            assert_true(shader->needs != 0 && result->cases == 0);
+            assert_true(!result->base && result->cases == 0);
             continue;
         }
         if (shader == broken) {
@@ -137,7 +140,16 @@ static void check_selftest(struct hymn_context *context, const struct hymn_shade
         assert_true(result->base_error >= 0.0 && result->base_error <= 1e-6);
         base += result->base;
     }
-    assert_true(base >= 10); // of every operator, at least one
+    // All that has an operator; the others are of pre- and post-processing.
+    for (uint32_t i = 0; i < hymn_shader_count; i++) {
+        static const char *const others[] = {"copy", "head_mask", "image_", "tensor_"};
+        bool expected = hymn_shader_is_base(&hymn_shaders[i]);
+        for (size_t k = 0; k < sizeof others / sizeof *others; k++) {
+            expected = expected && strncmp(hymn_shaders[i].name, others[k], strlen(others[k])) != 0;
+        }
+        base -= expected;
+    }
+    assert_int_equal(base, 0);
     assert_int_equal(failed, broken != NULL);
     assert_null(hymn_selftest_get(selftest, hymn_selftest_count(selftest)));
     hymn_selftest_destroy(&selftest);
@@ -192,13 +204,13 @@ static void whole_selftest_tells_what_is_wrong(void **state) {
     close_context(&context);
 }
 
-// The one file of facts in the folder.
+// The one file of facts in the folder, but for its lock.
 static void facts_path(char *out_path, size_t capacity) {
     DIR *entries = opendir(folder);
     assert_non_null(entries);
     out_path[0] = '\0';
     for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries)) {
-        if (strncmp(entry->d_name, "facts-", 6) == 0) {
+        if (strncmp(entry->d_name, "facts-", 6) == 0 && !strstr(entry->d_name, ".lock")) {
             assert_true((size_t)snprintf(out_path, capacity, "%s/%s", folder, entry->d_name) < capacity);
         }
     }
@@ -244,52 +256,184 @@ static void checks_that_never_end_demote(void **state) {
         expect_session(context, true, attempts == 1);
         assert_int_equal(log.warnings, attempts == 2);
         if (attempts == 2) {
-            assert_log(&log, "did not come back twice");
+            assert_log(&log, "did not come back twice from a check; `hymn selftest` tries it again");
         }
         close_context(&context);
     }
 }
 
+// What a child does at the end of its first check, while the mark of it is on disk still.
+enum role {
+    ROLE_CHECKS = 'c', // goes on
+    ROLE_DIES = 'd',
+    ROLE_HOLDS = 'h', // tells its parent, and goes on when it is told to
+    ROLE_COMES = 'o'  // goes on; tells its parent when it has read the facts
+};
+
+struct child {
+    enum role role;
+    bool checked;
+    uint32_t warnings;
+};
+
+// A child's standard output and input are pipes to its parent.
+static void tell_parent(void) {
+    if (write(STDOUT_FILENO, "x", 1) != 1) {
+        _exit(1);
+    }
+}
+
+static void log_of_child(void *user, enum hymn_log_level level, const char *message) {
+    struct child *child = user;
+    char byte;
+    if (level <= HYMN_LOG_WARNING) {
+        fprintf(stderr, "child: %s\n", message);
+        child->warnings++;
+    }
+    if (child->checked || !strstr(message, " is right: ")) {
+        return;
+    }
+    child->checked = true;
+    if (child->role == ROLE_DIES) {
+        raise(SIGKILL);
+    } else if (child->role == ROLE_HOLDS) {
+        tell_parent();
+        if (read(STDIN_FILENO, &byte, 1) != 1) {
+            _exit(1);
+        }
+    }
+}
+
 // A process of its own that makes a session; nothing of its store is shared but the file.
-static int child(const char *where) {
+static int run_child(const char *where, enum role role) {
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
+    struct child child = {.role = role};
     struct hymn_context_params params = {
-        .device = getenv("HYMN_DEVICE"), .cache_dir = where, .tier = test_context_tier()};
+        .log = {.callback = log_of_child, .user = &child, .level = HYMN_LOG_DEBUG},
+        .device = getenv("HYMN_DEVICE"),
+        .cache_dir = where,
+        .tier = test_context_tier(),
+    };
     golden_load("small_input", &golden);
     enum hymn_status status = hymn_context_create(&params, &context);
+    if (role == ROLE_COMES) {
+        tell_parent();
+    }
     if (status == HYMN_STATUS_OK) {
         status = hymn_session_create(context, golden.model, NULL, &session);
     }
     hymn_session_destroy(&session);
     hymn_context_destroy(&context);
     golden_free(&golden);
-    return status == HYMN_STATUS_OK ? 0 : 1;
+    return status == HYMN_STATUS_OK && child.warnings == 0 ? 0 : 1;
 }
 
-static void processes_share_verdicts(void **state) {
-    (void)state;
-    skip_without_variants();
-    pid_t pids[2];
-    for (int i = 0; i < 2; i++) {
-        pids[i] = fork();
-        assert_true(pids[i] >= 0);
-        if (pids[i] == 0) {
-            execl(program, program, folder, (char *)NULL);
-            _exit(127);
-        }
+struct process {
+    pid_t pid;
+    int told, go; // the parent's ends of its pipes
+};
+
+static struct process start(enum role role) {
+    int told[2], go[2];
+    assert_true(pipe(told) == 0 && pipe(go) == 0);
+    struct process process = {.told = told[0], .go = go[1]};
+    assert_true(fcntl(process.told, F_SETFD, FD_CLOEXEC) == 0 && fcntl(process.go, F_SETFD, FD_CLOEXEC) == 0);
+    process.pid = fork();
+    assert_true(process.pid >= 0);
+    if (process.pid == 0) {
+        const char name[] = {(char)role, '\0'};
+        dup2(told[1], STDOUT_FILENO);
+        dup2(go[0], STDIN_FILENO);
+        close(told[1]);
+        close(go[0]);
+        execl(program, program, folder, name, (char *)NULL);
+        _exit(127);
     }
-    for (int i = 0; i < 2; i++) {
-        int status = -1;
-        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    }
+    close(told[1]);
+    close(go[0]);
+    return process;
+}
+
+static void await(const struct process *process) {
+    char byte;
+    assert_int_equal(read(process->told, &byte, 1), 1);
+}
+
+static int end(const struct process *process) {
+    int status = -1;
+    close(process->go);
+    assert_int_equal(waitpid(process->pid, &status, 0), process->pid);
+    close(process->told);
+    return status;
+}
+
+static void expect_good_end(const struct process *process) {
+    int status = end(process);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void expect_verdicts(void) {
     struct test_log log;
     struct hymn_context *context = open_context(&log, folder, false);
     assert_int_equal(log.warnings, 0);
     expect_session(context, true, true);
     assert_log(&log, "found right by an earlier check");
+    assert_int_equal(log.warnings, 0);
     close_context(&context);
+}
+
+static void processes_share_verdicts(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct process first = start(ROLE_CHECKS), second = start(ROLE_CHECKS);
+    expect_good_end(&first);
+    expect_good_end(&second);
+    expect_verdicts();
+}
+
+// Marks of checks that have begun for the attempts-th time, in the file.
+static uint32_t count_marks(uint32_t attempts) {
+    struct { // of the file of facts
+        uint64_t key;
+        uint32_t bytes, state, attempts, rest[11];
+    } entry;
+    char path[512];
+    uint32_t found = 0;
+    facts_path(path, sizeof path);
+    FILE *file = fopen(path, "rb");
+    assert_non_null(file);
+    assert_int_equal(fseek(file, 72, SEEK_SET), 0); // its header
+    while (fread(&entry, sizeof entry, 1, file) == 1) {
+        found += entry.bytes == 8 && entry.state == 3 && entry.attempts == attempts;
+    }
+    assert_int_equal(fclose(file), 0);
+    return found;
+}
+
+// The mark of a check that is going on is not that of a process that died, but for who did.
+static void checks_of_others_are_waited_for(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct process dead = start(ROLE_DIES);
+    int status = end(&dead);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(count_marks(1), 1);
+    struct process holder = start(ROLE_HOLDS);
+    await(&holder);
+    assert_int_equal(count_marks(2), 1);
+    struct process comers[2];
+    for (int i = 0; i < 2; i++) {
+        comers[i] = start(ROLE_COMES);
+        await(&comers[i]);
+    }
+    const struct timespec a_while = {.tv_nsec = 500000000}; // for them to come to the check
+    nanosleep(&a_while, NULL);
+    assert_int_equal(write(holder.go, "x", 1), 1);
+    expect_good_end(&holder);
+    expect_good_end(&comers[0]);
+    expect_good_end(&comers[1]);
+    expect_verdicts();
 }
 
 // -------------------------------------------------------------------------------------------------------------- frame
@@ -313,7 +457,7 @@ static int find_victim(void **state) {
     struct hymn_session *session = open_session(context);
     for (uint32_t i = 0; i < session->program.count && !victim; i++) {
         const struct hymn_shader *shader = session->program.steps[i].shader;
-        victim = shader && shader->needs ? shader : NULL;
+        victim = shader && !hymn_shader_is_base(shader) ? shader : NULL;
     }
     hymn_session_destroy(&session);
     close_context(&context);
@@ -329,8 +473,8 @@ static int free_golden(void **state) {
 #define SELFTEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int count, char **arguments) {
-    if (count == 2) {
-        return child(arguments[1]);
+    if (count == 3) {
+        return run_child(arguments[1], (enum role)arguments[2][0]);
     }
     program = arguments[0];
     const struct CMUnitTest tests[] = {
@@ -339,6 +483,7 @@ int main(int count, char **arguments) {
         SELFTEST(damaged_verdicts_are_found_anew),
         SELFTEST(checks_that_never_end_demote),
         SELFTEST(processes_share_verdicts),
+        SELFTEST(checks_of_others_are_waited_for),
     };
     return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Mapping, atomic writing, the cache folder. POSIX only: it makes links, pipes and folders of its own.
+// Mapping, atomic writing, locks, the cache folder. On Windows only the locks: the rest makes links, pipes
+// and folders of its own in the ways of POSIX.
 #if !defined(_WIN32) && !defined(_XOPEN_SOURCE)
 #define _XOPEN_SOURCE 700
 #endif
@@ -18,12 +19,6 @@
 
 #include "test_log.h"
 
-#ifndef _WIN32
-
-#include <dirent.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 static char folder[256]; // this run's own
 
 static const char *in_folder(const char *name) {
@@ -33,6 +28,39 @@ static const char *in_folder(const char *name) {
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;
 }
+
+static void a_lock_has_one_holder(void **state) {
+    (void)state;
+    struct test_log kept;
+    struct hymn_log log = test_log_start(&kept);
+    struct hymn_file_lock one, two;
+    const char *path = in_folder("new/folders/of a lock");
+    assert_true(hymn_file_lock(path, 0.0, &log, &one) && one.held);
+    assert_false(hymn_file_lock(path, 0.0, &log, &two)); // flock, not fcntl: of this process neither
+    assert_false(two.held);
+    assert_false(hymn_file_lock(path, 0.02, &log, &two));
+    assert_log(&kept, "locked by another process or thread for 0.02 s; going on without");
+    assert_int_equal(kept.warnings, 2);
+    hymn_file_unlock(&two);
+    assert_false(hymn_file_lock(path, 0.0, NULL, &two)); // not two's to unlock
+    hymn_file_unlock(&one);
+    assert_false(one.held);
+    assert_true(hymn_file_lock(path, 0.0, &log, &two));
+    hymn_file_unlock(&two);
+    log = test_log_start(&kept);
+    assert_false(hymn_file_lock(folder, 60.0, &log, &one));
+    assert_log(&kept, "cannot be locked");
+    assert_int_equal(kept.warnings + kept.errors, 0);
+    assert_int_equal(kept.lines, 1);
+}
+
+#ifndef _WIN32
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static void assert_content(const char *path, const char *text) {
     struct hymn_file_map map;
@@ -217,6 +245,38 @@ static int make_folder(void **state) {
     return mkdtemp(folder) ? 0 : -1;
 }
 
+// Who dies holds nothing; who waits gets it.
+static void a_lock_ends_with_its_process(void **state) {
+    (void)state;
+    struct hymn_file_lock lock;
+    struct test_log kept;
+    struct hymn_log log = test_log_start(&kept);
+    const char *path = in_folder("lock");
+    int told[2];
+    char byte;
+    assert_int_equal(pipe(told), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (hymn_file_lock(path, 0.0, NULL, &lock) && write(told[1], "x", 1) == 1) {
+            pause();
+        }
+        _exit(1);
+    }
+    close(told[1]);
+    assert_int_equal(read(told[0], &byte, 1), 1);
+    close(told[0]);
+    assert_false(hymn_file_lock(path, 0.0, NULL, &lock));
+    assert_content(path, "");
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_true(hymn_file_lock(path, 60.0, NULL, &lock));
+    hymn_file_unlock(&lock);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_false(hymn_file_lock("/dev/null/lock", 60.0, &log, &lock)); // no folder to be made there
+    assert_log(&kept, "cannot be locked");
+    assert_int_equal(kept.warnings + kept.errors, 0);
+}
+
 static void remove_below(const char *path) {
     DIR *open_folder = opendir(path);
     for (struct dirent *entry = open_folder ? readdir(open_folder) : NULL; entry; entry = readdir(open_folder)) {
@@ -255,14 +315,27 @@ int main(void) {
         cmocka_unit_test(a_failed_write_leaves_nothing),
         cmocka_unit_test(running_out_of_memory_is_a_status),
         cmocka_unit_test(the_cache_folder_follows_the_environment),
+        cmocka_unit_test(a_lock_has_one_holder),
+        cmocka_unit_test(a_lock_ends_with_its_process),
     };
     return cmocka_run_group_tests_name("base_file", tests, make_folder, remove_folder);
 }
 
 #else
 
+#include <direct.h>
+#include <process.h>
+
 int main(void) {
-    return 0;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_lock_has_one_holder)};
+    const char *temporary = getenv("TEMP");
+    snprintf(folder, sizeof folder, "%s/hymn-file-%d", temporary ? temporary : ".", _getpid());
+    int failed = cmocka_run_group_tests_name("base_file", tests, NULL, NULL);
+    remove(in_folder("new/folders/of a lock"));
+    _rmdir(in_folder("new/folders"));
+    _rmdir(in_folder("new"));
+    _rmdir(folder);
+    return failed;
 }
 
 #endif

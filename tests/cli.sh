@@ -157,8 +157,17 @@ usage_errors() {
 devices() {
     expect 0 "$hymn" devices && holds out device driver &&
         expect 0 "$hymn" devices --json && holds out '"uuid"' '"transfer_queue": ' '"usable": true' &&
-        expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' &&
+        expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' \
+        '"usable": true' '"reason": null' &&
+        expect 0 "$hymn" devices --help && holds out --selftest verdict &&
         complains 2 "full or quick" "$hymn" devices --report=long
+}
+
+# The loader shows drivers of devices that lack a part of Vulkan, as MoltenVK, only to who asks for them.
+portability_drivers() {
+    sed 's/"ICD": *{/"ICD": { "is_portability_driver": true,/' "$lavapipe" >portable.json
+    expect 0 env VK_DRIVER_FILES="$PWD/portable.json" VK_ICD_FILENAMES="$PWD/portable.json" "$hymn" devices &&
+        holds out llvmpipe
 }
 
 inspect() {
@@ -435,6 +444,12 @@ bar_on_a_terminal() {
 tally_check "help, examples, versions" help_has_examples
 tally_check "wrong command lines: one line, status 2, suggestions" usage_errors
 tally_check "devices: table and JSON" devices
+lavapipe=$(find /usr/share/vulkan/icd.d -name "lvp_icd*$(uname -m).json" 2>/dev/null | head -n 1)
+if [ -n "$lavapipe" ]; then
+    tally_check "devices: drivers of portability" portability_drivers
+else
+    tally_skip "devices: drivers of portability" "no lavapipe in /usr/share/vulkan/icd.d"
+fi
 tally_check "inspect: table and JSON" inspect
 tally_check "broken models: named, status 3" broken_models
 tally_check "a model that takes no pictures" unfit_models

@@ -13,14 +13,35 @@
 #include "session/network.h"
 #include "support/golden.h"
 #include "support/graph_reference.h"
+#include "support/test_log.h"
 
 static const struct hymn_log print_log = {.callback = golden_print_log, .level = HYMN_LOG_WARNING};
 
 enum stage {
     STAGE_PLAIN,     // as built
     STAGE_OPTIMIZED, // folded and fused
-    STAGE_PLANNED    // in one aliased arena
+    STAGE_PLANNED,   // in one aliased arena
+    STAGE_PIECES     // in an aliased arena of several pieces
 };
+
+// Cuts the arena into the smallest pieces that the largest value fits into.
+static void plan_pieces(struct hymn_graph *graph) {
+    graph->piece_bytes = 256;
+    uint64_t whole = graph->activation_bytes, all = 0;
+    assert_int_equal(hymn_graph_plan_memory(graph, true, &print_log), HYMN_STATUS_OK);
+    for (uint32_t i = 0; i < graph->value_count; i++) {
+        const struct hymn_value *value = &graph->values[i];
+        assert_true(value->piece < HYMN_GRAPH_MAX_PIECES && value->offset % 256 == 0);
+        assert_true(value->bytes == 0 || value->offset + value->bytes <= graph->pieces[value->piece]);
+    }
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
+        assert_true(graph->pieces[i] <= graph->piece_bytes);
+        all += graph->pieces[i];
+    }
+    assert_true(graph->pieces[1] > 0);
+    assert_int_equal(all, graph->activation_bytes);
+    assert_true(all <= 2 * whole);
+}
 
 static double run_case(const struct golden *golden, enum stage stage) {
     struct hymn_graph graph;
@@ -34,14 +55,17 @@ static double run_case(const struct golden *golden, enum stage stage) {
     if (stage != STAGE_PLAIN) {
         assert_int_equal(hymn_graph_optimize(&graph, &print_log), HYMN_STATUS_OK);
     }
-    if (stage == STAGE_PLANNED) {
+    if (stage >= STAGE_PLANNED) {
         assert_int_equal(hymn_graph_plan_memory(&graph, true, &print_log), HYMN_STATUS_OK);
         assert_true(graph.activation_bytes <= graph.activation_bytes_unaliased);
+    }
+    if (stage == STAGE_PIECES) {
+        plan_pieces(&graph);
     }
     double *output = malloc(golden->output_count * sizeof *output);
     assert_non_null(output);
     assert_true(
-        graph_reference_run(&graph, golden->input, golden->height, golden->width, stage == STAGE_PLANNED, output));
+        graph_reference_run(&graph, golden->input, golden->height, golden->width, stage >= STAGE_PLANNED, output));
     double nmse = golden_nmse_double(output, golden->output, golden->output_count);
     free(output);
     hymn_graph_free(&graph);
@@ -77,11 +101,37 @@ static void planned_graphs_match_golden(void **state) {
     check_all(STAGE_PLANNED);
 }
 
+static void graphs_in_pieces_match_golden(void **state) {
+    (void)state;
+    check_all(STAGE_PIECES);
+}
+
+static void too_many_pieces_are_refused(void **state) {
+    (void)state;
+    struct golden golden;
+    struct hymn_graph graph;
+    struct hymn_network_shape shape;
+    struct test_log log;
+    struct hymn_log sink = test_log_start(&log);
+    golden_load("five_stages", &golden);
+    assert_int_equal(hymn_network_shape_make(golden.model, golden.height, golden.width, golden.batch,
+                                             HYMN_PRECISION_FP32, &print_log, &shape),
+                     HYMN_STATUS_OK);
+    assert_int_equal(hymn_network_make(golden.model, &shape, &print_log, &graph), HYMN_STATUS_OK);
+    assert_int_equal(hymn_graph_plan_memory(&graph, false, &print_log), HYMN_STATUS_OK);
+    assert_int_equal(graph.pieces[0], graph.activation_bytes);
+    graph.piece_bytes = 4096; // raised to what the largest value takes
+    assert_int_equal(hymn_graph_plan_memory(&graph, false, &sink), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_log(&log, "more than 8 pieces of device memory are needed");
+    hymn_graph_free(&graph);
+    golden_free(&golden);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_graphs_match_golden),
-        cmocka_unit_test(optimized_graphs_match_golden),
-        cmocka_unit_test(planned_graphs_match_golden),
+        cmocka_unit_test(plain_graphs_match_golden),   cmocka_unit_test(optimized_graphs_match_golden),
+        cmocka_unit_test(planned_graphs_match_golden), cmocka_unit_test(graphs_in_pieces_match_golden),
+        cmocka_unit_test(too_many_pieces_are_refused),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }

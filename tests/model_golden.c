@@ -138,6 +138,41 @@ static void same_input_gives_same_bits(void **state) {
     golden_free(&golden);
 }
 
+static bool bindings_fit(const struct hymn_vk_program *program) {
+    bool fit = true;
+    for (uint32_t i = 0; i < program->count; i++) {
+        fit = fit && program->steps[i].binding_count <= 4;
+    }
+    return fit;
+}
+
+// As on the smallest legal device: shaders have four storage buffers, pre- and post-processing too.
+static void four_storage_buffers_are_enough(void **state) {
+    (void)state;
+    const uint32_t own = context->device->snapshot.max_storage_buffers;
+    static const struct {
+        const char *name;
+        enum hymn_tier tier;
+    } cases[] = {{"small_input", HYMN_TIER_AUTO}, {"conv_only_concat", HYMN_TIER_BASE}};
+    // SwiftShader, with subgroups of four, takes seconds for a pipeline.
+    const int count = context->device->plan.cpu && context->device->plan.subgroup_size <= 4 ? 1 : 2;
+    context->device->snapshot.max_storage_buffers = 4;
+    for (int i = 0; i < count; i++) {
+        struct hymn_vk_program ends = {0};
+        struct golden golden;
+        golden_load(cases[i].name, &golden);
+        struct hymn_session *session = open_session(&golden, HYMN_PRECISION_FP16, cases[i].tier);
+        assert_int_equal(hymn_io_every_kind(session, &ends), HYMN_STATUS_OK);
+        bool fit = ends.count > 0 && bindings_fit(&ends) && bindings_fit(&session->program);
+        hymn_vk_program_free(&ends);
+        hymn_session_destroy(&session);
+        golden_free(&golden);
+        check_case(cases[i].name, cases[i].tier);
+        assert_true(fit);
+    }
+    context->device->snapshot.max_storage_buffers = own;
+}
+
 // Every 3x3 convolution by Winograd's kernel, which otherwise only tuning chooses: other roundings, the same result.
 static void winograd_is_as_exact(void **state) {
     (void)state;
@@ -214,7 +249,7 @@ static bool is_wanted(const char *name, int argument_count, char **arguments) {
 }
 
 int main(int argument_count, char **arguments) {
-    struct CMUnitTest tests[GOLDEN_MAX_CASES + 2];
+    struct CMUnitTest tests[GOLDEN_MAX_CASES + 3];
     size_t all = golden_names(names), count = 0;
     for (size_t i = 0; i < all; i++) {
         if (is_wanted(names[i], argument_count, arguments)) {
@@ -226,6 +261,7 @@ int main(int argument_count, char **arguments) {
         return 1;
     }
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(four_storage_buffers_are_enough);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(winograd_is_as_exact);
     return _cmocka_run_group_tests("model_golden", tests, count, open_context, close_context);
 }

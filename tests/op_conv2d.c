@@ -22,14 +22,20 @@ static struct hymn_context *context;
 // few combinations of storage.
 enum storage_mode { ALL_F32, ALL_F16, MIXED, STORAGE_MODES };
 
-static void check(const struct test_conv_case *shape, bool base, struct test_random *random) {
+// The plan of the device; that of the base tier; one for shaders of four storage buffers.
+enum variants { OWN, BASE, FEW };
+
+static void check(const struct test_conv_case *shape, enum variants variants, struct test_random *random) {
     struct test_conv b;
     test_conv_build(&b, shape, random);
     float *expected = test_conv_reference(&b);
     struct hymn_vk_plan plan = context->device->plan;
-    if (base) {
+    if (variants != OWN) {
         hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
         plan.target_lanes = 64u << test_random_range(random, 0, 1) * 11; // a small device and a large one
+    }
+    if (variants == FEW) {
+        plan.needs_met &= ~(uint32_t)HYMN_NEEDS_BUFFERS;
     }
     plan.weights_f32 = shape->sources[1] == HYMN_STORAGE_F32; // both kinds of weights, on any device
     if (plan.cpu) { // matrices are emulated there, and take seconds to compile: they have a test of their own
@@ -40,7 +46,7 @@ static void check(const struct test_conv_case *shape, bool base, struct test_ran
     bool half_weights = shape->sources[0] == HYMN_STORAGE_F16 && !plan.weights_f32;
     double tolerance = test_op_tolerance(half_weights ? HYMN_STORAGE_F16 : shape->output);
     if (!(nmse <= tolerance)) {
-        test_conv_print(shape, base ? "base" : "own");
+        test_conv_print(shape, variants == OWN ? "own" : variants == BASE ? "base" : "few buffers");
         print_error("  NMSE %g, at most %g\n", nmse, tolerance);
         fail();
     }
@@ -93,11 +99,11 @@ static void test_terms(void **state) {
         for (int mode = 0; mode < STORAGE_MODES; mode++) {
             for (uint32_t round = 0; round < 3; round++) {
                 struct test_conv_case c = random_case(&random, count, kernels[i], (enum storage_mode)mode);
-                check(&c, false, &random);
+                check(&c, OWN, &random);
             }
         }
         struct test_conv_case c = random_case(&random, count, kernels[i], (enum storage_mode)(i % STORAGE_MODES));
-        check(&c, true, &random);
+        check(&c, BASE, &random);
     }
 }
 
@@ -107,7 +113,7 @@ static void test_silu(void **state) {
     for (uint32_t round = 0; round < 6; round++) {
         struct test_conv_case c = random_case(&random, 1, (const uint32_t[3]){1 + round % 2 * 2}, ALL_F32);
         c.activation = HYMN_ACTIVATION_SILU;
-        check(&c, round == 4, &random);
+        check(&c, round == 4 ? BASE : OWN, &random);
     }
 }
 
@@ -119,7 +125,7 @@ static void test_prologues(void **state) {
         struct test_conv_case c =
             random_case(&random, 1, (const uint32_t[3]){kernel}, (enum storage_mode)(round / 2 % STORAGE_MODES));
         c.prologue = HYMN_PROLOGUE_NORM;
-        check(&c, round >= 14, &random);
+        check(&c, round >= 14 ? BASE : OWN, &random);
     }
 }
 
@@ -134,7 +140,28 @@ static void test_parts(void **state) {
             c.parts[i] = test_random_range(&random, 1, 35);
         }
         c.residual = 0;
-        check(&c, round >= 8, &random);
+        check(&c, round >= 8 ? BASE : OWN, &random);
+    }
+}
+
+// Where shaders have four storage buffers there are no more sources than one, which may have statistics or a residual;
+// several terms follow each other. test_op_run counts the bindings.
+static void test_few_buffers(void **state) {
+    (void)state;
+    static const uint32_t kernels[][3] = {{3, 2, 1}, {1, 3}, {1}, {2}, {1}};
+    struct test_random random = test_random_start("op_conv2d few buffers");
+    for (uint32_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        uint32_t count = kernels[i][1] == 0 ? 1 : kernels[i][2] == 0 ? 2 : 3;
+        struct test_conv_case c = random_case(&random, count, kernels[i], (enum storage_mode)(i % STORAGE_MODES));
+        if (i >= 2) {
+            c.prologue = i < 4 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+            c.residual = 0;
+        }
+        if (i == 4) {
+            c.part_count = 2;
+            c.parts[1] = test_random_range(&random, 1, 35);
+        }
+        check(&c, FEW, &random);
     }
 }
 
@@ -271,8 +298,9 @@ int main(int argc, char **argv) {
         failed = bench(strcmp(argv[1], "--bench-base") == 0);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms), cmocka_unit_test(test_silu),       cmocka_unit_test(test_prologues),
-            cmocka_unit_test(test_parts), cmocka_unit_test(test_saturation), cmocka_unit_test(test_repeatable),
+            cmocka_unit_test(test_terms),       cmocka_unit_test(test_silu),  cmocka_unit_test(test_prologues),
+            cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_parts), cmocka_unit_test(test_saturation),
+            cmocka_unit_test(test_repeatable),
         };
         failed = cmocka_run_group_tests_name("op_conv2d", tests, NULL, NULL);
     }

@@ -31,6 +31,7 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     struct test_conv b;
     test_conv_build(&b, shape, random);
     struct hymn_vk_plan plan = matrix_plan();
+    plan.unrolled_ends = test_random_range(random, 0, 1);
     float *expected = test_conv_reference(&b);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));

@@ -25,6 +25,7 @@ static struct hymn_vk_plan gpu_plan(uint32_t target_lanes) {
     struct hymn_vk_plan plan;
     hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
     plan.cpu = plan.weights_f32 = false;
+    plan.needs_met |= HYMN_NEEDS_WIDE; // Winograd's kernel is of that tier
     plan.target_lanes = target_lanes;
     return plan;
 }

@@ -27,6 +27,7 @@ static struct hymn_vk_plan gpu_plan(bool base) {
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
         hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
+        plan.needs_met |= HYMN_NEEDS_WIDE; // no more than that tier has is enough
     }
     plan.cpu = plan.weights_f32 = false;
     plan.needs_met &= ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX;
@@ -107,6 +108,11 @@ static struct test_conv_case make_case(struct test_random *random, const uint32_
     return c;
 }
 
+// SwiftShader, with subgroups of four, takes five seconds for a pipeline: there every second case.
+static bool is_left_out(uint32_t i) {
+    return i % 2 && context->device->plan.cpu && context->device->plan.subgroup_size <= 4;
+}
+
 static void test_terms(void **state) {
     (void)state;
     static const uint32_t kernels[][3] = {{3}, {3, 3}, {3, 1}, {1, 3}, {3, 1, 1}, {3, 3, 1}, {3, 3, 3}};
@@ -114,6 +120,9 @@ static void test_terms(void **state) {
     for (uint32_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
         for (uint32_t turn = 0; turn < 2; turn++) { // a software device takes seconds for a pipeline
             uint32_t mode = turn == 0 ? 0 : 2 - i % 2;
+            if (is_left_out(i + turn)) {
+                continue;
+            }
             struct hymn_vk_plan plan = gpu_plan((i / 2 + turn) % 2);
             plan.weights_f32 = mode == 1 && i % 4 == 1; // halves with weights in 32 bits
             struct test_conv_case c = make_case(&random, kernels[i], mode);
@@ -151,7 +160,7 @@ static void test_shares(void **state) {
         struct hymn_vk_plan plan = gpu_plan(i == 0);
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3}, 1);
         c.parts[0] = test_random_range(&random, 33, 80);
-        if (shares[i].lanes <= plan.max_invocations) {
+        if (shares[i].lanes <= plan.max_invocations && !is_left_out((uint32_t)i + 1)) {
             check(&c, &plan, &random, &shares[i]);
         }
     }
@@ -167,7 +176,9 @@ static void test_epilogues(void **state) {
         c.height += c.residual == 2 ? c.height % 2 : 0;
         c.width += c.residual == 2 ? c.width % 2 : 0;
         struct hymn_vk_plan plan = gpu_plan(round % 2);
-        check(&c, &plan, &random, NULL);
+        if (!is_left_out(round + round / 2)) {
+            check(&c, &plan, &random, NULL);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //
 // The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
 // length. --bench [BATCH] times base's scans by each method (chunk: group/tile x block, together of lanes, span;
-// 0: its own): milliseconds, G updates/s.
+// 0: its own): milliseconds, G updates/s. --races: each way in which lanes share memory, with few states, for the
+// validation layers' check of shared memory, with which a software device compiles long for each access.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,9 +18,11 @@
 #include "ops/selective_scan.h"
 #include "shaders/params.h"
 #include "support/test_context.h"
+#include "support/test_log.h"
 #include "support/test_node.h"
 
 static struct hymn_context *context;
+static bool races; // --races
 
 struct scan_case {
     uint32_t batch, height, width, channels, first, states, rank;
@@ -158,7 +161,7 @@ static double check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < PLANS; i++) {
         struct hymn_vk_plan plan = plan_of(i);
         bool spans = i == 0 || i == TEST_NODE_PLANS; // base variants have none
-        if (c->span ? !spans : i == TEST_NODE_PLANS) {
+        if (races ? i > 0 : c->span ? !spans : i == TEST_NODE_PLANS) {
             continue;
         }
         char what[160];
@@ -180,8 +183,8 @@ static struct scan_case random_case(struct test_random *random) {
         .width = test_random_range(random, 1, 11),
         .channels = test_random_range(random, 1, 70),
         .first = 8 * test_random_range(random, 0, 2),
-        .states = test_random_range(random, 1, 20),
-        .rank = test_random_range(random, 1, 12),
+        .states = test_random_range(random, 1, races ? 5 : 20),
+        .rank = test_random_range(random, 1, races ? 5 : 12),
         .storage = (enum hymn_storage)test_random_range(random, 0, 1),
     };
 }
@@ -229,13 +232,15 @@ static void test_groups(void **state) {
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
-        c.states = i == 0 ? 16 : c.states;
-        c.rank = i == 0 ? 8 : c.rank;
-        c.chunk_length = methods[i].chunk_length;
+        if (i == 0 || (races && i == 5)) { // rows that fill their place in shared memory
+            c.states = races ? 4 : 16;
+            c.rank = races ? 4 : 8;
+        }
+        c.chunk_length = races && i > 3 ? 0 : methods[i].chunk_length; // no other accesses, but twice the shaders
         c.group = methods[i].group;
         c.tile = methods[i].tile;
         c.lanes = methods[i].lanes;
-        c.block = methods[i].block;
+        c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
     }
@@ -249,7 +254,9 @@ static void test_local(void **state) {
     struct test_random random = test_random_start("op_selective_scan local");
     for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
         struct scan_case c = random_case(&random);
-        if (i == 0 || i >= 4) {
+        if (races) { // little shared memory
+            c.states = i == 4 ? 17 : c.states;
+        } else if (i == 0 || i >= 4) {
             c.height = i == 5 ? 40 : 16; // 800 steps of 2 chunks: too many for their deltas to be kept
             c.width = i == 5 ? 20 : 16;
             c.batch = 1;
@@ -271,7 +278,7 @@ static void test_spans(void **state) {
     struct test_random random = test_random_start("op_selective_scan spans");
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
         struct scan_case c = random_case(&random);
-        c.states = i % 2 ? 16 : c.states;
+        c.states = i % 2 ? (races ? 9 : 16) : c.states; // combined in two rounds
         c.span = spans[i];
         c.chunk_length = lengths[i];
         check(&c, &random);
@@ -386,6 +393,43 @@ static void test_large(void **state) {
     }
 }
 
+// Where shaders have four storage buffers there are no chunks, and sequences that must have some are refused.
+static void test_few_buffers(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan few buffers");
+    struct hymn_vk_plan plan = test_node_plan(context, 1);
+    plan.needs_met &= ~(uint32_t)HYMN_NEEDS_BUFFERS;
+    plan.target_lanes = 1u << 20; // chunks would pay
+    for (uint32_t i = 0; i < 4; i++) {
+        struct scan_case c = random_case(&random);
+        struct test_node test;
+        c.height += 20 * (i == 2);
+        c.rank += 30 * (i == 3);
+        c.storage = i % 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        build(&test, &c, &random);
+        double *expected = reference(&test, &c);
+        for (size_t k = 0; k < (size_t)4 * c.batch * c.height * c.width * c.channels; k++) {
+            expected[k] /= c.storage == HYMN_STORAGE_F16 ? HYMN_SCAN_UNIT : 1.0;
+        }
+        run(&test, &c, &plan);
+        test_node_compare(&test, 0, expected, test_op_tolerance(c.storage), "four buffers");
+        free(expected);
+        test_node_end(&test);
+    }
+    struct scan_case c = {.batch = 1, .height = 270, .width = 260, .channels = 8, .states = 2, .rank = 1};
+    struct test_node test;
+    struct test_log log;
+    struct hymn_log sink = test_log_start(&log);
+    build(&test, &c, &random);
+    assert_int_equal(hymn_ops_prepare(&test.graph, &plan, &sink), HYMN_STATUS_OK);
+    assert_int_equal(hymn_graph_plan_memory(&test.graph, false, &sink), HYMN_STATUS_OK);
+    struct hymn_lower lower = {.graph = &test.graph, .plan = &plan, .log = &sink};
+    assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&log, "70200 steps are more than one pass does");
+    hymn_lower_free(&lower);
+    test_node_end(&test);
+}
+
 static double measure(struct test_node *test, const struct hymn_scan_method *method) {
     struct hymn_vk_plan plan = test_node_plan(context, 0);
     double ms = 0.0;
@@ -446,14 +490,22 @@ int main(int argc, char **argv) {
         return 1;
     }
     int failed;
+    races = argc > 1 && strcmp(argv[1], "--races") == 0;
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
+    } else if (races) {
+        const struct CMUnitTest tests[] = {
+            cmocka_unit_test(test_groups),
+            cmocka_unit_test(test_local),
+            cmocka_unit_test(test_spans),
+        };
+        failed = cmocka_run_group_tests_name("op_selective_scan --races", tests, NULL, NULL);
     } else {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
             cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
             cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
-            cmocka_unit_test(test_large),
+            cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }

@@ -95,6 +95,138 @@ static void opening_and_closing_leaves_nothing(void **state) {
     }
 }
 
+// ------------------------------------------------------------------------------------- devices with other answers
+
+// The driver's.
+static PFN_vkCreateDevice create_device;
+static PFN_vkGetPhysicalDeviceProperties get_properties;
+static PFN_vkEnumerateDeviceExtensionProperties enumerate_extensions;
+static uint32_t tries;
+static VkStructureType refused;      // the feature's structure; 0: none
+static uint32_t most_version;        // that the device claims
+static const char *hidden_extension; // NULL: none
+
+static bool asks_for(const VkDeviceCreateInfo *info, VkStructureType type) {
+    for (const VkBaseInStructure *next = info->pNext; next; next = next->pNext) {
+        if (next->sType == type) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL refuse_feature(VkPhysicalDevice physical, const VkDeviceCreateInfo *info,
+                                                     const VkAllocationCallbacks *allocator, VkDevice *out_device) {
+    tries++;
+    bool refuse = refused != 0 && asks_for(info, refused);
+    return refuse ? VK_ERROR_FEATURE_NOT_PRESENT : create_device(physical, info, allocator, out_device);
+}
+
+static enum hymn_status open_refusing(VkStructureType feature, struct test_log *log,
+                                      struct hymn_vk_device **out_device) {
+    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(log)};
+    struct hymn_vk_instance *instance = NULL;
+    assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
+    create_device = instance->table.vkCreateDevice;
+    instance->table.vkCreateDevice = refuse_feature;
+    refused = feature;
+    tries = 0;
+    return hymn_vk_device_create_on(instance, &params, out_device);
+}
+
+// A feature that is claimed, and refused when it is asked for, costs the tiers that need it, and says so.
+static void a_refused_feature_costs_a_tier(void **state) {
+    (void)state;
+    static const struct {
+        VkStructureType feature;
+        uint32_t needs;
+    } cases[] = {
+        {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, HYMN_NEEDS_COOPERATIVE_MATRIX},
+        {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES, HYMN_NEEDS_FLOAT16},
+        {VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, HYMN_NEEDS_SUBGROUP_SHUFFLE},
+    };
+    struct test_log log;
+    struct hymn_vk_device *device = NULL;
+    assert_int_equal(open_refusing(0, &log, &device), HYMN_STATUS_OK);
+    uint32_t has = device->plan.needs_met;
+    assert_int_equal(tries, 1);
+    hymn_vk_device_destroy(&device);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(open_refusing(cases[i].feature, &log, &device), HYMN_STATUS_OK);
+        uint32_t keeps = device->plan.needs_met;
+        assert_int_equal(keeps & cases[i].needs, 0);
+        assert_int_equal(keeps & ~has, 0);
+        assert_int_equal(tries > 1, (has & cases[i].needs) != 0);
+        if (has & cases[i].needs) {
+            assert_log(&log, "and cannot be opened with it: VK_ERROR_FEATURE_NOT_PRESENT");
+        }
+        if (cases[i].needs == HYMN_NEEDS_COOPERATIVE_MATRIX) {
+            assert_int_equal(keeps, has & ~HYMN_NEEDS_COOPERATIVE_MATRIX); // and nothing else
+        }
+        assert_int_equal(device->table.vkQueueWaitIdle(device->queue), VK_SUCCESS);
+        hymn_vk_device_destroy(&device);
+    }
+}
+
+// Beyond the lowest tier there is no other.
+static void a_device_that_refuses_everything_is_an_error(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_vk_device *device = NULL;
+    assert_int_equal(open_refusing(VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &log, &device), HYMN_STATUS_INTERNAL);
+    assert_null(device);
+    assert_true(tries <= HYMN_TIER_MATRIX);
+    assert_log(&log, "vkCreateDevice: VK_ERROR_FEATURE_NOT_PRESENT");
+}
+
+static VKAPI_ATTR void VKAPI_CALL lower_version(VkPhysicalDevice physical, VkPhysicalDeviceProperties *properties) {
+    get_properties(physical, properties);
+    properties->apiVersion = properties->apiVersion < most_version ? properties->apiVersion : most_version;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL hide_extension(VkPhysicalDevice physical, const char *layer, uint32_t *count,
+                                                     VkExtensionProperties *properties) {
+    VkResult result = enumerate_extensions(physical, layer, count, properties);
+    for (uint32_t i = 0; properties && hidden_extension && i < *count; i++) {
+        if (strcmp(properties[i].extensionName, hidden_extension) == 0) {
+            snprintf(properties[i].extensionName, sizeof properties[i].extensionName, "VK_EXT_of_no_use");
+        }
+    }
+    return result;
+}
+
+static uint32_t needs_met_of(uint32_t version, const char *hidden) {
+    struct test_log log;
+    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
+    struct hymn_vk_instance *instance = NULL;
+    struct hymn_vk_device *device = NULL;
+    assert_int_equal(hymn_vk_instance_create(&params.log, getenv("HYMN_VALIDATION") != NULL, &instance),
+                     HYMN_STATUS_OK);
+    get_properties = instance->table.vkGetPhysicalDeviceProperties;
+    enumerate_extensions = instance->table.vkEnumerateDeviceExtensionProperties;
+    instance->table.vkGetPhysicalDeviceProperties = lower_version;
+    instance->table.vkEnumerateDeviceExtensionProperties = hide_extension;
+    most_version = version;
+    hidden_extension = hidden;
+    assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OK);
+    assert_true(device->snapshot.api_version <= version);
+    uint32_t met = device->plan.needs_met;
+    hymn_vk_device_destroy(&device);
+    return met;
+}
+
+// Before Vulkan 1.3 an extension tells of subgroups' sizes; without it nothing is shared across a subgroup.
+static void older_devices_tell_of_subgroups_by_an_extension(void **state) {
+    (void)state;
+    const uint32_t sharing = HYMN_NEEDS_SUBGROUP_SHUFFLE | HYMN_NEEDS_SUBGROUP_ARITHMETIC;
+    const uint32_t newest = needs_met_of(VK_API_VERSION_1_3, NULL) & sharing;
+    const uint32_t versions[] = {VK_API_VERSION_1_1, VK_API_VERSION_1_2};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(needs_met_of(versions[i], NULL) & sharing, newest);
+        assert_int_equal(needs_met_of(versions[i], VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME) & sharing, 0);
+    }
+}
+
 static void two_devices_live_side_by_side(void **state) {
     (void)state;
     struct test_vk one, two;
@@ -273,6 +405,9 @@ int main(int argc, char **argv) {
         cmocka_unit_test(device_is_found_by_everything_that_names_it),
         cmocka_unit_test(unknown_names_list_what_there_is),
         cmocka_unit_test(opening_and_closing_leaves_nothing),
+        cmocka_unit_test(a_refused_feature_costs_a_tier),
+        cmocka_unit_test(a_device_that_refuses_everything_is_an_error),
+        cmocka_unit_test(older_devices_tell_of_subgroups_by_an_extension),
         cmocka_unit_test(two_devices_live_side_by_side),
         cmocka_unit_test(results_become_statuses),
         cmocka_unit_test(allocation_failures_are_reported),

@@ -235,6 +235,68 @@ static void validation_sees_a_missing_barrier(void **state) {
     }
 }
 
+// Whether the layers are told to look into running shaders too, by the setting of current ones.
+static bool is_assisted(const struct bench *bench) {
+    const char *enabled = getenv("VK_KHRONOS_VALIDATION_GPUAV_ENABLE");
+    return bench->vk.validated && enabled && strcmp(enabled, "1") == 0;
+}
+
+// Runs the program, which is wrong: validation must say all of `wanted`, up to NULL. Closes the bench.
+static void expect_messages(struct bench *bench, const char *const *wanted) {
+    record(bench, false);
+    submit_and_wait(bench, 1);
+    assert_true(bench->vk.device->instance->validation_messages > 0);
+    for (; *wanted; wanted++) {
+        assert_log(&bench->vk.log, *wanted);
+    }
+    bench->vk.device->instance->validation_messages = 0;
+    test_log_start(&bench->vk.log);
+    bench_close(bench);
+}
+
+static void skip_unassisted(struct bench *bench) {
+    bench_close(bench);
+    print_message("no GPU-assisted validation: VK_KHRONOS_VALIDATION_GPUAV_ENABLE is not 1, or there is no layer\n");
+    skip();
+}
+
+// A read and a write beyond the bindings, though within the buffers, so that they do no harm.
+static void assisted_validation_sees_accesses_out_of_bounds(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("assisted_validation_sees_accesses_out_of_bounds");
+    for (uint32_t bound = 0; bound < 2; bound++) {
+        struct bench *bench = bench_open(&random);
+        if (!is_assisted(bench)) {
+            skip_unassisted(bench);
+            return;
+        }
+        add_chain(bench, region(HYMN_VK_ROLE_ACTIVATIONS, 0), region(HYMN_VK_ROLE_ACTIVATIONS, 1), 1, 1, false)
+            ->bindings[bound]
+            .bytes = REGION_BYTES / 2;
+        const char *where = bound == 0 ? "binding = 0" : "binding = 1";
+        expect_messages(bench, (const char *const[]){"validation: ", "storageBuffers-06936", where, NULL});
+    }
+}
+
+// Lanes that read what others of their workgroup write, with no barrier between.
+static void assisted_validation_sees_races(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("assisted_validation_sees_races");
+    struct bench *bench = bench_open(&random);
+    const char *races = getenv("VK_KHRONOS_VALIDATION_GPUAV_SHARED_MEMORY_DATA_RACE");
+    if (!is_assisted(bench) || (races && strcmp(races, "0") == 0)) {
+        skip_unassisted(bench);
+        return;
+    }
+    struct hymn_vk_step *step =
+        add_chain(bench, region(HYMN_VK_ROLE_ACTIVATIONS, 0), region(HYMN_VK_ROLE_ACTIVATIONS, 1), 1, 0, false);
+    step->name = "race";
+    step->shader = test_vk_shader("race");
+    step->constant_count = 1;
+    step->push_bytes = 0;
+    expect_messages(bench, (const char *const[]){"validation: ", "SharedMemoryDataRace", NULL});
+}
+
 // Programs of another shape in the same object: what it holds is reused where it suffices.
 static void commands_are_recorded_again(void **state) {
     (void)state;
@@ -409,6 +471,13 @@ static void unusable_shaders_are_named(void **state) {
     step->shader = &demanding;
     assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
     assert_log(&bench->vk.log, "encoder.0: demanding needs fp16 arithmetic, which ");
+    demanding.needs = HYMN_NEEDS_BUFFERS;
+    assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&bench->vk.log, "encoder.0: demanding needs eight storage buffers, which ");
+    demanding.needs = 0;
+    bench->vk.device->snapshot.max_storage_buffers = step->binding_count - 1;
+    assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
+    assert_log(&bench->vk.log, "encoder.0: demanding has 2 storage buffers, and shaders of ");
     bench_close(bench);
 }
 
@@ -499,12 +568,20 @@ static void allocation_failures_leave_usable_objects(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(long_chains_keep_their_order),      cmocka_unit_test(barriers_only_where_needed),
-        cmocka_unit_test(validation_sees_a_missing_barrier), cmocka_unit_test(commands_are_recorded_again),
-        cmocka_unit_test(all_bindings_and_shared_buffers),   cmocka_unit_test(timers_measure_steps),
-        cmocka_unit_test(timers_mask_what_is_not_valid),     cmocka_unit_test(pipelines_are_made_once),
-        cmocka_unit_test(unusable_shaders_are_named),        cmocka_unit_test(impossible_steps_are_refused),
-        cmocka_unit_test(lost_device_refuses_work),          cmocka_unit_test(allocation_failures_leave_usable_objects),
+        cmocka_unit_test(long_chains_keep_their_order),
+        cmocka_unit_test(barriers_only_where_needed),
+        cmocka_unit_test(validation_sees_a_missing_barrier),
+        cmocka_unit_test(commands_are_recorded_again),
+        cmocka_unit_test(all_bindings_and_shared_buffers),
+        cmocka_unit_test(timers_measure_steps),
+        cmocka_unit_test(timers_mask_what_is_not_valid),
+        cmocka_unit_test(pipelines_are_made_once),
+        cmocka_unit_test(unusable_shaders_are_named),
+        cmocka_unit_test(impossible_steps_are_refused),
+        cmocka_unit_test(lost_device_refuses_work),
+        cmocka_unit_test(allocation_failures_leave_usable_objects),
+        cmocka_unit_test(assisted_validation_sees_accesses_out_of_bounds),
+        cmocka_unit_test(assisted_validation_sees_races),
     };
     return cmocka_run_group_tests_name("vk_device_commands", tests, NULL, NULL);
 }

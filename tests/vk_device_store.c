@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Facts about a device on disk: kept, merged with those of other processes, and ignored when damaged or somebody
-// else's.
+// Facts about a device on disk: kept, merged with those of other processes, the oldest dropped where there are too
+// many, and ignored when damaged or somebody else's.
 #define _POSIX_C_SOURCE 200809L // mkdtemp
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,13 +41,18 @@ static void expect(struct test_vk *vk, uint32_t number, uint32_t value) {
     assert_int_equal(got, value);
 }
 
-// The one file that the folder holds.
+static bool ends_in(const char *text, const char *end) {
+    size_t length = strlen(text);
+    return length >= strlen(end) && strcmp(text + length - strlen(end), end) == 0;
+}
+
+// The one file that the folder holds, but for its lock.
 static void find_file(char *out_path, size_t capacity) {
     DIR *entries = opendir(folder);
     assert_non_null(entries);
     out_path[0] = '\0';
     for (struct dirent *entry = readdir(entries); entry; entry = readdir(entries)) {
-        if (entry->d_name[0] != '.') {
+        if (entry->d_name[0] != '.' && !ends_in(entry->d_name, ".lock")) {
             assert_string_equal(out_path, "");
             assert_true((size_t)snprintf(out_path, capacity, "%s/%s", folder, entry->d_name) < capacity);
         }
@@ -116,26 +121,129 @@ static void facts_are_kept(void **state) {
     assert_true(hymn_vk_store_key("other", &one, sizeof one) != key_of(1));
 }
 
-static void many_and_large_facts(void **state) {
+static void large_facts(void **state) {
     (void)state;
     struct test_vk vk;
     uint8_t large[HYMN_VK_STORE_VALUE_BYTES + 1] = {1, 2, 3}, got[HYMN_VK_STORE_VALUE_BYTES];
     open_store(&vk);
     assert_int_equal(hymn_vk_store_put(vk.device, 5, large, sizeof large), HYMN_STATUS_UNSUPPORTED);
     assert_int_equal(hymn_vk_store_put(vk.device, 5, large, sizeof got), HYMN_STATUS_OK);
-    for (uint32_t i = 1; i < HYMN_VK_STORE_MAX_ENTRIES; i++) {
-        put(&vk, i, i);
-    }
-    assert_int_equal(hymn_vk_store_put(vk.device, 6, large, 4), HYMN_STATUS_UNSUPPORTED); // full
-    put(&vk, 9, 99);                                                                      // but this one is there
     test_vk_close(&vk);
     open_store(&vk);
-    assert_int_equal(hymn_vk_store_count(vk.device), HYMN_VK_STORE_MAX_ENTRIES);
+    assert_int_equal(hymn_vk_store_count(vk.device), 1);
     assert_true(hymn_vk_store_get(vk.device, 5, got, sizeof got));
     assert_memory_equal(got, large, sizeof got);
-    expect(&vk, 9, 99);
-    expect(&vk, HYMN_VK_STORE_MAX_ENTRIES - 1, HYMN_VK_STORE_MAX_ENTRIES - 1);
     test_vk_close(&vk);
+}
+
+static void put_range(struct test_vk *vk, uint32_t first, uint32_t count) {
+    for (uint32_t i = first; i < first + count; i++) {
+        put(vk, i, i);
+    }
+}
+
+// Each of the facts is there, and asked for by that, or none is.
+static void expect_range(struct test_vk *vk, uint32_t first, uint32_t count, bool there) {
+    for (uint32_t i = first; i < first + count; i++) {
+        uint32_t value;
+        if (there) {
+            expect(vk, i, i);
+        } else if (hymn_vk_store_get(vk->device, key_of(i), &value, sizeof value)) {
+            fail_msg("fact %u should have given way", i);
+        }
+    }
+}
+
+// In a full store the facts that were put or asked for last stay, in memory, on disk and for the next process.
+static void oldest_facts_give_way(void **state) {
+    (void)state;
+    const uint32_t most = HYMN_VK_STORE_MAX_ENTRIES;
+    struct test_vk vk;
+    open_store(&vk);
+    put_range(&vk, 0, most);
+    expect(&vk, 0, 0); // asked for: newer than all others
+    put(&vk, 1, 1);    // and then this one
+    put_range(&vk, most, 10);
+    assert_int_equal(hymn_vk_store_count(vk.device), most);
+    expect_range(&vk, 2, 10, false);
+    test_vk_close(&vk);
+
+    open_store(&vk);
+    assert_int_equal(vk.log.warnings, 0);
+    assert_int_equal(hymn_vk_store_count(vk.device), most);
+    expect_range(&vk, 2, 10, false);
+    expect(&vk, 12, 12); // the oldest, if it were not for this
+    put_range(&vk, most + 10, 20);
+    test_vk_close(&vk);
+
+    open_store(&vk);
+    assert_int_equal(hymn_vk_store_count(vk.device), most);
+    expect_range(&vk, 0, 2, true);
+    expect_range(&vk, 2, 10, false);
+    expect(&vk, 12, 12);
+    expect_range(&vk, 13, 20, false);
+    expect_range(&vk, 33, most + 30 - 33, true);
+    put_range(&vk, most + 30, 1);
+    test_vk_close(&vk);
+
+    open_store(&vk); // the last put took the place of 0, which had been asked for before the others, this one that of 1
+    put_range(&vk, most + 31, 1);
+    expect_range(&vk, 0, 2, false);
+    expect(&vk, 12, 12);
+    test_vk_close(&vk);
+    assert_int_equal(vk.log.errors, 0);
+}
+
+// Two stores of the same file: what one has dropped does not come back with the other, unless that one has asked for
+// it, and what both have put stays.
+static void full_stores_are_merged(void **state) {
+    (void)state;
+    const uint32_t most = HYMN_VK_STORE_MAX_ENTRIES;
+    struct test_vk one, two;
+    open_store(&one);
+    put_range(&one, 0, most);
+    hymn_vk_store_flush(one.device);
+    open_store(&two);
+    expect(&two, 3, 3);
+    put_range(&one, most, 100); // instead of 0 to 99
+    hymn_vk_store_flush(one.device);
+    put_range(&two, most + 100, 50);
+    hymn_vk_store_flush(two.device);
+    assert_int_equal(hymn_vk_store_count(two.device), most);
+    test_vk_close(&two);
+    test_vk_close(&one);
+    open_store(&one);
+    assert_int_equal(hymn_vk_store_count(one.device), most);
+    expect(&one, 3, 3);
+    expect_range(&one, 0, 3, false);
+    expect_range(&one, 4, 147, false); // the 150 that were put have the places of these and of 0 to 2
+    expect_range(&one, 151, most + 150 - 151, true);
+    test_vk_close(&one);
+    assert_int_equal(one.log.errors + two.log.errors, 0);
+}
+
+// The file says what is old, whatever a store has thought since it last read it.
+static void dropped_facts_stay_dropped(void **state) {
+    (void)state;
+    const uint32_t most = HYMN_VK_STORE_MAX_ENTRIES;
+    struct test_vk one, two;
+    open_store(&one);
+    put_range(&one, 0, most);
+    hymn_vk_store_flush(one.device);
+    open_store(&two); // to which the last hundred are the newest
+    expect_range(&one, 0, most - 100, true);
+    put_range(&one, most, 100); // instead of them
+    hymn_vk_store_flush(one.device);
+    put_range(&two, most + 100, 1);
+    test_vk_close(&two);
+    test_vk_close(&one);
+    open_store(&one);
+    assert_int_equal(hymn_vk_store_count(one.device), most);
+    expect_range(&one, 0, 1, false);
+    expect_range(&one, 1, most - 101, true);
+    expect_range(&one, most - 100, 100, false);
+    expect_range(&one, most, 101, true);
+    test_vk_close(&one);
 }
 
 // The file is ignored with a warning, and replaced by a good one by whoever puts something next.
@@ -251,8 +359,8 @@ static int child(const char *number, const char *where) {
     return warnings ? 1 : 0;
 }
 
-// What two processes write at the same time is a whole file, and at least the last flush of one of them is in it.
-static void processes_leave_a_whole_file(void **state) {
+// What two processes write at the same time is a whole file, and nothing is lost.
+static void processes_lose_nothing(void **state) {
     (void)state;
     pid_t pids[2];
     const char *const numbers[] = {"1", "2"};
@@ -280,7 +388,8 @@ static void processes_leave_a_whole_file(void **state) {
             found[i / 20]++;
         }
     }
-    assert_true(found[0] == 20 || found[1] == 20);
+    assert_int_equal(found[0], 20);
+    assert_int_equal(found[1], 20);
     test_vk_close(&vk);
 }
 
@@ -293,11 +402,14 @@ int main(int count, char **arguments) {
     program = arguments[0];
     const struct CMUnitTest tests[] = {
         STORE_TEST(facts_are_kept),
-        STORE_TEST(many_and_large_facts),
+        STORE_TEST(large_facts),
+        STORE_TEST(oldest_facts_give_way),
+        STORE_TEST(full_stores_are_merged),
+        STORE_TEST(dropped_facts_stay_dropped),
         STORE_TEST(damaged_and_foreign_files_are_ignored),
         STORE_TEST(store_can_be_off_or_nowhere),
         STORE_TEST(open_stores_are_merged),
-        STORE_TEST(processes_leave_a_whole_file),
+        STORE_TEST(processes_lose_nothing),
     };
     return cmocka_run_group_tests_name("vk_device_store", tests, NULL, NULL);
 }

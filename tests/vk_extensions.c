@@ -15,7 +15,7 @@
 
 static const char *const moltenvk[] = {
     "VK_KHR_16bit_storage", "VK_KHR_portability_subset", "VK_KHR_shader_float16_int8",
-    "VK_EXT_memory_budget", "VK_KHR_timeline_semaphore",
+    "VK_EXT_memory_budget", "VK_KHR_timeline_semaphore", "VK_EXT_subgroup_size_control",
 };
 
 static const char *const desktop[] = {
@@ -60,6 +60,21 @@ static void portability_subset_is_enabled_where_it_is_offered(void **state) {
     assert_false(enabled(&chosen, "VK_KHR_shader_float16_int8"));
     chosen = OFFER(&snapshot, HYMN_NEEDS_FLOAT16, false, desktop);
     assert_false(chosen.portability_subset);
+}
+
+// Of the core since 1.3; before that an extension, for plans that ask for whole subgroups.
+static void subgroup_sizes_are_an_extension_of_older_devices(void **state) {
+    (void)state;
+    const char *name = "VK_EXT_subgroup_size_control";
+    for (int newer = 0; newer < 2; newer++) {
+        for (int full = 0; full < 2; full++) {
+            const struct hymn_vk_snapshot snapshot = {.api_version = newer ? VK_API_VERSION_1_3 : VK_API_VERSION_1_2};
+            const struct hymn_vk_plan plan = {.subgroup_full = full};
+            struct hymn_vk_extensions chosen = {0};
+            hymn_vk_extensions_offer(&snapshot, &plan, false, name, &chosen);
+            assert_int_equal(enabled(&chosen, name), full && !newer);
+        }
+    }
 }
 
 static void only_what_is_used_is_enabled(void **state) {
@@ -136,6 +151,7 @@ static void what_is_not_told_is_not_zero(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(portability_subset_is_enabled_where_it_is_offered),
+        cmocka_unit_test(subgroup_sizes_are_an_extension_of_older_devices),
         cmocka_unit_test(only_what_is_used_is_enabled),
         cmocka_unit_test(an_extension_offered_twice_is_enabled_once),
         cmocka_unit_test(statistics_of_each_driver_are_understood),

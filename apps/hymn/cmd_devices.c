@@ -12,12 +12,16 @@ static const struct command command = {
         "Lists the Vulkan devices of this machine. A command's --device takes the number in front, a part\n"
         "of the name or the UUID; without it the best usable device is taken.\n"
         "\n"
-        "--report makes every shader variant that models of the shipped sizes use, without running any, and\n"
-        "prints one JSON document: driver, limits, features, the choice of variants, and, where the driver\n"
-        "tells them, registers, spills, shared memory and instructions of each pipeline.\n",
+        "--report makes every shader variant that models of the shipped sizes use, or that tuning may choose\n"
+        "for them, without running any, and prints one JSON document: driver, limits, features, the choice\n"
+        "of variants, and, where the driver tells them, registers, spills, shared memory and instructions of\n"
+        "each pipeline. A device that cannot be used has an entry that says why; the exit status is 3 then.\n"
+        "With --selftest the variants are run too, and the verdict on each is in the document, as\n"
+        "'hymn selftest --json' has it; the exit status is 3 where one is wrong.\n",
     .examples = "  hymn devices\n"
                 "  hymn devices --json\n"
-                "  hymn devices --report --device 0 >report.json\n",
+                "  hymn devices --report --device 0 >report.json\n"
+                "  hymn devices --report --selftest --runs 10 >report.json\n",
 };
 
 // What --report may be: every model and every choice of variants, or the fewest that mean something.
@@ -77,12 +81,15 @@ int command_devices(char **arguments, size_t count) {
     struct common common = common_defaults();
     bool json = false, selftest = false;
     const char *report = NULL;
+    uint32_t runs = 0;
     size_t rest = 0;
     const struct option options[] = {
         {"json", 0, OPTION_FLAG, NULL, "print a JSON array instead of a table", &json, 0, 0, NULL},
         {"report", 0, OPTION_MAY_CHOOSE, "full|quick",
          "print a JSON document about what the devices' compilers\nmake of the shaders", &report, 0, 0, reports},
         {"selftest", 0, OPTION_FLAG, NULL, "with --report: 'hymn selftest' too, and its verdicts", &selftest, 0, 0,
+         NULL},
+        {"runs", 'n', OPTION_NUMBER, "N", "with --selftest: runs of each problem (default 100)", &runs, 1, 100000,
          NULL},
         COMMON_DEVICE_OPTION(&common),
         {"verbose", 'v', OPTION_COUNT, NULL, "say more on standard error; twice: everything", &common.verbosity, 0, 0,
@@ -98,7 +105,7 @@ int command_devices(char **arguments, size_t count) {
     }
     if (report != NULL) {
         return devices_report(&(struct devices_report_options){
-            .device = common.device, .quick = strcmp(report, reports[1]) == 0, .selftest = selftest});
+            .device = common.device, .quick = strcmp(report, reports[1]) == 0, .selftest = selftest, .runs = runs});
     }
     struct hymn_device_list *list = NULL;
     const struct hymn_device_list_params params = {.log = console_log()};

@@ -144,6 +144,14 @@ void console_status(const char *file, enum hymn_status status) {
     hymn_mutex_unlock(&console.lock);
 }
 
+void console_peek(char *out_text, size_t capacity) {
+    hymn_mutex_lock(&console.lock);
+    const char *end = memchr(console.kept, '\n', console.kept_length);
+    const size_t length = end != NULL ? (size_t)(end - console.kept) : 0;
+    snprintf(out_text, capacity, "%.*s", (int)length, console.kept);
+    hymn_mutex_unlock(&console.lock);
+}
+
 void console_forget(void) {
     hymn_mutex_lock(&console.lock);
     console.kept_length = 0;

@@ -29,6 +29,8 @@ void console_warning(const char *file, const char *format, ...) CAUSE_PRINTF(2, 
 struct hymn_log console_log(void);
 // Reports a failed library call: what the library said since the last report, or else the status in words.
 void console_status(const char *file, enum hymn_status status);
+// The first line of what the library said since the last report, as far as it fits; "" where it said nothing.
+void console_peek(char *out_text, size_t capacity);
 // Drops what the library said since the last report: the call is tried in another way.
 void console_forget(void);
 

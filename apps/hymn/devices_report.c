@@ -55,7 +55,8 @@ static json_t *describe_limits(const struct hymn_vk_snapshot *s) {
     return object;
 }
 
-static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statistics) {
+// device: NULL where it could not be opened; then it is not known whether its pipelines tell of themselves.
+static json_t *describe_features(const struct hymn_vk_snapshot *s, const struct hymn_vk_device *device) {
     json_t *object = json_object(), *matrices = json_array();
     json_object_set_new(object, "storage_16bit", json_boolean(s->storage_16bit));
     json_object_set_new(object, "float16", json_boolean(s->float16));
@@ -66,7 +67,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statisti
     json_object_set_new(object, "unified_memory", json_boolean(s->unified_memory));
     json_object_set_new(object, "transfer_queue", json_boolean(s->transfer_queue));
     json_object_set_new(object, "portability_subset", json_boolean(s->portability_subset));
-    json_object_set_new(object, "pipeline_statistics", json_boolean(statistics));
+    json_object_set_new(object, "pipeline_statistics", device ? json_boolean(device->statistics) : json_null());
     for (uint32_t i = 0; i < s->matrix_count; i++) {
         json_array_append_new(matrices, triple((uint32_t[3]){s->matrices[i].m, s->matrices[i].n, s->matrices[i].k}));
     }
@@ -75,7 +76,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, bool statisti
 }
 
 static json_t *describe_plan(const struct survey_plan *plan) {
-    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide"};
+    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide", "buffers"};
     const struct hymn_vk_plan *p = &plan->plan;
     json_t *object = json_object(), *met = json_array();
     for (uint32_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
@@ -120,9 +121,10 @@ static json_t *run_selftest(const struct devices_report_options *options, const 
     struct hymn_context *context = NULL;
     struct hymn_selftest *selftest = NULL;
     const struct hymn_context_params params = {.log = console_log(), .device = selector};
+    const struct hymn_selftest_params what = {.runs = options->runs};
     enum hymn_status status = hymn_context_create(&params, &context);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_selftest_create(context, NULL, &selftest);
+        status = hymn_selftest_create(context, &what, &selftest);
     }
     if (status != HYMN_STATUS_OK) {
         console_status(NULL, status);
@@ -134,22 +136,55 @@ static json_t *run_selftest(const struct devices_report_options *options, const 
     return array;
 }
 
+// What is known without running or compiling anything. reason: why the device cannot be used; NULL: it is open.
+static json_t *describe_entry(const struct hymn_device_info *info, const struct hymn_vk_snapshot *snapshot,
+                              const struct hymn_vk_device *device, const char *reason) {
+    json_t *object = json_object();
+    json_object_set_new(object, "device", describe_device(info));
+    json_object_set_new(object, "usable", json_boolean(reason == NULL));
+    json_object_set_new(object, "reason", reason == NULL ? json_null() : report_text(reason));
+    json_object_set_new(object, "limits", describe_limits(snapshot));
+    json_object_set_new(object, "features", describe_features(snapshot, device));
+    json_object_set_new(object, "tier", device ? report_text(hymn_tier_string(device->plan.tier)) : json_null());
+    json_object_set_new(object, "plans", describe_plans(snapshot));
+    json_object_set_new(object, "cases", json_array());
+    json_object_set_new(object, "pipelines", json_array());
+    json_object_set_new(object, "pipelines_ms", json_null());
+    json_object_set_new(object, "selftest", json_null());
+    return object;
+}
+
+// Either the device lacks something, or it was not to be opened, of which the library has said why.
+static json_t *describe_unusable(const struct hymn_device_info *info, const struct hymn_vk_snapshot *snapshot,
+                                 enum hymn_status status) {
+    char said[512];
+    console_peek(said, sizeof(said));
+    const char *reason = !info->usable ? info->reason : said[0] != '\0' ? said : hymn_status_string(status);
+    return describe_entry(info, snapshot, NULL, reason);
+}
+
 // The device that `selector` names: its number, or as of --device.
 static enum exit_code report_device(const struct devices_report_options *options, const char *selector,
                                     json_t *devices) {
+    const struct hymn_log log = console_log();
+    const struct hymn_context_params params = {.log = log, .device = selector, .cache_dir = ""};
+    struct hymn_device_info info;
+    struct hymn_vk_snapshot snapshot;
     struct hymn_vk_device *device = NULL;
-    const struct hymn_context_params params = {.log = console_log(), .device = selector, .cache_dir = ""};
-    const enum hymn_status status = hymn_vk_device_create_inspected(&params, &device);
+    enum hymn_status status = hymn_vk_device_look(&log, selector, &info, &snapshot);
+    if (status != HYMN_STATUS_OK && status != HYMN_STATUS_UNSUPPORTED) {
+        console_status(NULL, status);
+        return CODE_ENGINE; // nothing is known of it
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_create_inspected(&params, &device);
+    }
     if (status != HYMN_STATUS_OK) {
+        json_array_append_new(devices, describe_unusable(&info, &snapshot, status));
         console_status(NULL, status);
         return CODE_ENGINE;
     }
-    json_t *object = json_object();
-    json_object_set_new(object, "device", describe_device(&device->info));
-    json_object_set_new(object, "limits", describe_limits(&device->snapshot));
-    json_object_set_new(object, "features", describe_features(&device->snapshot, device->statistics));
-    json_object_set_new(object, "tier", report_text(hymn_tier_string(device->plan.tier)));
-    json_object_set_new(object, "plans", describe_plans(&device->snapshot));
+    json_t *object = describe_entry(&device->info, &device->snapshot, device, NULL);
     enum exit_code code = survey_device(device, options->quick, object);
     hymn_vk_device_destroy(&device);
     json_object_set_new(object, "selftest", run_selftest(options, selector, &code));
@@ -178,8 +213,8 @@ static enum exit_code report_all(const struct devices_report_options *options, j
 
 enum exit_code devices_report(const struct devices_report_options *options) {
     json_t *document = json_object(), *devices = json_array();
-    const enum exit_code code =
-        options->device != NULL ? report_device(options, options->device, devices) : report_all(options, devices);
+    const bool named = options->device != NULL && options->device[0] != '\0';
+    const enum exit_code code = named ? report_device(options, options->device, devices) : report_all(options, devices);
     json_object_set_new(document, "format", json_integer(REPORT_FORMAT));
     json_object_set_new(document, "hymn", report_text(hymn_version_string()));
     json_object_set_new(document, "devices", devices);

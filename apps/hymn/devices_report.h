@@ -5,13 +5,15 @@
 #include "common.h"
 
 struct devices_report_options {
-    const char *device; // as of --device; NULL: all of them
+    const char *device; // as of --device; NULL or "": all of them
     bool quick;         // see survey_device
     bool selftest;      // run it too
+    uint32_t runs;      // of each of its problems; 0: as hymn_selftest_params
 };
 
-// `hymn devices --report`: one JSON document on standard output. CODE_ENGINE: a device cannot be opened, a pipeline not
-// be made, or a variant fails the self-test; the rest is in the document.
+// `hymn devices --report`: one JSON document on standard output, with an entry for every device, those that cannot be
+// used too ("usable" and "reason"). CODE_ENGINE: a device cannot be used or opened, a pipeline not be made, or a
+// variant fails the self-test; the rest is in the document.
 enum exit_code devices_report(const struct devices_report_options *options);
 
 #endif

@@ -28,11 +28,12 @@ static const uint32_t batches[] = {1, 8};
 static const enum hymn_precision precisions[] = {HYMN_PRECISION_FP16, HYMN_PRECISION_FP32};
 
 enum { MODELS = 2, QUICK_MODELS = 1, BATCHES = 2, QUICK_BATCHES = 1, PRECISIONS = 2, SHOWN_OPERATORS = 4 };
+enum { FEW_BUFFERS = 4 }; // of a shader: as few as Vulkan 1.1 allows
 
 // ---- plans
 
 // Unless a plan that is there already comes to the same.
-static void add_plan(struct survey_plan *plans, uint32_t *count, const char *name, bool own,
+static void add_plan(struct survey_plan *plans, uint32_t *count, const char *name, bool own, bool tuned,
                      const struct hymn_vk_plan *made) {
     bool known = *count == SURVEY_MAX_PLANS;
     for (uint32_t i = 0; i < *count; i++) {
@@ -40,7 +41,7 @@ static void add_plan(struct survey_plan *plans, uint32_t *count, const char *nam
     }
     if (!known) {
         struct survey_plan *plan = &plans[(*count)++];
-        *plan = (struct survey_plan){.own = own};
+        *plan = (struct survey_plan){.own = own, .tuned = tuned};
         plan->plan = *made;
         snprintf(plan->name, sizeof(plan->name), "%s", name);
     }
@@ -57,7 +58,7 @@ static void add_matrices(const struct hymn_vk_snapshot *snapshot, struct survey_
         hymn_vk_plan_make(&only, HYMN_TIER_MATRIX, &plan);
         snprintf(name, sizeof(name), "matrix-%" PRIu32 "x%" PRIu32 "x%" PRIu32, matrix->m, matrix->n, matrix->k);
         if (plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX) {
-            add_plan(plans, count, name, true, &plan);
+            add_plan(plans, count, name, true, false, &plan);
         }
     }
 }
@@ -71,7 +72,7 @@ uint32_t survey_plans(const struct hymn_vk_snapshot *snapshot, struct survey_pla
     for (uint32_t i = 0; usable && i < sizeof(tiers) / sizeof(tiers[0]); i++) {
         hymn_vk_plan_make(snapshot, tiers[i], &plan);
         if (plan.tier == tiers[i]) { // else the device has nothing of this tier
-            add_plan(out_plans, &count, hymn_tier_string(tiers[i]), true, &plan);
+            add_plan(out_plans, &count, hymn_tier_string(tiers[i]), true, true, &plan);
         }
     }
     if (usable) {
@@ -79,26 +80,16 @@ uint32_t survey_plans(const struct hymn_vk_snapshot *snapshot, struct survey_pla
         struct hymn_vk_snapshot other = *snapshot;
         other.type = cpu ? HYMN_DEVICE_TYPE_INTEGRATED_GPU : HYMN_DEVICE_TYPE_CPU;
         hymn_vk_plan_make(&other, cpu ? HYMN_TIER_HALF : HYMN_TIER_AUTO, &plan);
-        add_plan(out_plans, &count, "other", false, &plan);
+        add_plan(out_plans, &count, "other", false, true, &plan);
+        other = *snapshot;
+        other.max_storage_buffers = FEW_BUFFERS;
+        hymn_vk_plan_make(&other, HYMN_TIER_AUTO, &plan);
+        add_plan(out_plans, &count, "few", false, false, &plan);
     }
     return count;
 }
 
 // ---- the steps of all cases
-
-struct survey {
-    struct hymn_vk_device *device;
-    struct survey_plan plans[SURVEY_MAX_PLANS];
-    uint32_t plan_count;
-    struct hymn_arena names;
-    struct hymn_vk_program program;
-    // [program.count]: the case of each step
-    struct {
-        uint8_t plan, model, precision;
-    } * cases;
-    bool quick;
-    enum exit_code code;
-};
 
 static void fail_status(struct survey *survey, const char *what, enum hymn_status status) {
     console_status(what, status);
@@ -117,43 +108,67 @@ static json_t *count_shaders(const struct hymn_vk_step *steps, uint32_t count) {
     return object;
 }
 
-// One plan, model, precision and batch; the steps go to the end of the program.
-static json_t *add_case(struct survey *survey, const struct hymn_model *model, uint8_t plan, uint8_t index,
-                        uint8_t precision, uint32_t batch) {
-    const uint32_t first = survey->program.count;
-    struct hymn_survey_params params = {
-        .model = model, .plan = &survey->plans[plan].plan, .precision = precisions[precision], .batch = batch};
-    const struct hymn_log log = console_log();
-    enum hymn_status status = hymn_survey_add(&params, &log, &survey->names, &survey->program);
-    const uint32_t dispatched = survey->program.count - first;
-    // Software devices are not tuned, and what tuning chooses among is the same for every batch.
-    params.tuned = survey->plans[plan].own && !params.plan->cpu && batch == batches[0];
-    if (status == HYMN_STATUS_OK && params.tuned) {
-        status = hymn_survey_add(&params, &log, &survey->names, &survey->program);
-    }
-    if (status != HYMN_STATUS_OK) {
-        fail_status(survey, models[index].name, status);
-    }
+// Those from the first'th on are of this case.
+static void set_cases(struct survey *survey, uint32_t first, struct survey_case of) {
     const uint32_t count = survey->program.count;
-    void *cases = realloc(survey->cases, (count + 1) * sizeof(*survey->cases));
+    struct survey_case *cases = realloc(survey->cases, (count + 1) * sizeof(*cases));
     if (cases == NULL) {
         survey->program.count = first;
-        fail_status(survey, models[index].name, HYMN_STATUS_OUT_OF_MEMORY);
-        return json_null();
+        fail_status(survey, models[of.model].name, HYMN_STATUS_OUT_OF_MEMORY);
+        return;
     }
     survey->cases = cases;
     for (uint32_t i = first; i < count; i++) {
-        survey->cases[i].plan = plan;
-        survey->cases[i].model = index;
-        survey->cases[i].precision = precision;
+        cases[i] = of;
     }
+}
+
+// What is run with one batch; the steps go to the end of the program.
+static void add_rules(struct survey *survey, struct survey_case of, const struct hymn_survey_params *params,
+                      json_t *cases) {
+    const uint32_t first = survey->program.count;
+    const struct hymn_log log = console_log();
+    const enum hymn_status status = hymn_survey_add(params, &log, &survey->names, &survey->program);
+    if (status != HYMN_STATUS_OK) {
+        fail_status(survey, models[of.model].name, status);
+    }
+    set_cases(survey, first, of);
     json_t *object = json_object();
-    json_object_set_new(object, "model", report_text(models[index].name));
-    json_object_set_new(object, "precision", report_text(common_precision_name(precisions[precision])));
-    json_object_set_new(object, "batch", json_integer(batch));
-    json_object_set_new(object, "plan", report_text(survey->plans[plan].name));
-    json_object_set_new(object, "shaders", count_shaders(survey->program.steps + first, dispatched));
-    return object;
+    json_object_set_new(object, "model", report_text(models[of.model].name));
+    json_object_set_new(object, "precision", report_text(common_precision_name(params->precision)));
+    json_object_set_new(object, "batch", json_integer(params->batch));
+    json_object_set_new(object, "plan", report_text(survey->plans[of.plan].name));
+    json_object_set_new(object, "shaders", count_shaders(survey->program.steps + first, survey->program.count - first));
+    json_array_append_new(cases, object);
+}
+
+// What may be run instead of the steps from the first'th on, with any batch.
+static void add_tuning(struct survey *survey, struct survey_case of, struct hymn_survey_params *params,
+                       uint32_t batch_count, uint32_t first) {
+    const uint32_t own = survey->program.count;
+    const struct hymn_log log = console_log();
+    for (uint32_t i = 0; i < batch_count; i++) {
+        params->batch = batches[i];
+        const enum hymn_status status =
+            hymn_survey_add_tuning(params, first, own, &log, &survey->names, &survey->program);
+        if (status != HYMN_STATUS_OK) {
+            fail_status(survey, models[of.model].name, status);
+        }
+    }
+    set_cases(survey, own, of);
+}
+
+static void add_cases(struct survey *survey, struct survey_case of, const struct hymn_model *model, json_t *cases) {
+    const uint32_t batch_count = survey->quick ? QUICK_BATCHES : BATCHES, first = survey->program.count;
+    struct hymn_survey_params params = {
+        .model = model, .plan = &survey->plans[of.plan].plan, .precision = precisions[of.precision]};
+    for (uint32_t i = 0; i < batch_count; i++) {
+        params.batch = batches[i];
+        add_rules(survey, of, &params, cases);
+    }
+    if (survey->plans[of.plan].tuned) {
+        add_tuning(survey, of, &params, batch_count, first);
+    }
 }
 
 static void add_model(struct survey *survey, uint8_t index, json_t *cases) {
@@ -169,28 +184,34 @@ static void add_model(struct survey *survey, uint8_t index, json_t *cases) {
     if (status != HYMN_STATUS_OK) {
         fail_status(survey, models[index].name, status);
     }
-    const uint32_t batch_count = survey->quick ? QUICK_BATCHES : BATCHES;
     for (uint8_t plan = 0; model != NULL && plan < survey->plan_count; plan++) {
         if (survey->quick && !survey->plans[plan].own) {
             continue;
         }
         for (uint8_t precision = 0; precision < PRECISIONS; precision++) {
-            for (uint32_t batch = 0; batch < batch_count; batch++) {
-                json_array_append_new(cases, add_case(survey, model, plan, index, precision, batches[batch]));
-            }
+            add_cases(survey, (struct survey_case){plan, index, precision}, model, cases);
         }
     }
     hymn_model_destroy(&model);
     hymn_free(data);
 }
 
-// ---- pipelines
-
-static bool same_pipeline(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {
-    return a->shader == b->shader && a->constant_count == b->constant_count && a->binding_count == b->binding_count &&
-           a->push_bytes == b->push_bytes &&
-           memcmp(a->constants, b->constants, a->constant_count * sizeof(*a->constants)) == 0;
+void survey_list(const struct hymn_vk_snapshot *snapshot, bool quick, json_t *cases, struct survey *survey) {
+    *survey = (struct survey){.quick = quick, .code = CODE_OK};
+    survey->plan_count = survey_plans(snapshot, survey->plans);
+    for (uint8_t index = 0; index < (quick ? QUICK_MODELS : MODELS); index++) {
+        add_model(survey, index, cases);
+    }
 }
+
+void survey_free(struct survey *survey) {
+    hymn_vk_program_free(&survey->program);
+    hymn_arena_free(&survey->names);
+    free(survey->cases);
+    survey->cases = NULL;
+}
+
+// ---- pipelines
 
 // Appends the text unless it is in the array.
 static void add_once(json_t *array, const char *text, size_t most) {
@@ -210,7 +231,7 @@ static void describe_uses(const struct survey *survey, uint32_t at, json_t *obje
     bool own = false;
     for (uint32_t i = at; i < survey->program.count; i++) {
         const struct hymn_vk_step *step = &survey->program.steps[i];
-        if (step->kind != HYMN_VK_STEP_DISPATCH || !same_pipeline(step, &survey->program.steps[at])) {
+        if (!hymn_vk_step_same_pipeline(step, &survey->program.steps[at])) {
             continue;
         }
         char use[40];
@@ -246,12 +267,12 @@ static void describe_statistics(const struct hymn_vk_statistics *statistics, jso
     json_object_set_new(object, "statistics", own);
 }
 
-static json_t *describe_pipeline(struct survey *survey, uint32_t at) {
+static json_t *describe_pipeline(struct hymn_vk_device *device, struct survey *survey, uint32_t at) {
     const struct hymn_vk_step *step = &survey->program.steps[at];
     json_t *object = json_object(), *constants = json_array();
     char hash[20];
     double milliseconds;
-    const VkResult result = hymn_vk_pipeline_result(survey->device, step, &milliseconds);
+    const VkResult result = hymn_vk_pipeline_result(device, step, &milliseconds);
     snprintf(hash, sizeof(hash), "%016" PRIx64, step->shader->hash);
     for (uint32_t i = 0; i < step->constant_count; i++) {
         json_array_append_new(constants, json_integer(step->constants[i]));
@@ -266,7 +287,7 @@ static json_t *describe_pipeline(struct survey *survey, uint32_t at) {
     json_object_set_new(object, "milliseconds", report_real(milliseconds));
     struct hymn_vk_statistics statistics;
     if (result == VK_SUCCESS) {
-        const enum hymn_status status = hymn_vk_statistics_read(survey->device, step, &statistics);
+        const enum hymn_status status = hymn_vk_statistics_read(device, step, &statistics);
         if (status != HYMN_STATUS_OK) {
             fail_status(survey, step->shader->name, status);
         }
@@ -277,7 +298,7 @@ static json_t *describe_pipeline(struct survey *survey, uint32_t at) {
 
 static bool seen_before(const struct hymn_vk_program *program, uint32_t at) {
     for (uint32_t i = 0; i < at; i++) {
-        if (program->steps[i].kind == HYMN_VK_STEP_DISPATCH && same_pipeline(&program->steps[i], &program->steps[at])) {
+        if (hymn_vk_step_same_pipeline(&program->steps[i], &program->steps[at])) {
             return true;
         }
     }
@@ -285,19 +306,13 @@ static bool seen_before(const struct hymn_vk_program *program, uint32_t at) {
 }
 
 enum exit_code survey_device(struct hymn_vk_device *device, bool quick, json_t *object) {
-    struct survey *survey = calloc(1, sizeof(*survey));
+    struct survey *survey = malloc(sizeof(*survey));
     if (survey == NULL) {
         console_status(NULL, HYMN_STATUS_OUT_OF_MEMORY);
         return CODE_ENGINE;
     }
-    survey->device = device;
-    survey->quick = quick;
-    survey->code = CODE_OK;
-    survey->plan_count = survey_plans(&device->snapshot, survey->plans);
     json_t *cases = json_array(), *pipelines = json_array();
-    for (uint8_t index = 0; index < (quick ? QUICK_MODELS : MODELS); index++) {
-        add_model(survey, index, cases);
-    }
+    survey_list(&device->snapshot, quick, cases, survey);
     const struct hymn_vk_program *program = &survey->program;
     const enum hymn_status status = hymn_vk_pipelines_prepare(device, program->steps, program->count);
     if (status != HYMN_STATUS_OK) {
@@ -307,16 +322,14 @@ enum exit_code survey_device(struct hymn_vk_device *device, bool quick, json_t *
     hymn_vk_pipelines_count(device, &milliseconds);
     for (uint32_t i = 0; i < program->count; i++) {
         if (program->steps[i].kind == HYMN_VK_STEP_DISPATCH && !seen_before(program, i)) {
-            json_array_append_new(pipelines, describe_pipeline(survey, i));
+            json_array_append_new(pipelines, describe_pipeline(device, survey, i));
         }
     }
     json_object_set_new(object, "pipelines_ms", report_real(milliseconds));
     json_object_set_new(object, "cases", cases);
     json_object_set_new(object, "pipelines", pipelines);
     const enum exit_code code = survey->code;
-    hymn_vk_program_free(&survey->program);
-    hymn_arena_free(&survey->names);
-    free(survey->cases);
+    survey_free(survey);
     free(survey);
     return code;
 }

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/file_system.h"
+#include "base/thread.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 
 #define MESSAGE_CAPACITY 256
 #define TEMPORARY_ATTEMPTS 100
+#define LOCK_POLL_MILLISECONDS 5
 
 enum hymn_status hymn_system_fail(const struct hymn_log *log, const char *path, const char *what,
                                   hymn_system_error error) {
@@ -131,4 +133,65 @@ enum hymn_status hymn_file_write_atomic(const char *path, const void *data, size
     hymn_free(temporary);
     hymn_free(target);
     return status;
+}
+
+static hymn_system_error open_lock(const char *path, hymn_system_file *out_file) {
+    hymn_system_error error = hymn_system_open_lock(path, out_file);
+    char *copy = error && hymn_system_error_is_missing_folder(error) ? hymn_strdup(path) : NULL;
+    if (copy) {
+        error = make_parents(copy);
+        error = error ? error : hymn_system_open_lock(path, out_file);
+        hymn_free(copy);
+    }
+    return error;
+}
+
+// Until `seconds` from now.
+static hymn_system_error wait_for_lock(hymn_system_file file, const char *path, double seconds,
+                                       const struct hymn_log *log) {
+    double start = hymn_time_now(), waited = 0.0;
+    bool told = false;
+    hymn_system_error error = hymn_system_try_lock(file);
+    while (error && hymn_system_error_is_locked(error) && waited < seconds) {
+        hymn_system_sleep(LOCK_POLL_MILLISECONDS);
+        error = hymn_system_try_lock(file);
+        waited = hymn_time_now() - start;
+        if (error && waited >= 1.0 && !told) {
+            told = true;
+            hymn_log_write(log, HYMN_LOG_INFO, "%s: waiting for another process or thread", path);
+        }
+    }
+    return error;
+}
+
+bool hymn_file_lock(const char *path, double seconds, const struct hymn_log *log, struct hymn_file_lock *out_lock) {
+    hymn_system_file file;
+    *out_lock = (struct hymn_file_lock){0};
+    hymn_system_error error = open_lock(path, &file);
+    if (!error) {
+        error = wait_for_lock(file, path, seconds, log);
+        if (!error) {
+            *out_lock = (struct hymn_file_lock){(intptr_t)file, true};
+            return true;
+        }
+        hymn_system_close_file(file);
+    }
+    if (hymn_system_error_is_locked(error)) {
+        hymn_log_write(log, HYMN_LOG_WARNING, "%s: locked by another process or thread for %.3g s; going on without",
+                       path, seconds);
+    } else {
+        char reason[MESSAGE_CAPACITY];
+        hymn_system_describe(error, reason, sizeof reason);
+        hymn_log_write(log, HYMN_LOG_DEBUG, "%s: cannot be locked: %s; going on without", path, reason);
+    }
+    return false;
+}
+
+void hymn_file_unlock(struct hymn_file_lock *lock) {
+    if (lock->held) {
+        hymn_system_file file = (hymn_system_file)lock->file;
+        hymn_system_unlock(file);
+        hymn_system_close_file(file);
+    }
+    *lock = (struct hymn_file_lock){0};
 }

@@ -4,6 +4,9 @@
 #if !defined(_XOPEN_SOURCE)
 #define _XOPEN_SOURCE 700 // realpath, and strerror_r that returns an int
 #endif
+#ifdef __APPLE__
+#define _DARWIN_C_SOURCE // flock
+#endif
 #define _FILE_OFFSET_BITS 64
 
 #include "base/alloc.h"
@@ -14,8 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 bool hymn_system_error_is_missing_folder(hymn_system_error error) {
@@ -24,6 +29,10 @@ bool hymn_system_error_is_missing_folder(hymn_system_error error) {
 
 bool hymn_system_error_is_existing_file(hymn_system_error error) {
     return error == EEXIST;
+}
+
+bool hymn_system_error_is_locked(hymn_system_error error) {
+    return error == EWOULDBLOCK || error == EINTR;
 }
 
 char *hymn_system_resolve(const char *path) {
@@ -53,6 +62,24 @@ hymn_system_error hymn_system_create_new(const char *path, hymn_system_file *out
 
 hymn_system_error hymn_system_open_special(const char *path, hymn_system_file *out_file) {
     return open_file(path, O_WRONLY, out_file);
+}
+
+hymn_system_error hymn_system_open_lock(const char *path, hymn_system_file *out_file) {
+    return open_file(path, O_RDWR | O_CREAT, out_file); // NFS wants a file that can be written to
+}
+
+// flock, not fcntl: closing another descriptor of the file does not unlock it, and two threads exclude each other.
+hymn_system_error hymn_system_try_lock(hymn_system_file file) {
+    return flock(file, LOCK_EX | LOCK_NB) == 0 ? 0 : errno;
+}
+
+void hymn_system_unlock(hymn_system_file file) {
+    flock(file, LOCK_UN); // a child of fork may have the file open still
+}
+
+void hymn_system_sleep(uint32_t milliseconds) {
+    struct timespec time = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L};
+    nanosleep(&time, NULL);
 }
 
 hymn_system_error hymn_system_write_all(hymn_system_file file, const uint8_t *data, size_t size) {

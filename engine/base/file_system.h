@@ -22,9 +22,14 @@ typedef int hymn_system_error; // errno
 void hymn_system_describe(hymn_system_error error, char *out_message, size_t capacity);
 bool hymn_system_error_is_missing_folder(hymn_system_error error);
 bool hymn_system_error_is_existing_file(hymn_system_error error);
+bool hymn_system_error_is_locked(hymn_system_error error); // by somebody else, of hymn_system_try_lock
 
 hymn_system_error hymn_system_create_new(const char *path, hymn_system_file *out_file); // fails where the file exists
 hymn_system_error hymn_system_open_special(const char *path, hymn_system_file *out_file);
+hymn_system_error hymn_system_open_lock(const char *path, hymn_system_file *out_file); // made where there is none
+hymn_system_error hymn_system_try_lock(hymn_system_file file);                         // does not wait
+void hymn_system_unlock(hymn_system_file file);
+void hymn_system_sleep(uint32_t milliseconds); // may be woken early
 hymn_system_error hymn_system_write_all(hymn_system_file file, const uint8_t *data, size_t size);
 hymn_system_error hymn_system_flush(hymn_system_file file);
 hymn_system_error hymn_system_close_file(hymn_system_file file);

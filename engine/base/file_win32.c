@@ -17,6 +17,10 @@ bool hymn_system_error_is_existing_file(hymn_system_error error) {
     return error == ERROR_FILE_EXISTS || error == ERROR_ALREADY_EXISTS;
 }
 
+bool hymn_system_error_is_locked(hymn_system_error error) {
+    return error == ERROR_LOCK_VIOLATION || error == ERROR_IO_PENDING;
+}
+
 char *hymn_system_resolve(const char *path) {
     return hymn_strdup(path);
 }
@@ -51,23 +55,42 @@ static hymn_system_error last_error(void) {
     return error ? error : ERROR_GEN_FAILURE;
 }
 
-static hymn_system_error open_file(const char *path, DWORD access, DWORD disposition, hymn_system_file *out_file) {
+static hymn_system_error open_file(const char *path, DWORD access, DWORD share, DWORD disposition,
+                                   hymn_system_file *out_file) {
     wchar_t *wide = widen(path);
     if (!wide) {
         return ERROR_INVALID_NAME;
     }
-    *out_file = CreateFileW(wide, access, FILE_SHARE_READ, NULL, disposition, FILE_ATTRIBUTE_NORMAL, NULL);
+    *out_file = CreateFileW(wide, access, share, NULL, disposition, FILE_ATTRIBUTE_NORMAL, NULL);
     hymn_system_error error = *out_file == INVALID_HANDLE_VALUE ? last_error() : 0;
     hymn_free(wide);
     return error;
 }
 
 hymn_system_error hymn_system_create_new(const char *path, hymn_system_file *out_file) {
-    return open_file(path, GENERIC_WRITE, CREATE_NEW, out_file);
+    return open_file(path, GENERIC_WRITE, FILE_SHARE_READ, CREATE_NEW, out_file);
 }
 
 hymn_system_error hymn_system_open_special(const char *path, hymn_system_file *out_file) {
-    return open_file(path, GENERIC_WRITE, OPEN_EXISTING, out_file);
+    return open_file(path, GENERIC_WRITE, FILE_SHARE_READ, OPEN_EXISTING, out_file);
+}
+
+hymn_system_error hymn_system_open_lock(const char *path, hymn_system_file *out_file) {
+    return open_file(path, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_ALWAYS, out_file);
+}
+
+hymn_system_error hymn_system_try_lock(hymn_system_file file) {
+    OVERLAPPED start = {0};
+    return LockFileEx(file, LOCKFILE_EXCLUSIVE_LOCK | LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &start) ? 0 : last_error();
+}
+
+void hymn_system_unlock(hymn_system_file file) {
+    OVERLAPPED start = {0};
+    UnlockFileEx(file, 0, 1, 0, &start);
+}
+
+void hymn_system_sleep(uint32_t milliseconds) {
+    Sleep(milliseconds);
 }
 
 hymn_system_error hymn_system_write_all(hymn_system_file file, const uint8_t *data, size_t size) {
@@ -188,7 +211,7 @@ enum hymn_status hymn_file_map_open(const char *path, const struct hymn_log *log
         return hymn_fail(log, HYMN_STATUS_IO, "%s: is a folder, not a file", path);
     }
     HANDLE file;
-    hymn_system_error error = open_file(path, GENERIC_READ, OPEN_EXISTING, &file);
+    hymn_system_error error = open_file(path, GENERIC_READ, FILE_SHARE_READ, OPEN_EXISTING, &file);
     if (error) {
         return hymn_system_fail(log, path, "open", error);
     }

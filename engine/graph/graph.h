@@ -20,8 +20,10 @@ struct hymn_value {
     uint32_t height, width, channels, stride;
     uint32_t planes; // 1; 4 for the directions of a selective scan
     enum hymn_storage storage;
-    uint64_t bytes;  // of all planes and the whole batch
-    uint64_t offset; // in the activation arena, set by the memory plan; a multiple of 256
+    uint64_t bytes; // of all planes and the whole batch
+    // Set by the memory plan: the piece of the activations' memory and where in it, a multiple of 256.
+    uint32_t piece;
+    uint64_t offset;
 };
 
 // Part of a value: `channels` channels from `first` (a multiple of 8) on.
@@ -106,6 +108,8 @@ struct hymn_node {
     const float *a, *d;                // [4][D][d_state] = -exp(A_logs); [4][D]
 };
 
+enum { HYMN_GRAPH_MAX_PIECES = 8 };
+
 struct hymn_graph {
     struct hymn_arena arena; // nodes' names and folded weights
     struct hymn_value *values;
@@ -114,7 +118,10 @@ struct hymn_graph {
     uint32_t input, output; // values: [Hp, Wp, in_channels] and logits [Hp, Wp, num_classes] f32
     uint32_t batch;
     enum hymn_storage storage; // of activations that have no reason to be 32-bit
-    uint64_t activation_bytes; // after the memory plan
+    // The activations' memory, after the plan: pieces of at most piece_bytes (set before, and raised to what the
+    // largest value takes; 0: one piece, however large).
+    uint64_t piece_bytes, pieces[HYMN_GRAPH_MAX_PIECES];
+    uint64_t activation_bytes; // of all pieces
     uint64_t activation_bytes_unaliased;
 };
 
@@ -158,8 +165,8 @@ void hymn_graph_release(struct hymn_graph *graph, uint32_t value);
 // Drops dead nodes; the others keep their order.
 void hymn_graph_drop_dead(struct hymn_graph *graph);
 
-// memory.c: gives every value an offset such that values alive at the same time do not overlap. `alias` false: no
-// sharing at all (tests).
+// memory.c: gives every value a place such that values alive at the same time do not overlap. `alias` false: no
+// sharing at all (tests). OUT_OF_DEVICE_MEMORY: more than HYMN_GRAPH_MAX_PIECES would be needed.
 enum hymn_status hymn_graph_plan_memory(struct hymn_graph *graph, bool alias, const struct hymn_log *log);
 
 #endif

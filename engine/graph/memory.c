@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
 // One arena for all activations: values whose lifetimes do not meet share memory. Greedy by size: the largest value
-// first, each at the lowest offset where nothing that is alive at the same time lies.
+// first, each at the lowest offset where nothing that is alive at the same time lies. As devices limit an allocation,
+// the arena may be cut into pieces: no value crosses from one into the next.
 //
 // Time is counted in waves of neighbouring nodes that do not need each other and run at once: if one of them wrote
 // where another's last input lies, it would have to wait for it.
 #include "graph/graph.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ALIGNMENT 256u
 
@@ -106,15 +109,27 @@ static int larger_first(const void *left, const void *right) {
     return a->value < b->value ? -1 : 1;
 }
 
+static uint64_t max_u64(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+// The lowest offset from this one on at which a value does not cross from one piece into the next.
+static uint64_t within_piece(const struct hymn_graph *graph, uint64_t offset, uint64_t bytes) {
+    uint64_t piece = graph->piece_bytes;
+    return piece > 0 && offset / piece != (offset + bytes - 1) / piece ? (offset / piece + 1) * piece : offset;
+}
+
 // The lowest offset at which `life` fits between the values placed before it that are alive with it.
 static uint64_t find_room(const struct hymn_graph *graph, const struct lifetime *lives, uint32_t placed,
                           const struct lifetime *life) {
     uint64_t offset = 0;
     for (bool moved = true; moved;) {
         moved = false;
+        offset = within_piece(graph, offset, life->bytes);
         for (uint32_t i = 0; i < placed; i++) {
             const struct lifetime *other = &lives[i];
-            uint64_t start = graph->values[other->value].offset, end = start + other->bytes;
+            const struct hymn_value *value = &graph->values[other->value];
+            uint64_t start = value->piece * graph->piece_bytes + value->offset, end = start + other->bytes;
             bool together = life->first <= other->last && other->first <= life->last;
             if (together && offset < end && start < offset + life->bytes) {
                 offset = end;
@@ -125,6 +140,23 @@ static uint64_t find_room(const struct hymn_graph *graph, const struct lifetime 
     return offset;
 }
 
+static enum hymn_status place(struct hymn_graph *graph, const struct lifetime *life, uint64_t offset,
+                              const struct hymn_log *log) {
+    struct hymn_value *value = &graph->values[life->value];
+    uint64_t piece = graph->piece_bytes > 0 ? offset / graph->piece_bytes : 0;
+    if (piece >= HYMN_GRAPH_MAX_PIECES) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_DEVICE_MEMORY,
+                         "activations: more than %d pieces of device memory are needed, of %" PRIu64
+                         " bytes, the most that the device allocates at a time",
+                         HYMN_GRAPH_MAX_PIECES, graph->piece_bytes);
+    }
+    value->piece = (uint32_t)piece;
+    value->offset = offset - piece * graph->piece_bytes;
+    uint64_t end = value->offset + life->bytes;
+    graph->pieces[piece] = max_u64(graph->pieces[piece], end);
+    return HYMN_STATUS_OK;
+}
+
 enum hymn_status hymn_graph_plan_memory(struct hymn_graph *graph, bool alias, const struct hymn_log *log) {
     struct lifetime *lives = hymn_alloc(graph->value_count, sizeof *lives);
     if (!lives) {
@@ -133,14 +165,20 @@ enum hymn_status hymn_graph_plan_memory(struct hymn_graph *graph, bool alias, co
     measure_lifetimes(graph, lives);
     measure_bytes(graph, lives);
     qsort(lives, graph->value_count, sizeof *lives, larger_first);
-    graph->activation_bytes = 0;
-    for (uint32_t i = 0; i < graph->value_count && lives[i].bytes; i++) {
-        uint64_t offset = alias ? find_room(graph, lives, i, &lives[i]) : graph->activation_bytes;
-        graph->values[lives[i].value].offset = offset;
-        if (graph->activation_bytes < offset + lives[i].bytes) {
-            graph->activation_bytes = offset + lives[i].bytes;
-        }
+    memset(graph->pieces, 0, sizeof graph->pieces);
+    // What the largest value takes is for those to refuse who bind and allocate it: they know of more limits.
+    graph->piece_bytes = graph->piece_bytes > 0 ? max_u64(graph->piece_bytes, lives[0].bytes) : 0;
+    enum hymn_status status = HYMN_STATUS_OK;
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < graph->value_count && lives[i].bytes && status == HYMN_STATUS_OK; i++) {
+        uint64_t offset = alias ? find_room(graph, lives, i, &lives[i]) : within_piece(graph, end, lives[i].bytes);
+        end = offset + lives[i].bytes;
+        status = place(graph, &lives[i], offset, log);
     }
     hymn_free(lives);
-    return HYMN_STATUS_OK;
+    graph->activation_bytes = 0;
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
+        graph->activation_bytes += graph->pieces[i];
+    }
+    return status;
 }

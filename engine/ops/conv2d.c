@@ -86,6 +86,22 @@ void hymn_conv2d_fill(const struct hymn_lower *lower, const struct hymn_node *no
     fill_residual(lower, node, dispatch);
 }
 
+// Whether shaders have four storage buffers, or are to make do with so many: then a convolution has one term and reads
+// statistics or a residual. Several terms are one convolution after the other, each adding to the sums of the one
+// before.
+static bool has_few_buffers(const struct hymn_vk_plan *plan) {
+    return !hymn_variant_allowed(plan, "conv2d_tiled", NULL);
+}
+
+static void bind_few(const struct hymn_lower *lower, const struct hymn_node *node,
+                     const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step) {
+    uint32_t other = node->stats != HYMN_NONE ? node->stats : node->residual.value;
+    hymn_lower_bind(step, dispatch->weights, false);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->output), true);
+    hymn_lower_bind(step, hymn_lower_value(lower, node->terms[0].source.value), false);
+    hymn_lower_bind(step, other != HYMN_NONE ? hymn_lower_value(lower, other) : dispatch->weights, false);
+}
+
 // Binds everything; what the kernel does not read is bound to the weights, as each binding needs a buffer.
 static void bind(const struct hymn_lower *lower, const struct hymn_node *node,
                  const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step) {
@@ -123,7 +139,11 @@ void hymn_conv2d_join_rows(const struct hymn_node *node, struct hymn_conv2d_para
 void hymn_conv2d_finish(const struct hymn_lower *lower, const struct hymn_node *node,
                         const struct hymn_conv2d_dispatch *dispatch, struct hymn_vk_step *step) {
     hymn_vk_step_push(step, &dispatch->params, sizeof dispatch->params);
-    bind(lower, node, dispatch, step);
+    if (has_few_buffers(lower->plan)) {
+        bind_few(lower, node, dispatch, step);
+    } else {
+        bind(lower, node, dispatch, step);
+    }
     step->flops = 2 * hymn_node_macs(lower->graph, node);
     for (uint32_t i = 0; i < step->binding_count; i++) {
         bool dummy = i > 0 && step->bindings[i].role == HYMN_VK_ROLE_WEIGHTS;
@@ -287,7 +307,8 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "conv2d_tiled", NULL);
+    struct hymn_vk_step *step =
+        hymn_lower_dispatch(lower, node, has_few_buffers(lower->plan) ? "conv2d_tiled_few" : "conv2d_tiled", NULL);
     if (!step) {
         return lower->status;
     }
@@ -300,6 +321,41 @@ static enum hymn_status lower_tiled(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
+// One term after the other. The sums on the way are f32.
+static enum hymn_status lower_terms(struct hymn_lower *lower, const struct hymn_node *node) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < node->term_count && status == HYMN_STATUS_OK; i++) {
+        struct hymn_node part = *node;
+        part.terms[0] = node->terms[i];
+        part.term_count = 1;
+        if (i > 0) {
+            part.residual = (struct hymn_source){.value = node->scratch[i - 1], .channels = node->out_channels};
+            part.residual_resize = false;
+        }
+        if (i + 1 < node->term_count) {
+            part.output = node->scratch[i];
+            part.bias = NULL;
+            part.activation = HYMN_ACTIVATION_NONE;
+        }
+        struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
+        struct hymn_conv2d_layout layout = {.node = &part, .half = half_weights(lower, &part)};
+        status = lower_tiled(lower, &part, &dispatch, &layout);
+    }
+    return status;
+}
+
+static enum hymn_status prepare_terms(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_log *log) {
+    const struct hymn_value output = graph->values[node->output];
+    for (uint32_t i = 0; i + 1 < node->term_count; i++) {
+        node->scratch[i] =
+            hymn_graph_add_value(graph, node->name, output.height, output.width, output.channels, HYMN_STORAGE_F32);
+        if (node->scratch[i] == HYMN_NONE) {
+            return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
 // --------------------------------------------------------------------------------------------------------------
 // lowering
 
@@ -307,6 +363,7 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
     const struct hymn_value *output = value_of(lower, node->output);
     bool ok = node->term_count >= 1 && node->term_count <= 3 && output->stride / CELL <= GROUPS_Y &&
               (node->prologue == HYMN_PROLOGUE_NONE || (node->term_count == 1 && node->terms[0].kernel != 3));
+    ok = ok && !(has_few_buffers(lower->plan) && node->prologue && node->residual.value != HYMN_NONE);
     for (uint32_t i = 0; ok && i < node->term_count; i++) {
         const struct hymn_value *source = value_of(lower, node->terms[i].source.value);
         uint32_t scale = node->terms[i].kernel == 2 ? 2 : 1;
@@ -328,6 +385,9 @@ static bool takes_matrix(const struct hymn_graph *graph, const struct hymn_node 
 
 enum hymn_status hymn_conv2d_prepare(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                      const struct hymn_log *log) {
+    if (has_few_buffers(plan)) {
+        return prepare_terms(graph, node, log);
+    }
     return takes_matrix(graph, node, plan) ? hymn_conv2d_prepare_matrix(graph, node, plan, log) : HYMN_STATUS_OK;
 }
 
@@ -344,6 +404,9 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     }
     if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
         return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
+    }
+    if (has_few_buffers(lower->plan)) {
+        return lower_terms(lower, node);
     }
     struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     struct hymn_conv2d_layout layout = {.node = node, .half = half_weights(lower, node)};

@@ -9,6 +9,7 @@
 #include "ops/conv2d.h"
 
 #define CELL 8u
+#define SHADER "conv2d_matrix"
 // Lanes of a workgroup of a tile that keeps a device busy together with target_lanes / LANES_PER_GROUP others.
 #define LANES_PER_GROUP 512u
 // By the rule: sums that a lane holds at most, products of a matrix that are unrolled, outputs of a tile that is small
@@ -18,6 +19,8 @@
 #define SMALL_TILE 4096u
 #define MAX_SPLITS 8u
 #define LEAST_SPLIT 512u
+// Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64.
+#define MOST_REGISTERS 176u
 
 static const struct hymn_conv2d_tile *forced_tile;
 
@@ -249,7 +252,7 @@ static struct hymn_conv2d_tile tile_of(const struct hymn_graph *graph, const str
     } else {
         tile = hymn_conv2d_matrix_choose(graph, node, plan);
     }
-    tile.splits = hymn_variant_allowed(plan, "conv2d_matrix_split", NULL) ? tile.splits : 1;
+    tile.splits = hymn_variant_allowed(plan, SHADER "_split", NULL) ? tile.splits : 1;
     return tile;
 }
 
@@ -264,10 +267,28 @@ struct tile_list {
     uint32_t count, most;
 };
 
+// What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
+// (4 each) and where they come from, which with a margin is kept twice where some term has none; and a norm's moments.
+static uint32_t registers(const uint32_t kernels[3], bool norm, const struct hymn_conv2d_tile *tile, uint32_t lanes) {
+    bool wide = false, point = false;
+    for (uint32_t i = 0; i < 3; i++) {
+        wide = wide || kernels[i] == 3;
+        point = point || kernels[i] == 1 || kernels[i] == 2;
+    }
+    uint32_t inner = tile->width * tile->height, staged = wide ? (tile->width + 2) * (tile->height + 2) : inner;
+    uint32_t pixels = divide_up(staged * tile->depth, lanes), points = divide_up(inner * tile->depth, lanes);
+    uint32_t weights = divide_up(tile->taps * tile->channels * tile->depth, lanes);
+    return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
+           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * points : 0);
+}
+
 static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
     uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
-    // Sums of a subgroup that its registers hold, and that are worth its loads.
-    bool sensible = rows * columns >= 512 && rows * columns <= 4096;
+    struct problem problem = describe(list->graph, list->node);
+    uint32_t lanes = tile->rows * tile->columns * list->plan->subgroup_size;
+    // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
+    bool sensible = rows * columns >= 512 && rows * columns <= 4096 &&
+                    registers(problem.kernels, problem.norm, tile, lanes) <= MOST_REGISTERS;
     bool listed = false;
     for (uint32_t i = 0; i < list->count; i++) {
         listed = listed || memcmp(&list->methods[i], tile, sizeof *tile) == 0;
@@ -383,7 +404,7 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
     vary_steps(&list, &problem, &tile);
     vary_sizes(&list, &problem, &tile);
     vary_subgroups(&list, &tile);
-    if (hymn_variant_allowed(plan, "conv2d_matrix_split", NULL)) {
+    if (hymn_variant_allowed(plan, SHADER "_split", NULL)) {
         vary_splits(&list, &problem, &tile);
     }
     return list.count;
@@ -393,7 +414,7 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
 
 bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
                              const struct hymn_vk_plan *plan) {
-    bool half = hymn_variant_allowed(plan, "conv2d_matrix", NULL) && !plan->weights_f32;
+    bool half = hymn_variant_allowed(plan, SHADER, NULL) && !plan->weights_f32;
     for (uint32_t i = 0; half && i < node->term_count; i++) {
         half = graph->values[node->terms[i].source.value].storage == HYMN_STORAGE_F16;
     }
@@ -455,8 +476,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step =
-        hymn_lower_dispatch(lower, node, tile.splits > 1 ? "conv2d_matrix_split" : "conv2d_matrix", NULL);
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, tile.splits > 1 ? SHADER "_split" : SHADER, NULL);
     if (!step) {
         return lower->status;
     }
@@ -479,6 +499,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   tile.taps,
                                   tile.depth,
                                   tile.buffers,
+                                  plan->unrolled_ends,
                                   tile.splits};
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);
@@ -487,4 +508,32 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     step->groups[2] = tile.splits > 1 ? tile.splits : divide_up(params->tiles, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
     return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
+}
+
+// ------------------------------------------------------------------------------------------------------------ surveys
+
+// Of the constants above.
+enum { AT_LANES = 0, AT_PROLOGUE = 2, AT_KERNELS = 3, AT_WIDTH = 11, AT_UNROLLED = 19 };
+
+static struct hymn_conv2d_tile tile_of_step(const struct hymn_vk_step *step) {
+    struct hymn_conv2d_tile tile = {0};
+    memcpy(&tile, step->constants + AT_WIDTH, (AT_UNROLLED - AT_WIDTH) * sizeof *step->constants);
+    return tile;
+}
+
+static uint32_t registers_of_step(const struct hymn_vk_step *step) {
+    const struct hymn_conv2d_tile tile = tile_of_step(step);
+    const uint32_t *constants = step->constants;
+    return registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM, &tile, constants[AT_LANES]);
+}
+
+static uint32_t sums_of_step(const struct hymn_vk_step *step) {
+    const struct hymn_conv2d_tile tile = tile_of_step(step);
+    return tile.width * tile.height * tile.channels / step->constants[AT_LANES];
+}
+
+bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {
+    return a->shader != NULL && a->shader == b->shader && strncmp(a->shader->name, SHADER, strlen(SHADER)) == 0 &&
+           memcmp(a->constants + 1, b->constants + 1, (AT_WIDTH - 1) * sizeof *a->constants) == 0 &&
+           sums_of_step(a) == sums_of_step(b) && registers_of_step(a) >= registers_of_step(b);
 }

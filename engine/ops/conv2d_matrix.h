@@ -6,6 +6,7 @@
 
 #include "graph/graph.h"
 #include "vk/plan.h"
+#include "vk/program.h"
 
 // What the kernel is specialized for: see the shader.
 struct hymn_conv2d_tile {
@@ -25,5 +26,9 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
 // Tests: every node gets this tile (kept by reference) where it is valid, and other kernels where not; NULL: its own.
 // Thread-safety: none.
 void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
+
+// Whether a compiler that has registers enough for step `a` has them for `b`: both are of this kernel and do the same
+// with tiles of other sizes, a lane has as many sums in both, and no less of everything else in `a`.
+bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b);
 
 #endif

@@ -125,7 +125,9 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
         hymn_free(values);
         return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", layout->node->name);
     }
-    pack_tiles(layout, to, step_bytes, values);
+    if (!lower->blank) {
+        pack_tiles(layout, to, step_bytes, values);
+    }
     hymn_free(values);
     return HYMN_STATUS_OK;
 }
@@ -190,8 +192,8 @@ enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct 
     params->tile_weights = (uint32_t)(tile_bytes / 16);
     bool norm = node->prologue == HYMN_PROLOGUE_NORM;
     uint8_t *to = pack_around(lower, node, tile_bytes * tiles, tiles * channels, norm, params, out_binding);
-    if (!to) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
+    if (!to || lower->blank) {
+        return to ? HYMN_STATUS_OK : HYMN_STATUS_OUT_OF_MEMORY;
     }
     float *sums = (float *)(void *)(to + (size_t)params->weight_sums_at * 16);
     for (uint32_t channel = 0; norm && channel < tiles * channels; channel++) {
@@ -280,7 +282,7 @@ enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struc
         hymn_free(values);
         return hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name);
     }
-    for (uint32_t tile = 0; tile < tiles; tile++) {
+    for (uint32_t tile = 0; tile < tiles && !lower->blank; tile++) {
         for (uint32_t i = 0; i < node->term_count; i++) {
             for (uint32_t step = 0; step < winograd_steps(&node->terms[i]); step++, to += step_bytes) {
                 pack_winograd_step(node, &node->terms[i], step, tile * across * CELL, across, values);

@@ -73,7 +73,7 @@ static void bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool
 static void bind_value(const struct hymn_image_steps *steps, struct hymn_vk_step *step, const struct hymn_value *value,
                        bool written) {
     uint64_t element = value->storage == HYMN_STORAGE_F16 ? 2 : 4;
-    bind(step, (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, value->offset, value->bytes}, written);
+    bind(step, (struct hymn_vk_binding){hymn_vk_role_of_piece(value->piece), value->offset, value->bytes}, written);
     step->bytes -= value->bytes;
     step->bytes += steps->count * element * value->height * value->width * value->stride;
 }

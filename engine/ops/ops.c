@@ -120,7 +120,7 @@ struct hymn_vk_step *hymn_lower_dispatch(struct hymn_lower *lower, const struct 
 
 struct hymn_vk_binding hymn_lower_value(const struct hymn_lower *lower, uint32_t value) {
     const struct hymn_value *found = &lower->graph->values[value];
-    return (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, found->offset, found->bytes};
+    return (struct hymn_vk_binding){hymn_vk_role_of_piece(found->piece), found->offset, found->bytes};
 }
 
 void hymn_lower_bind(struct hymn_vk_step *step, struct hymn_vk_binding binding, bool written) {

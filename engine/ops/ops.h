@@ -15,6 +15,7 @@ struct hymn_lower {
     const struct hymn_graph *graph;
     const struct hymn_vk_plan *plan;
     const struct hymn_log *log;
+    bool blank;              // only the steps are wanted: large weights are left zero
     enum hymn_status status; // why a helper below returned NULL
     struct hymn_vk_program program;
     struct hymn_arena arena; // packed weights, until they are uploaded
@@ -49,7 +50,8 @@ extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
 // hymn_graph_optimize, before hymn_graph_plan_memory, and lowered by the same plan).
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
                                   const struct hymn_log *log);
-// Lowers every node in order. `lower` must be zero but for graph, plan and log; freed by hymn_lower_free in any case.
+// Lowers every node in order. `lower` must be zero but for graph, plan, log and blank; freed by hymn_lower_free in any
+// case.
 enum hymn_status hymn_ops_lower(struct hymn_lower *lower);
 void hymn_lower_free(struct hymn_lower *lower);
 

@@ -24,19 +24,21 @@
 #define SHORT_BLOCK_RANK 16u
 #define MIN_BLOCK 8u
 #define MAX_DIVIDED (1u << 21)
-// Chunks within a workgroup: states that a lane holds, those that are carried at once, and steps of a chunk worth
-// trying.
+// Chunks within a workgroup: states that a lane holds, those that are carried at once, steps of a chunk worth trying,
+// lanes, and the numbers that a lane of twice as many has room for where registers are few.
 #define LOCAL_STATES 32u
 #define LOCAL_PART 16u
 #define LOCAL_LEAST_PART 4u
 #define LOCAL_LEAST_CHUNK 8u
 #define LOCAL_LONGEST_CHUNK 64u
 #define LOCAL_LANES 256u
-// Chunks of a workgroup, where two passes do, its lanes, and the longest chunks (measured on an H100: with 128 steps
-// and eight images three passes are faster by a twentieth).
+#define LOCAL_REGISTERS 80u
+// Chunks of a workgroup, where two passes do, its lanes, the rank above which more are too many, and the longest chunks
+// (measured on an H100: with 128 steps and eight images three passes are faster by a twentieth).
 #define OWN_SPAN 4u
 #define MOST_OWN_SPAN 8u
 #define OWN_LANES 256u
+#define OWN_RANK 16u
 #define SHORT_CHUNK 64u
 // States in shared memory at a time: shared memory too limits workgroups.
 #define ROUND 8u
@@ -105,9 +107,18 @@ static uint32_t shortest_chunk(uint32_t length) {
     return chunk;
 }
 
+// Whether shaders have four storage buffers, or are to make do with so many: then there are no chunks, for whose states
+// there would have to be two more.
+static bool has_few_buffers(const struct hymn_vk_plan *plan, enum hymn_storage storage) {
+    return !hymn_variant_allowed(plan, "selective_scan", hymn_storage_suffix(storage));
+}
+
 static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_scan_method *method,
-                                    const struct hymn_vk_plan *plan) {
+                                    enum hymn_storage storage, const struct hymn_vk_plan *plan) {
     uint32_t longest = MAX_ITERATIONS / (1 + (scan->hold ? 0 : scan->rank / 4));
+    if (has_few_buffers(plan, storage)) {
+        return min_u32(scan->length, longest);
+    }
     if (method && method->chunk_length) {
         return min_u32(method->chunk_length, min_u32(longest, scan->length));
     }
@@ -202,6 +213,15 @@ static bool share_memory(struct scan *scan, uint32_t lanes, const struct hymn_vk
     return false;
 }
 
+// A lane has the rank and four times the states in registers, and some. Larger workgroups leave it too few
+// (tests/vendors): where subgroups have 128 lanes (Adreno), and, with a high rank, where there is little shared memory
+// (Apple).
+static uint32_t most_local_lanes(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    bool few = plan->subgroup_size >= 128 ||
+               (plan->max_shared_bytes <= SMALL_SHARED_BYTES && scan->rank + 4 * scan->states > LOCAL_REGISTERS);
+    return few ? LOCAL_LANES : 2 * LOCAL_LANES;
+}
+
 // One dispatch in place of three, where chunks are needed at all and are not longer than a workgroup can have them.
 static struct hymn_scan_method local_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
     struct hymn_scan_method method = {0};
@@ -209,7 +229,7 @@ static struct hymn_scan_method local_rule(const struct scan *scan, const struct 
         method.together = scan->length <= 256 ? 16 : 8;
         // Chunks of eight steps at 256: the walk, not the carry, is what takes the time.
         bool many = scan->length <= 256 && plan->max_invocations >= 2 * LOCAL_LANES;
-        method.lanes = many ? 2 * LOCAL_LANES : LOCAL_LANES;
+        method.lanes = many ? most_local_lanes(scan, plan) : LOCAL_LANES;
     }
     return method;
 }
@@ -297,7 +317,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     scan.hold = scan.rank <= most_held(plan);
     struct hymn_scan_method storage;
     const struct hymn_scan_method *method = method_of(node, &storage);
-    scan.chunk_length = choose_chunk_length(&scan, method, plan);
+    scan.chunk_length = choose_chunk_length(&scan, method, output->storage, plan);
     scan.chunks = (scan.length + scan.chunk_length - 1) / scan.chunk_length;
     choose_group(&scan, method, output->storage, plan);
     if (scan.group > 0 && !(method && method->chunk_length)) {
@@ -309,17 +329,27 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     return scan;
 }
 
+// With one chunk a workgroup each lane combines all states, for which Apple's have too few registers: only where more
+// chunks do not fit (on an H100 it is the best of no length). Large workgroups have none for the weights of a high rank
+// (RDNA 2). tests/vendors tells.
+static bool span_has_registers(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    bool alone = scan->span == 1 && span_fits(OWN_SPAN, scan, plan);
+    bool crowded = scan->hold && scan->rank > OWN_RANK && scan->span * plan->subgroup_size > OWN_LANES;
+    return !alone && !crowded;
+}
+
 // Worth timing: what the device can do, and of chunks within a workgroup those of a sensible length, where whole
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
     if (method->together > 0) {
-        return scan->together > 0 && scan->chunk_length >= LOCAL_LEAST_CHUNK &&
-               scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
+        return scan->together > 0 && method->lanes <= most_local_lanes(scan, plan) &&
+               scan->chunk_length >= LOCAL_LEAST_CHUNK && scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
     return scan->group == method->group && scan->tile == method->tile && scan->span == method->span &&
-           2 * method->chunk_length <= scan->length && spans_read(method->span, scan) <= 4 * carry_moves(scan);
+           2 * method->chunk_length <= scan->length && (method->chunk_length == 0 || scan->chunks > 1) &&
+           span_has_registers(scan, plan) && spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
@@ -358,7 +388,6 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 0},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 512},
-        {.together = 8, .lanes = 1024},
         {.span = 4},
         {.chunk_length = 64, .span = 4},
         {.span = 1},
@@ -420,7 +449,7 @@ static bool pack(struct hymn_lower *lower, const struct hymn_node *node, const s
                  struct hymn_vk_binding *out_binding) {
     uint32_t channels = node->terms[0].source.channels, rows = 2 + scan->states + scan->rank;
     float *to = hymn_lower_weights(lower, (uint64_t)4 * rows * scan->width * sizeof *to, out_binding);
-    for (uint32_t k = 0; to && k < 4; k++, to += (uint64_t)rows * scan->width) {
+    for (uint32_t k = 0; to && !lower->blank && k < 4; k++, to += (uint64_t)rows * scan->width) {
         for (uint32_t c = 0; c < channels; c++) {
             uint64_t at = (uint64_t)k * channels + c;
             to[c] = node->dt_bias[at];
@@ -474,6 +503,9 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
     hymn_lower_bind(step, hymn_lower_value(lower, node->terms[1].source.value), false);
     hymn_lower_bind(step, weights, false);
     hymn_lower_bind(step, mode == MODE_ENDS ? states : result, true);
+    if (has_few_buffers(lower->plan, lower->graph->values[node->output].storage)) {
+        return;
+    }
     // The last pass does not write these, but its shader could: what watches over barriers goes by that.
     hymn_lower_bind(step, states, true);
     hymn_lower_bind(step, sums, true);
@@ -482,6 +514,9 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
 static const char *shader_of(const struct scan *scan, bool joint, const char *suffix, const struct hymn_vk_plan *plan) {
     if (scan->group > 0) {
         return "selective_scan_group";
+    }
+    if (!hymn_variant_allowed(plan, "selective_scan", suffix)) {
+        return "selective_scan_few";
     }
     bool shuffle = plan->cpu && hymn_variant_allowed(plan, "selective_scan_shuffle", suffix);
     return joint ? "selective_scan_joint" : shuffle ? "selective_scan_shuffle" : "selective_scan";
@@ -583,6 +618,13 @@ enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struc
         return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
                          "%s: %u chunks of %u images are more than one dispatch does", node->name, scan.chunks,
                          scan.batch);
+    }
+    if (scan.chunks > 1 && scan.together == 0 &&
+        has_few_buffers(lower->plan, lower->graph->values[node->output].storage)) {
+        return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
+                         "%s: %u steps are more than one pass does, and this device's shaders have too few storage "
+                         "buffers for several: use a smaller size or tiles",
+                         node->name, scan.length);
     }
     if (!pack(lower, node, &scan, &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;

@@ -23,7 +23,8 @@ struct selftest_case {
     enum hymn_activation activation;
     uint32_t residual; // 1 same size, 2 half size
     uint32_t states, rank;
-    float mean; // of a convolution's sources
+    float mean;    // of a convolution's sources
+    bool winograd; // by that kernel, which no rule takes
 };
 
 static const struct selftest_case cases[] = {
@@ -84,6 +85,16 @@ static const struct selftest_case cases[] = {
      .channels = 48,
      .terms = {{3, 160}},
      .activation = HYMN_ACTIVATION_RELU},
+    {.name = "3x3, 1x1, Winograd",
+     .quick = true,
+     .height = 9,
+     .width = 14,
+     .batch = 2,
+     .channels = 40,
+     .terms = {{3, 24}, {1, 8}},
+     .activation = HYMN_ACTIVATION_RELU,
+     .residual = 1,
+     .winograd = true},
     {.name = "scan",
      .kind = HYMN_KIND_SELECTIVE_SCAN,
      .quick = true,
@@ -287,6 +298,8 @@ static void build_conv(struct builder *b) {
     node->bias = add_array(b, channels, -1.0f, 1.0f);
     node->activation = from->activation;
     node->prologue = from->prologue;
+    node->tuned = from->winograd;
+    node->method = from->winograd ? (struct hymn_method){{64, 1}} : (struct hymn_method){{0}}; // lanes, cells across
     node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
                               node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);
     if (from->residual) {

@@ -20,7 +20,7 @@ static struct hymn_selftest_result describe(const struct hymn_shader *shader,
     return (struct hymn_selftest_result){
         .variant = shader->name,
         .operation = outcome->kind ? outcome->kind : "",
-        .base = shader->needs == 0,
+        .base = hymn_shader_is_base(shader),
         .verdict = outcome->cases == 0 ? HYMN_SELFTEST_UNAVAILABLE
                    : outcome->reason   ? HYMN_SELFTEST_FAILED
                                        : HYMN_SELFTEST_PASSED,
@@ -49,11 +49,11 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
             status = hymn_selftest_shader(device, &plan, shader, &options, &outcome);
         }
         // Base variants without a case are those of pre- and post-processing, and the copy.
-        if (status == HYMN_STATUS_OK && (outcome.cases > 0 || shader->needs)) {
+        if (status == HYMN_STATUS_OK && (outcome.cases > 0 || !hymn_shader_is_base(shader))) {
             *result = describe(shader, &outcome);
             selftest->count++;
         }
-        if (status == HYMN_STATUS_OK && outcome.cases > 0 && shader->needs) {
+        if (status == HYMN_STATUS_OK && outcome.cases > 0 && !hymn_shader_is_base(shader)) {
             hymn_selftest_conclude(device, &plan, shader, &outcome);
         }
     }

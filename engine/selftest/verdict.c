@@ -81,31 +81,58 @@ static bool is_checked(const struct hymn_vk_device *device, const struct hymn_sh
     return index < 0 || index >= HYMN_VK_MAX_SHADERS || (device->checked[index / 32] >> index % 32 & 1);
 }
 
-// From the store, or by running it.
-static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                     const struct hymn_shader *shader) {
-    uint64_t key = key_of(plan, shader);
+// From the store; false when the check is to be run. alone: nobody else is checking now, so that a mark is of somebody
+// who died. Attempts that have begun in out_attempts, where there was no verdict.
+static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct hymn_shader *shader,
+                   bool alone, uint32_t *out_attempts) {
     struct verdict verdict = {0};
-    bool known = hymn_vk_store_get(device, key, &verdict, sizeof verdict);
-    bool gone = known && verdict.state == STATE_TRYING && verdict.attempts >= MOST_ATTEMPTS;
-    if (gone || (known && verdict.state != STATE_TRYING)) {
-        conclude(device, shader, gone || verdict.state != STATE_GOOD);
-        hymn_log_write(&device->log, gone ? HYMN_LOG_WARNING : HYMN_LOG_DEBUG, "%s: %s by an earlier check",
-                       shader->name,
-                       gone                          ? "not used, it did not come back twice"
-                       : verdict.state == STATE_GOOD ? "found right"
-                                                     : "found wrong");
-        return HYMN_STATUS_OK;
+    bool known = hymn_vk_store_get(device, key_of(plan, shader), &verdict, sizeof verdict);
+    bool gone = alone && known && verdict.state == STATE_TRYING && verdict.attempts >= MOST_ATTEMPTS;
+    *out_attempts = verdict.attempts;
+    if (!gone && (!known || verdict.state == STATE_TRYING)) {
+        return false;
     }
-    hymn_selftest_begin(device, plan, shader, verdict.attempts + 1);
+    conclude(device, shader, gone || verdict.state != STATE_GOOD);
+    if (gone) {
+        hymn_log_write(&device->log, HYMN_LOG_WARNING,
+                       "%s: not used, it did not come back twice from a check; `hymn selftest` tries it again",
+                       shader->name);
+    } else {
+        hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%s: found %s by an earlier check", shader->name,
+                       verdict.state == STATE_GOOD ? "right" : "wrong");
+    }
+    return true;
+}
+
+// The attempts-th time.
+static enum hymn_status run_check(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                  const struct hymn_shader *shader, uint32_t attempts) {
+    hymn_selftest_begin(device, plan, shader, attempts);
     const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
     struct hymn_selftest_outcome outcome;
     enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
     if (status == HYMN_STATUS_OK) {
         hymn_selftest_conclude(device, plan, shader, &outcome);
     } else if (status != HYMN_STATUS_DEVICE_LOST) {
-        put(device, key, STATE_TRYING, verdict.attempts); // no fault of the shader
+        put(device, key_of(plan, shader), STATE_TRYING, attempts - 1); // no fault of the shader
     }
+    hymn_vk_store_flush(device);
+    return status;
+}
+
+// From the store, or by running it.
+static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                     const struct hymn_shader *shader) {
+    uint32_t attempts;
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (recall(device, plan, shader, false, &attempts)) {
+        return status;
+    }
+    hymn_vk_store_lock(device);
+    if (!recall(device, plan, shader, true, &attempts)) {
+        status = run_check(device, plan, shader, attempts + 1);
+    }
+    hymn_vk_store_unlock(device);
     return status;
 }
 
@@ -118,7 +145,7 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     }
     for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
-        if (!shader || shader->needs == 0) {
+        if (!shader || hymn_shader_is_base(shader)) {
             continue;
         }
         if (!is_checked(device, shader)) {

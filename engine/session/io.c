@@ -275,8 +275,6 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
         .count = program->count - first,
         .buffers =
             {
-                [HYMN_VK_ROLE_ACTIVATIONS] = &session->activations,
-                [HYMN_VK_ROLE_WEIGHTS] = used(&session->weights),
                 [HYMN_VK_ROLE_UPLOAD] = used(&slot->upload),
                 [HYMN_VK_ROLE_IMAGE] = used(&slot->image),
                 [HYMN_VK_ROLE_READBACK] = used(&slot->readback),
@@ -284,6 +282,7 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
         .timestamps = true,
         .step_timestamps = session->timings,
     };
+    hymn_session_bind(session, &params);
     enum hymn_status status = hymn_vk_pipelines_prepare(session->device, params.steps, params.count);
     return status == HYMN_STATUS_OK ? hymn_vk_command_record(session->device, &params, command) : status;
 }

@@ -68,6 +68,7 @@ enum hymn_status hymn_network_make(const struct hymn_model *model, const struct 
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *graph) {
     enum hymn_status status = hymn_ops_prepare(graph, plan, log);
+    graph->piece_bytes = plan->max_piece_bytes;
     return status == HYMN_STATUS_OK ? hymn_graph_plan_memory(graph, true, log) : status;
 }
 

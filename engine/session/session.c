@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "session/session.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "ops/head.h"
@@ -165,6 +166,27 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
     }
 }
 
+static_assert((int)HYMN_GRAPH_MAX_PIECES == (int)HYMN_VK_MAX_PIECES, "the activations' pieces have roles");
+
+static enum hymn_status make_activations(struct hymn_session *session, const struct hymn_graph *graph) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES && status == HYMN_STATUS_OK; i++) {
+        if (graph->pieces[i] > 0) {
+            status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph->pieces[i], "activations",
+                                           &session->activations[i]);
+        }
+    }
+    return status;
+}
+
+void hymn_session_bind(const struct hymn_session *session, struct hymn_vk_record_params *params) {
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
+        const struct hymn_vk_buffer *piece = &session->activations[i];
+        params->buffers[hymn_vk_role_of_piece(i)] = piece->handle ? piece : NULL;
+    }
+    params->buffers[HYMN_VK_ROLE_WEIGHTS] = session->weights.handle ? &session->weights : NULL;
+}
+
 // Graph, lowering, buffers and weights: everything but the slots.
 static enum hymn_status compile(struct hymn_session *session, const struct hymn_model *model,
                                 const struct hymn_network_shape *shape) {
@@ -177,8 +199,7 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
         divide(session);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph.activation_bytes, "activations",
-                                       &session->activations);
+        status = make_activations(session, &graph);
     }
     if (status == HYMN_STATUS_OK) {
         status = upload_weights(session, &lower);
@@ -206,10 +227,10 @@ static enum hymn_status record_network(struct hymn_session *session, struct hymn
         .name = "network",
         .steps = network.steps,
         .count = network.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &session->activations, [HYMN_VK_ROLE_WEIGHTS] = &session->weights},
         .timestamps = true,
         .step_timestamps = session->timings,
     };
+    hymn_session_bind(session, &record);
     slot->slowness = session->slowness;
     return hymn_vk_command_record(session->device, &record, &slot->network);
 }
@@ -422,7 +443,9 @@ void hymn_session_destroy(struct hymn_session **session) {
         hymn_slot_destroy(s, &s->slots[i]);
     }
     hymn_vk_buffer_destroy(s->device, &s->weights);
-    hymn_vk_buffer_destroy(s->device, &s->activations);
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
+        hymn_vk_buffer_destroy(s->device, &s->activations[i]);
+    }
     hymn_vk_program_free(&s->program);
     hymn_arena_free(&s->names);
     hymn_free(s->timing_entries);

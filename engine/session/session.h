@@ -68,7 +68,7 @@ struct hymn_session {
     struct hymn_vk_step head;
     bool has_head;
     double slowness, seconds; // that the program is divided for; its estimate with slowness 1
-    struct hymn_vk_buffer weights, activations;
+    struct hymn_vk_buffer weights, activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
     uint64_t last_ticket;
     double gpu_ms; // of the last waited run
@@ -94,6 +94,8 @@ struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
 void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
+// Names the session's activations and weights to a recording.
+void hymn_session_bind(const struct hymn_session *session, struct hymn_vk_record_params *params);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.
 enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot);
 // What hymn_session_info::host_bytes reports.

@@ -1,48 +1,33 @@
 // SPDX-License-Identifier: MIT
 #include "session/survey.h"
 
-#include "ops/conv2d_winograd.h"
+#include "ops/conv2d_matrix.h"
 #include "session/session.h"
+#include "tune/ceiling.h"
+#include "tune/tune.h"
+
+#define COPY_BYTES (1u << 20) // any will do
+
+// At `at`, or at the end, with its name copied.
+static enum hymn_status put_step(const struct hymn_vk_step *from, uint32_t at, const struct hymn_log *log,
+                                 struct hymn_arena *names, struct hymn_vk_program *program) {
+    char *name = hymn_arena_printf(names, "%s", from->name);
+    struct hymn_vk_step *step = at < program->count ? &program->steps[at] : hymn_vk_program_add(program);
+    if (!name || !step) {
+        return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "survey: out of memory");
+    }
+    *step = *from;
+    step->name = name;
+    return HYMN_STATUS_OK;
+}
 
 // Copies a lowered program's steps, with their names.
 static enum hymn_status append(const struct hymn_vk_program *from, const struct hymn_log *log, struct hymn_arena *names,
                                struct hymn_vk_program *program) {
-    for (uint32_t i = 0; i < from->count; i++) {
-        char *name = hymn_arena_printf(names, "%s", from->steps[i].name);
-        struct hymn_vk_step *step = name ? hymn_vk_program_add(program) : NULL;
-        if (!step) {
-            return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "survey: out of memory");
-        }
-        *step = from->steps[i];
-        step->name = name;
-    }
-    return HYMN_STATUS_OK;
-}
-
-// Convolutions by Winograd's kernel, which only tuning chooses: of each number of lanes the share that takes the most
-// registers.
-static enum hymn_status add_winograd(const struct hymn_survey_params *params, const struct hymn_graph *graph,
-                                     const struct hymn_log *log, struct hymn_arena *names,
-                                     struct hymn_vk_program *program) {
     enum hymn_status status = HYMN_STATUS_OK;
-    struct hymn_lower lower = {.graph = graph, .plan = params->plan, .log = log};
-    for (uint32_t i = 0; i < graph->node_count && status == HYMN_STATUS_OK; i++) {
-        struct hymn_method methods[HYMN_CONV2D_WINOGRAD_SHARES];
-        struct hymn_node node = graph->nodes[i];
-        bool convolution = node.kind == HYMN_KIND_CONV2D;
-        uint32_t count =
-            convolution ? hymn_conv2d_winograd_list(graph, &node, params->plan, methods, 0, HYMN_CONV2D_WINOGRAD_SHARES)
-                        : 0;
-        for (uint32_t k = 0; k < count && status == HYMN_STATUS_OK; k++) {
-            node.tuned = k == 0 || methods[k].words[0] != methods[k - 1].words[0];
-            node.method = methods[k];
-            status = node.tuned ? hymn_conv2d_lower(&lower, &node) : HYMN_STATUS_OK;
-        }
+    for (uint32_t i = 0; i < from->count && status == HYMN_STATUS_OK; i++) {
+        status = put_step(&from->steps[i], program->count, log, names, program);
     }
-    if (status == HYMN_STATUS_OK) {
-        status = append(&lower.program, log, names, program);
-    }
-    hymn_lower_free(&lower);
     return status;
 }
 
@@ -70,7 +55,7 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
 static enum hymn_status add_session(const struct hymn_survey_params *params, const struct hymn_network_shape *shape,
                                     const struct hymn_graph *graph, const struct hymn_log *log,
                                     struct hymn_arena *names, struct hymn_vk_program *program) {
-    struct hymn_lower lower = {.graph = graph, .plan = params->plan, .log = log};
+    struct hymn_lower lower = {.graph = graph, .plan = params->plan, .log = log, .blank = true};
     enum hymn_status status = hymn_ops_lower(&lower);
     if (status == HYMN_STATUS_OK) {
         status = append(&lower.program, log, names, program);
@@ -92,8 +77,97 @@ enum hymn_status hymn_survey_add(const struct hymn_survey_params *params, const 
         status = hymn_network_build(params->model, &shape, params->plan, log, &graph);
     }
     if (status == HYMN_STATUS_OK) {
-        status = params->tuned ? add_winograd(params, &graph, log, names, program)
-                               : add_session(params, &shape, &graph, log, names, program);
+        status = add_session(params, &shape, &graph, log, names, program);
+    }
+    hymn_graph_free(&graph);
+    return status;
+}
+
+// -------------------------------------------------------------------------------------------------------------- tuning
+
+struct tuning {
+    const struct hymn_vk_plan *plan;
+    struct hymn_graph *graph;
+    const struct hymn_log *log;
+    struct hymn_arena *names;
+    struct hymn_vk_program *program;
+    uint32_t first, own; // see survey.h
+};
+
+// Unless a step has its pipeline already, or one that covers it; in the place of what it covers itself.
+static enum hymn_status add_step(const struct tuning *tuning, const struct hymn_vk_step *step) {
+    struct hymn_vk_program *program = tuning->program;
+    uint32_t at = program->count;
+    for (uint32_t i = tuning->first; i < program->count; i++) {
+        const struct hymn_vk_step *other = &program->steps[i];
+        if (hymn_vk_step_same_pipeline(other, step) || hymn_conv2d_matrix_covers(other, step)) {
+            return HYMN_STATUS_OK;
+        }
+        at = i >= tuning->own && hymn_conv2d_matrix_covers(step, other) ? i : at;
+    }
+    return put_step(step, at, tuning->log, tuning->names, program);
+}
+
+static enum hymn_status add_method(const struct tuning *tuning, struct hymn_node node,
+                                   const struct hymn_method *method) {
+    struct hymn_lower lower = {.graph = tuning->graph, .plan = tuning->plan, .log = tuning->log, .blank = true};
+    const struct hymn_op *op = &hymn_ops[node.kind];
+    node.tuned = true;
+    node.method = *method;
+    enum hymn_status status =
+        op->prepare ? op->prepare(tuning->graph, &node, tuning->plan, tuning->log) : HYMN_STATUS_OK;
+    if (status == HYMN_STATUS_OK) {
+        status = op->lower(&lower, &node);
+    }
+    for (uint32_t i = 0; i < lower.program.count && status == HYMN_STATUS_OK; i++) {
+        status = add_step(tuning, &lower.program.steps[i]);
+    }
+    hymn_lower_free(&lower);
+    return status;
+}
+
+// Whether a node before this one is the same problem.
+static bool is_again(const struct tuning *tuning, uint32_t node) {
+    uint64_t key = hymn_tune_key(tuning->plan, tuning->graph, &tuning->graph->nodes[node]);
+    for (uint32_t i = 0; i < node; i++) {
+        if (hymn_tune_key(tuning->plan, tuning->graph, &tuning->graph->nodes[i]) == key) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum hymn_status add_node(const struct tuning *tuning, const struct hymn_node *node) {
+    struct hymn_method methods[HYMN_TUNE_MOST_METHODS];
+    const struct hymn_op *op = &hymn_ops[node->kind];
+    enum hymn_status status = HYMN_STATUS_OK;
+    uint32_t count = op->list_methods
+                         ? op->list_methods(tuning->graph, node, tuning->plan, NULL, methods, HYMN_TUNE_MOST_METHODS)
+                         : 0;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        status = add_method(tuning, *node, &methods[i]);
+    }
+    return status;
+}
+
+enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params, uint32_t first, uint32_t own,
+                                        const struct hymn_log *log, struct hymn_arena *names,
+                                        struct hymn_vk_program *program) {
+    struct hymn_network_shape shape;
+    struct hymn_graph graph = {0};
+    const struct tuning tuning = {params->plan, &graph, log, names, program, first, own};
+    struct hymn_vk_step copy = {.groups = {1, 1, 1}};
+    hymn_ceiling_copy(COPY_BYTES, &copy);
+    enum hymn_status status = add_step(&tuning, &copy);
+    if (status != HYMN_STATUS_OK || params->plan->cpu) {
+        return status; // software devices are not tuned
+    }
+    status = hymn_network_shape_make(params->model, 0, 0, params->batch, params->precision, log, &shape);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_network_make(params->model, &shape, log, &graph);
+    }
+    for (uint32_t i = 0; i < graph.node_count && status == HYMN_STATUS_OK; i++) {
+        status = is_again(&tuning, i) ? HYMN_STATUS_OK : add_node(&tuning, &graph.nodes[i]);
     }
     hymn_graph_free(&graph);
     return status;

@@ -55,16 +55,18 @@ static enum hymn_status fill(struct hymn_vk_device *device, const void *numbers,
 
 // ---------------------------------------------------------------------------------------------------------------- copy
 
-static void describe_copy(struct hymn_vk_step *step, bool shader, uint64_t bytes) {
+static void describe_copy(struct hymn_vk_step *step, uint64_t bytes) {
+    step->kind = HYMN_VK_STEP_COPY;
     step->name = "copy";
     step->bindings[0] = (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, 0, bytes};
     step->bindings[1] = (struct hymn_vk_binding){HYMN_VK_ROLE_ACTIVATIONS, bytes, bytes};
     step->binding_count = 2;
     step->write_mask = 2;
-    if (!shader) {
-        step->kind = HYMN_VK_STEP_COPY;
-        return;
-    }
+}
+
+void hymn_ceiling_copy(uint64_t bytes, struct hymn_vk_step *step) {
+    describe_copy(step, bytes);
+    step->kind = HYMN_VK_STEP_DISPATCH;
     step->shader = hymn_shader_find("copy");
     step->constants[0] = COPY_LANES;
     step->constants[1] = COPY_STRIPS;
@@ -76,7 +78,11 @@ static void describe_copy(struct hymn_vk_step *step, bool shader, uint64_t bytes
 static enum hymn_status time_copy(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer, bool shader,
                                   struct hymn_vk_command *command, VkFence fence, double *gbps) {
     struct hymn_vk_step step = {.groups = {1, 1, 1}};
-    describe_copy(&step, shader, buffer->bytes / 2);
+    if (shader) {
+        hymn_ceiling_copy(buffer->bytes / 2, &step);
+    } else {
+        describe_copy(&step, buffer->bytes / 2);
+    }
     const struct hymn_vk_record_params record = {
         .name = "copy",
         .steps = &step,
@@ -167,7 +173,7 @@ static enum hymn_status measure_dispatch(struct hymn_vk_device *device, const vo
     }
     for (uint32_t i = 0; i < CHAIN; i++) {
         steps[i] = (struct hymn_vk_step){.groups = {1, 1, 1}};
-        describe_copy(&steps[i], true, CHAIN_BYTES * COPY_STRIPS);
+        hymn_ceiling_copy(CHAIN_BYTES * COPY_STRIPS, &steps[i]);
         if (i % 2 == 1) { // back again
             struct hymn_vk_binding first = steps[i].bindings[0];
             steps[i].bindings[0] = steps[i].bindings[1];

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "vk/divide.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
 
@@ -109,6 +110,7 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
         }
         *step = trial->lower.program.steps[i % trial->lower.program.count];
     }
+    hymn_vk_program_divide(&trial->repeated, &device->plan, device->slowness, device->submission_seconds);
     trial->step_ms = hymn_alloc((HYMN_TRIAL_TIMES + 1) * trial->lower.program.count, sizeof *trial->step_ms);
     if (!trial->step_ms) {
         return no_memory(device);

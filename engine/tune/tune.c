@@ -12,8 +12,7 @@
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
-#define TUNE_VERSION 3u
-#define MAX_TRIALS 32u
+#define TUNE_VERSION 4u
 // At first each node gets its operator's own choice and the most likely others: nodes together, so that all threads
 // have pipelines to make.
 #define SHORT_TRIALS 5u
@@ -54,7 +53,7 @@ struct found {
 struct work {
     struct hymn_node *node;
     uint64_t key;
-    struct hymn_trial *trials; // MAX_TRIALS
+    struct hymn_trial *trials; // HYMN_TUNE_MOST_METHODS
     uint32_t count;
 };
 
@@ -99,8 +98,7 @@ static uint64_t shader_hash(void) {
     return hash;
 }
 
-// Nodes of one key are the same problem.
-static uint64_t key_of(const struct hymn_vk_plan *plan, const struct hymn_graph *graph, const struct hymn_node *node) {
+uint64_t hymn_tune_key(const struct hymn_vk_plan *plan, const struct hymn_graph *graph, const struct hymn_node *node) {
     const struct hymn_value *output = &graph->values[node->output];
     struct problem problem;
     memset(&problem, 0, sizeof problem); // its padding is hashed too
@@ -150,7 +148,7 @@ static bool has_choice(const struct hymn_vk_plan *plan, const struct hymn_graph 
 static enum hymn_status open_trials(struct tuner *tuner, const struct hymn_node *node,
                                     const struct hymn_method *methods, uint32_t count, struct hymn_trial *trials,
                                     uint32_t *trial_count) {
-    for (uint32_t i = 0; i < count && *trial_count < MAX_TRIALS; i++) {
+    for (uint32_t i = 0; i < count && *trial_count < HYMN_TUNE_MOST_METHODS; i++) {
         bool known = false;
         for (uint32_t k = 0; k < *trial_count; k++) {
             known = known || memcmp(&trials[k].method, &methods[i], sizeof *methods) == 0;
@@ -220,13 +218,17 @@ static enum hymn_status reserve(struct tuner *tuner, uint64_t bytes) {
     if (tuner->activations.bytes >= bytes) {
         return HYMN_STATUS_OK;
     }
+    uint64_t most = tuner->device->plan.max_piece_bytes;
+    if (most > 0 && bytes > most) {
+        return HYMN_STATUS_OUT_OF_DEVICE_MEMORY; // the operator stays as its rule has it
+    }
     hymn_vk_buffer_destroy(tuner->device, &tuner->activations);
     return hymn_vk_buffer_create(tuner->device, HYMN_VK_USAGE_DEVICE, bytes, "tuning", &tuner->activations);
 }
 
 // In rounds, for a device's clock changes; busy: seconds before them.
 static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *trials, uint32_t count, double busy) {
-    bool made[MAX_TRIALS];
+    bool made[HYMN_TUNE_MOST_METHODS];
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
         made[i] = is_made(tuner->device, &trials[i]);
@@ -268,10 +270,10 @@ static void close_work(struct tuner *tuner, struct work *work) {
 // Opens the trials of the methods that the operator lists, at most `most` of them, around another or its own choice.
 static enum hymn_status open_listed(struct tuner *tuner, struct work *work, const struct hymn_method *around,
                                     uint32_t most) {
-    struct hymn_method methods[MAX_TRIALS];
+    struct hymn_method methods[HYMN_TUNE_MOST_METHODS];
     struct hymn_node untuned = *work->node;
     untuned.tuned = false;
-    work->trials = work->trials ? work->trials : hymn_alloc(MAX_TRIALS, sizeof *work->trials);
+    work->trials = work->trials ? work->trials : hymn_alloc(HYMN_TUNE_MOST_METHODS, sizeof *work->trials);
     if (!work->trials) {
         return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
     }
@@ -330,7 +332,7 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t pass = 0; pass < 2 && status == HYMN_STATUS_OK; pass++) {
         uint32_t before = work.count;
-        status = open_listed(tuner, &work, pass == 0 ? NULL : &around, MAX_TRIALS);
+        status = open_listed(tuner, &work, pass == 0 ? NULL : &around, HYMN_TUNE_MOST_METHODS);
         if (status == HYMN_STATUS_OK) {
             status = make_pipelines(tuner, &work, 1, before);
         }
@@ -469,7 +471,7 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
         struct hymn_node *node = &graph->nodes[i];
         tuner.progress[i].level = TIMED;
         if (has_choice(plan, graph, node)) {
-            tuner.progress[i] = (struct progress){key_of(plan, graph, node), NOT_TIMED};
+            tuner.progress[i] = (struct progress){hymn_tune_key(plan, graph, node), NOT_TIMED};
             unknown = !recall(device, node, &tuner.progress[i], TIMED) || unknown;
             log_recalled(device, node);
         }

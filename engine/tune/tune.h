@@ -8,6 +8,9 @@
 #include "graph/graph.h"
 #include "vk/device.h"
 
+// Methods of a node that are timed at most.
+#define HYMN_TUNE_MOST_METHODS 32u
+
 // graph: optimized, not prepared. Gives each node the fastest method known: from the store, or, while less than
 // `budget_ms` have passed, by timing: first a few for every node, several nodes at a time, the most work first; then
 // all that are listed, node by node. The rest keep their operators' own rules. The batch or node under way is finished.
@@ -15,5 +18,8 @@
 // Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
                                  double budget_ms, double *out_spent_ms);
+
+// Nodes of one key are the same problem to this plan.
+uint64_t hymn_tune_key(const struct hymn_vk_plan *plan, const struct hymn_graph *graph, const struct hymn_node *node);
 
 #endif

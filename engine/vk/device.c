@@ -195,7 +195,8 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
     return HYMN_STATUS_OK;
 }
 
-// A device may be refused for a feature that it claims to have: then the next lower tier is tried.
+// A device may be refused for a feature that it claims to have: then the next lower tier is tried. Matrices are asked
+// for on software devices too, whose tier is lower.
 static enum hymn_status open_device(struct hymn_vk_device *device) {
     VkResult result;
     enum hymn_status status = try_open(device, &result);
@@ -204,7 +205,7 @@ static enum hymn_status open_device(struct hymn_vk_device *device) {
            device->plan.tier > HYMN_TIER_BASE) {
         hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s claims what tier %s needs, and cannot be opened with it: %s",
                        device->info.name, hymn_tier_string(device->plan.tier), hymn_vk_result_string(result));
-        device->tier = device->plan.tier - 1;
+        device->tier = device->plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX ? HYMN_TIER_HALF : device->plan.tier - 1;
         hymn_vk_plan_make(&device->snapshot, device->tier, &device->plan);
         status = try_open(device, &result);
     }
@@ -233,11 +234,7 @@ static enum hymn_status create_contents(struct hymn_vk_device *device, const cha
     return status;
 }
 
-static enum hymn_status create(const struct hymn_context_params *params, bool inspected,
-                               struct hymn_vk_device **out_device) {
-    static const struct hymn_context_params defaults;
-    params = params ? params : &defaults;
-    *out_device = NULL;
+static enum hymn_status check_params(const struct hymn_context_params *params) {
     if ((uint32_t)params->tier > HYMN_TIER_MATRIX) {
         return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT,
                          "tier %d is none of auto, base, wide, half, matrix", (int)params->tier);
@@ -246,21 +243,27 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
         return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT, "transfer %d is none of auto, off, on",
                          (int)params->transfer);
     }
+    return HYMN_STATUS_OK;
+}
+
+// Takes the instance over, whatever comes of it.
+static enum hymn_status create(const struct hymn_context_params *params, bool inspected,
+                               struct hymn_vk_instance *instance, struct hymn_vk_device **out_device) {
+    *out_device = NULL;
     struct hymn_vk_device *device = hymn_alloc(1, sizeof *device);
     if (!device) {
+        hymn_vk_instance_destroy(&instance);
         return hymn_fail(&params->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
+    device->instance = instance;
+    device->owns_instance = true;
     device->log = params->log;
     device->tier = params->tier;
     device->transfer = params->transfer;
     device->inspected = inspected;
     device->trust_variants = params->trust_variants;
     device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
-    enum hymn_status status = hymn_vk_instance_create(&params->log, params->validation, &device->instance);
-    device->owns_instance = true;
-    if (status == HYMN_STATUS_OK) {
-        status = choose(device, params->device);
-    }
+    enum hymn_status status = choose(device, params->device);
     if (status == HYMN_STATUS_OK) {
         status = open_device(device);
     }
@@ -277,13 +280,31 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
     return HYMN_STATUS_OK;
 }
 
+static enum hymn_status create_alone(const struct hymn_context_params *params, bool inspected,
+                                     struct hymn_vk_device **out_device) {
+    static const struct hymn_context_params defaults;
+    params = params ? params : &defaults;
+    *out_device = NULL;
+    struct hymn_vk_instance *instance = NULL;
+    enum hymn_status status = check_params(params);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_instance_create(&params->log, params->validation, &instance);
+    }
+    return status == HYMN_STATUS_OK ? create(params, inspected, instance, out_device) : status;
+}
+
 enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params, struct hymn_vk_device **out_device) {
-    return create(params, false, out_device);
+    return create_alone(params, false, out_device);
 }
 
 enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
                                                  struct hymn_vk_device **out_device) {
-    return create(params, true, out_device);
+    return create_alone(params, true, out_device);
+}
+
+enum hymn_status hymn_vk_device_create_on(struct hymn_vk_instance *instance, const struct hymn_context_params *params,
+                                          struct hymn_vk_device **out_device) {
+    return create(params, false, instance, out_device);
 }
 
 void hymn_vk_device_destroy(struct hymn_vk_device **device) {

@@ -55,6 +55,10 @@ enum hymn_status hymn_vk_device_create(const struct hymn_context_params *params,
 // slower to make, and are not for running.
 enum hymn_status hymn_vk_device_create_inspected(const struct hymn_context_params *params,
                                                  struct hymn_vk_device **out_device);
+// For tests: on an instance whose functions they may have replaced. It is the device's from then on, or, where this
+// fails, gone. params: not NULL, and valid.
+enum hymn_status hymn_vk_device_create_on(struct hymn_vk_instance *instance, const struct hymn_context_params *params,
+                                          struct hymn_vk_device **out_device);
 // Waits until the device is idle, writes the pipeline cache if it grew.
 void hymn_vk_device_destroy(struct hymn_vk_device **device);
 
@@ -78,5 +82,9 @@ enum hymn_status hymn_vk_device_infos(struct hymn_vk_instance *instance, const V
 // devices.c: the place of the wanted device in `infos`. NO_DEVICE (the log lists what there is), UNSUPPORTED.
 enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uint32_t count, const char *wanted,
                                        const struct hymn_log *log, uint32_t *out_index);
+// devices.c: what is known of the wanted device without opening it. UNSUPPORTED: it cannot be used, *out_info says why
+// and *out_snapshot what it is all the same. NO_DEVICE, OUT_OF_MEMORY, INTERNAL: nothing is known of it.
+enum hymn_status hymn_vk_device_look(const struct hymn_log *log, const char *wanted, struct hymn_device_info *out_info,
+                                     struct hymn_vk_snapshot *out_snapshot);
 
 #endif

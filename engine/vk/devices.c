@@ -202,3 +202,32 @@ enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uin
     }
     return HYMN_STATUS_NO_DEVICE;
 }
+
+enum hymn_status hymn_vk_device_look(const struct hymn_log *log, const char *wanted, struct hymn_device_info *out_info,
+                                     struct hymn_vk_snapshot *out_snapshot) {
+    struct hymn_vk_instance *instance = NULL;
+    VkPhysicalDevice *devices = NULL;
+    struct hymn_device_info *infos = NULL;
+    uint32_t count = 0, index = UINT32_MAX;
+    enum hymn_status status = hymn_vk_instance_create(log, false, &instance);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_instance_devices(instance, &devices, &count);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_infos(instance, devices, count, &infos);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_device_select(infos, count, wanted, log, &index);
+    }
+    if (status == HYMN_STATUS_OK || status == HYMN_STATUS_UNSUPPORTED) {
+        struct hymn_vk_queues queues;
+        enum hymn_status taken =
+            index < count ? hymn_vk_snapshot_take(instance, devices[index], index, out_snapshot, out_info, &queues)
+                          : HYMN_STATUS_NO_DEVICE;
+        status = taken == HYMN_STATUS_OK ? status : taken;
+    }
+    hymn_free(infos);
+    hymn_free(devices);
+    hymn_vk_instance_destroy(&instance);
+    return status;
+}

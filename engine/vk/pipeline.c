@@ -295,7 +295,8 @@ static void run_batch(struct batch *batch) {
 
 static enum hymn_status check_step(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
     static const char *const needs[] = {"16-bit storage",       "fp16 arithmetic",   "subgroup arithmetic",
-                                        "cooperative matrices", "subgroup shuffles", "larger workgroups"};
+                                        "cooperative matrices", "subgroup shuffles", "larger workgroups",
+                                        "eight storage buffers"};
     if (!step->shader || step->constant_count > HYMN_VK_MAX_CONSTANTS || step->binding_count > HYMN_VK_MAX_BINDINGS ||
         step->push_bytes > HYMN_VK_MAX_PUSH_BYTES || step->push_bytes % 4 != 0) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: no shader, or too many constants or bindings",
@@ -307,6 +308,11 @@ static enum hymn_status check_step(struct hymn_vk_device *device, const struct h
             return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s needs %s, which %s lacks", step->name,
                              step->shader->name, needs[i], device->info.name);
         }
+    }
+    if (step->binding_count > device->snapshot.max_storage_buffers) {
+        return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s has %u storage buffers, and shaders of %s %u",
+                         step->name, step->shader->name, step->binding_count, device->info.name,
+                         device->snapshot.max_storage_buffers);
     }
     return HYMN_STATUS_OK;
 }

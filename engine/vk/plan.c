@@ -10,12 +10,14 @@
 #define BASE_INVOCATIONS 128u
 #define BASE_SHARED_BYTES (16u * 1024)
 #define BASE_GROUPS 65535u
+#define BASE_BUFFERS 4u                          // of a shader
 #define BASE_BINDING_BYTES ((uint64_t)128 << 20) // maxStorageBufferRange of the smallest legal device
 // No variant asks for more than this; what a device claims beyond it is not believed.
 #define MOST_INVOCATIONS 1024u
 #define MOST_SHARED_BYTES (64u * 1024)
 #define MOST_GROUPS 0x7FFFFFFFu
 #define BINDING_ALIGNMENT 256u
+#define PIECE_MARGIN (1u << 20)
 #define MOST_SUBGROUP 128u
 // What one run's input may take of the heap that the host sees: 4 MiB of the classic window of 256 MiB, which belongs
 // to everyone who uses the device, and more than any input where all of the memory is visible.
@@ -72,8 +74,8 @@ static bool check_required(const struct hymn_vk_snapshot *s, struct hymn_vk_plan
                    BASE_SHARED_BYTES) &&
            require(plan, s->max_push_bytes >= HYMN_VK_MAX_PUSH_BYTES, "bytes of push constants", s->max_push_bytes,
                    HYMN_VK_MAX_PUSH_BYTES) &&
-           require(plan, s->max_storage_buffers >= HYMN_VK_MAX_BINDINGS, "storage buffers of a shader",
-                   s->max_storage_buffers, HYMN_VK_MAX_BINDINGS) &&
+           require(plan, s->max_storage_buffers >= BASE_BUFFERS, "storage buffers of a shader", s->max_storage_buffers,
+                   BASE_BUFFERS) &&
            require(plan, s->max_storage_buffer_range >= BASE_BINDING_BYTES, "bytes of a storage buffer",
                    s->max_storage_buffer_range, BASE_BINDING_BYTES);
 }
@@ -82,19 +84,31 @@ static bool subgroup_size_plausible(const struct hymn_vk_snapshot *s) {
     return is_power_of_two(s->subgroup_size) && s->subgroup_size <= MOST_SUBGROUP;
 }
 
+// Whether a pipeline can ask for the size, without which a driver may choose another one for each shader.
+static bool subgroup_size_asked(const struct hymn_vk_snapshot *s) {
+    return subgroup_size_plausible(s) && s->subgroup_min > 0 && s->subgroup_min <= s->subgroup_size &&
+           s->subgroup_size <= s->subgroup_max;
+}
+
+// Kernels that share across a subgroup count their subgroups and lanes: the size must be fixed, or one that can be
+// asked for, and subgroups whole.
+static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
+    return subgroup_size_asked(s) || (subgroup_size_plausible(s) && s->subgroup_fixed);
+}
+
 // What the device has that is beyond the base class.
 static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
-    uint32_t met = 0;
+    uint32_t met = s->max_storage_buffers >= HYMN_VK_MAX_BINDINGS ? HYMN_NEEDS_BUFFERS : 0;
     if (s->storage_16bit) {
         met |= HYMN_NEEDS_STORAGE_16BIT;
     }
     if (s->float16) {
         met |= HYMN_NEEDS_FLOAT16;
     }
-    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_plausible(s)) {
+    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_known(s)) {
         met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
     }
-    if (s->subgroup_shuffle && subgroup_size_plausible(s)) {
+    if (s->subgroup_shuffle && subgroup_size_known(s)) {
         met |= HYMN_NEEDS_SUBGROUP_SHUFFLE;
     }
     if (min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]) > BASE_INVOCATIONS ||
@@ -123,17 +137,6 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
     return best;
 }
 
-// Whether a pipeline can ask for the size, without which a driver may choose another one for each shader.
-static bool subgroup_size_asked(const struct hymn_vk_snapshot *s) {
-    return subgroup_size_plausible(s) && s->subgroup_min > 0 && s->subgroup_min <= s->subgroup_size &&
-           s->subgroup_size <= s->subgroup_max;
-}
-
-// The matrix kernels count their subgroups: the size must be fixed, or one that can be asked for.
-static bool subgroup_size_known(const struct hymn_vk_snapshot *s) {
-    return subgroup_size_plausible(s) && s->subgroup_size >= 4 && (subgroup_size_asked(s) || s->subgroup_fixed);
-}
-
 // ------------------------------------------------------------------------------------------------------------- tiers
 
 #define WIDE_NEEDS (HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE)
@@ -147,7 +150,7 @@ enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b) {
 }
 
 static uint32_t allowed_needs(enum hymn_tier tier) {
-    uint32_t needs = 0;
+    uint32_t needs = HYMN_NEEDS_BUFFERS; // what a device lacks there is no matter of speed: the base tier has it too
     needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS : 0;
     needs |= tier >= HYMN_TIER_HALF ? HALF_NEEDS : 0;
     return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0);
@@ -169,7 +172,8 @@ static void choose_tier(const struct hymn_vk_snapshot *s, enum hymn_tier asked, 
     enum hymn_tier most = asked == HYMN_TIER_AUTO ? HYMN_TIER_MATRIX : asked;
     uint32_t needs = plan->usable ? needs_met(s) : 0;
     plan->matrix = choose_matrix(s);
-    if (plan->usable && plan->matrix.m && s->float16 && s->memory_model && subgroup_size_known(s)) {
+    if (plan->usable && plan->matrix.m && needs & HYMN_NEEDS_BUFFERS && s->float16 && s->memory_model &&
+        s->subgroup_size >= 4 && subgroup_size_known(s)) {
         needs |= HYMN_NEEDS_COOPERATIVE_MATRIX;
     }
     plan->needs_met = needs & allowed_needs(most);
@@ -230,20 +234,29 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->direct_bytes = plan->usable && !plan->skip_staging ? s->visible_bytes / DIRECT_PART : 0;
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
-    plan->subgroup_sized = plan->usable && tier != HYMN_TIER_BASE && subgroup_size_asked(s);
-    plan->subgroup_full = plan->subgroup_sized || (plan->usable && tier != HYMN_TIER_BASE && s->subgroup_fixed);
+    bool shares = plan->needs_met &
+                  (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE | HYMN_NEEDS_COOPERATIVE_MATRIX);
+    plan->subgroup_sized = shares && subgroup_size_asked(s);
+    plan->subgroup_full = plan->subgroup_sized || (shares && s->subgroup_fixed);
     plan->max_invocations = BASE_INVOCATIONS;
     plan->max_shared_bytes = BASE_SHARED_BYTES;
     plan->max_groups_x = BASE_GROUPS;
     if (plan->usable && tier != HYMN_TIER_BASE) {
         uint32_t invocations = min_u32(s->max_workgroup_invocations, s->max_workgroup_size[0]);
         plan->max_invocations = min_u32(invocations, MOST_INVOCATIONS);
+        if (plan->subgroup_sized && s->max_subgroups > 0) {
+            uint32_t lanes = min_u32(s->max_subgroups, MOST_INVOCATIONS) * s->subgroup_size;
+            plan->max_invocations = min_u32(plan->max_invocations, lanes > BASE_INVOCATIONS ? lanes : BASE_INVOCATIONS);
+        }
         plan->max_shared_bytes = min_u32(s->max_shared_bytes, MOST_SHARED_BYTES);
         plan->max_groups_x = min_u32(s->max_workgroup_count[0], MOST_GROUPS);
     }
     plan->subgroup_size = subgroup_size_plausible(s) ? s->subgroup_size : 1;
+    plan->unrolled_ends = s->nvk; // https://docs.mesa3d.org/drivers/nvk.html
     // Shaders count in 32 bits.
     plan->max_binding_bytes = min_u64(max_u64(s->max_storage_buffer_range, BASE_BINDING_BYTES), UINT32_MAX);
+    plan->max_piece_bytes =
+        s->max_allocation_bytes > 2 * PIECE_MARGIN ? (s->max_allocation_bytes - PIECE_MARGIN) / 256 * 256 : 0;
     plan->alignment = BINDING_ALIGNMENT;
     plan->target_lanes = target_lanes(s->type);
     guess_rates(s->type, plan);

@@ -31,6 +31,7 @@ struct hymn_vk_snapshot {
     uint64_t storage_buffer_alignment;
     uint64_t non_coherent_atom;
     uint64_t max_allocation_bytes; // VkPhysicalDeviceMaintenance3Properties
+    bool nvk;                      // Mesa's driver for NVIDIA's GPUs
     uint32_t subgroup_size;
     bool subgroup_arithmetic;            // in compute shaders
     bool subgroup_shuffle;               // likewise
@@ -38,7 +39,8 @@ struct hymn_vk_snapshot {
     bool float16;                        // shaderFloat16
     bool memory_model;                   // vulkanMemoryModel
     uint32_t subgroup_min, subgroup_max; // sizes that a compute pipeline may ask for; both 0: it cannot ask
-    bool subgroup_fixed;                 // but has subgroup_size always, and can ask for full subgroups
+    uint32_t max_subgroups;              // of a workgroup whose size was asked for; 0: not told
+    bool subgroup_fixed;                 // has subgroup_size always, and can ask for full subgroups
     bool portability_subset;             // VK_KHR_portability_subset: not a conformant Vulkan (MoltenVK)
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
     uint32_t matrix_count;
@@ -71,9 +73,13 @@ struct hymn_vk_plan {
     bool subgroup_sized;          // pipelines can ask for that size, and those that share across a subgroup do
     bool subgroup_full;           // likewise for whole subgroups
     struct hymn_vk_matrix matrix; // the shape that matrix kernels use, where needs_met has COOPERATIVE_MATRIX
-    uint64_t max_binding_bytes;   // a tensor beyond this cannot be bound
-    uint64_t alignment;           // of bindings: at least 256
-    uint32_t target_lanes;        // enough parallel invocations to fill the device: how finely scans are chunked
+    // conv2d_matrix.comp leaves no loop among those over its sums to the compiler: NVK keeps the sums in memory
+    // otherwise, but NVIDIA's own driver makes faster code of a loop (measured on an H100).
+    bool unrolled_ends;
+    uint64_t max_binding_bytes; // a tensor beyond this cannot be bound
+    uint64_t max_piece_bytes;   // of one allocation, with room for the driver's own needs; 0: not known
+    uint64_t alignment;         // of bindings: at least 256
+    uint32_t target_lanes;      // enough parallel invocations to fill the device: how finely scans are chunked
     bool timestamps;
     double bytes_per_second, flops_per_second; // a careful guess, for estimates of how long work takes
 };

@@ -32,3 +32,10 @@ void hymn_vk_step_push(struct hymn_vk_step *step, const void *params, uint32_t b
     memcpy(step->push, params, bytes);
     step->push_bytes = bytes;
 }
+
+bool hymn_vk_step_same_pipeline(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {
+    return a->kind == HYMN_VK_STEP_DISPATCH && b->kind == HYMN_VK_STEP_DISPATCH && a->shader == b->shader &&
+           a->constant_count == b->constant_count && a->binding_count == b->binding_count &&
+           a->push_bytes == b->push_bytes &&
+           memcmp(a->constants, b->constants, a->constant_count * sizeof *a->constants) == 0;
+}

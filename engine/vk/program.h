@@ -8,17 +8,24 @@
 
 #include "vk/shader.h"
 
-enum { HYMN_VK_MAX_BINDINGS = 8, HYMN_VK_MAX_CONSTANTS = 24, HYMN_VK_MAX_PUSH_BYTES = 128 };
+enum { HYMN_VK_MAX_BINDINGS = 8, HYMN_VK_MAX_CONSTANTS = 24, HYMN_VK_MAX_PUSH_BYTES = 128, HYMN_VK_MAX_PIECES = 8 };
 
 // Which buffer of the session a binding means.
 enum hymn_vk_role {
-    HYMN_VK_ROLE_ACTIVATIONS = 0, // the aliased arena, device-local
-    HYMN_VK_ROLE_WEIGHTS = 1,     // device-local, read-only after upload
-    HYMN_VK_ROLE_UPLOAD = 2,      // host-visible, written by the host before a run
-    HYMN_VK_ROLE_IMAGE = 3,       // device-local copy of the upload, scratch of pre- and post-processing
-    HYMN_VK_ROLE_READBACK = 4,    // host-visible, read by the host after a run
-    HYMN_VK_ROLE_COUNT = 5
+    HYMN_VK_ROLE_ACTIVATIONS = 0,      // the first piece of the aliased arena, device-local
+    HYMN_VK_ROLE_WEIGHTS = 1,          // device-local, read-only after upload
+    HYMN_VK_ROLE_UPLOAD = 2,           // host-visible, written by the host before a run
+    HYMN_VK_ROLE_IMAGE = 3,            // device-local copy of the upload, scratch of pre- and post-processing
+    HYMN_VK_ROLE_READBACK = 4,         // host-visible, read by the host after a run
+    HYMN_VK_ROLE_MORE_ACTIVATIONS = 5, // and its other pieces
+    HYMN_VK_ROLE_COUNT = HYMN_VK_ROLE_MORE_ACTIVATIONS + HYMN_VK_MAX_PIECES - 1
 };
+
+// Of the piece-th piece of the activations.
+static inline enum hymn_vk_role hymn_vk_role_of_piece(uint32_t piece) {
+    return piece == 0 ? HYMN_VK_ROLE_ACTIVATIONS
+                      : (enum hymn_vk_role)((uint32_t)HYMN_VK_ROLE_MORE_ACTIVATIONS + piece - 1);
+}
 
 struct hymn_vk_binding {
     enum hymn_vk_role role;
@@ -57,5 +64,7 @@ struct hymn_vk_step *hymn_vk_program_add(struct hymn_vk_program *program);
 void hymn_vk_program_free(struct hymn_vk_program *program);
 // Copies a push-constant struct into the step. bytes <= HYMN_VK_MAX_PUSH_BYTES, a multiple of 4.
 void hymn_vk_step_push(struct hymn_vk_step *step, const void *params, uint32_t bytes);
+// Whether two dispatches are of one pipeline.
+bool hymn_vk_step_same_pipeline(const struct hymn_vk_step *a, const struct hymn_vk_step *b);
 
 #endif

@@ -4,6 +4,7 @@
 #ifndef HYMN_VK_SHADER_H
 #define HYMN_VK_SHADER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +15,8 @@ enum hymn_shader_needs {
     HYMN_NEEDS_SUBGROUP_ARITHMETIC = 1 << 2,
     HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 3,
     HYMN_NEEDS_SUBGROUP_SHUFFLE = 1 << 4,
-    HYMN_NEEDS_WIDE = 1 << 5 // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
+    HYMN_NEEDS_WIDE = 1 << 5,   // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
+    HYMN_NEEDS_BUFFERS = 1 << 6 // eight storage buffers: only the very smallest devices have four; of every tier
 };
 
 struct hymn_shader {
@@ -27,6 +29,11 @@ struct hymn_shader {
 
 extern const struct hymn_shader hymn_shaders[];
 extern const uint32_t hymn_shader_count;
+
+// Whether it is one of those that others are judged by, and that are never taken out of use.
+static inline bool hymn_shader_is_base(const struct hymn_shader *shader) {
+    return !(shader->needs & ~(uint32_t)HYMN_NEEDS_BUFFERS);
+}
 
 // NULL when the table has no such name.
 const struct hymn_shader *hymn_shader_find(const char *name);

@@ -7,6 +7,8 @@
 #include "vk/memory_type.h"
 #include "vk/extensions.h"
 
+#define DRIVER_ID_NVK 24u // VK_DRIVER_ID_MESA_NVK, which older headers lack
+
 static enum hymn_device_type type_of(VkPhysicalDeviceType type) {
     switch (type) {
     case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
@@ -62,13 +64,14 @@ static void read_limits(const VkPhysicalDeviceProperties *properties, struct hym
 
 // The extensions that tell more about a device of Vulkan 1.1.
 struct extensions {
-    bool driver_properties, float16, cooperative_matrix, portability_subset;
+    bool driver_properties, float16, subgroup_size_control, cooperative_matrix, portability_subset;
 };
 
 static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                         uint32_t api_version, struct extensions *out_found) {
     bool newer = api_version >= VK_API_VERSION_1_2;
-    *out_found = (struct extensions){newer, newer, false, false};
+    *out_found = (struct extensions){
+        .driver_properties = newer, .float16 = newer, .subgroup_size_control = api_version >= VK_API_VERSION_1_3};
     uint32_t count = 0;
     VkResult result = instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
     VkExtensionProperties *list = hymn_alloc(count, sizeof *list);
@@ -80,6 +83,8 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
         for (uint32_t i = 0; i < count; i++) {
             out_found->driver_properties |= strcmp(list[i].extensionName, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
             out_found->float16 |= strcmp(list[i].extensionName, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
+            out_found->subgroup_size_control |=
+                strcmp(list[i].extensionName, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME) == 0;
             out_found->cooperative_matrix |=
                 strcmp(list[i].extensionName, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0;
             out_found->portability_subset |=
@@ -130,13 +135,13 @@ static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDev
                                                     .pNext = extensions.float16 ? &float16 : NULL};
     VkPhysicalDeviceVulkanMemoryModelFeatures memory_model = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES, .pNext = &storage};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
+                                          .pNext = s->api_version >= VK_API_VERSION_1_2 ? (void *)&memory_model
+                                                                                        : (void *)&storage};
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup_size = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, .pNext = &memory_model};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &storage};
-    if (s->api_version >= VK_API_VERSION_1_3) {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES, .pNext = features.pNext};
+    if (extensions.subgroup_size_control) {
         features.pNext = &subgroup_size;
-    } else if (s->api_version >= VK_API_VERSION_1_2) {
-        features.pNext = &memory_model;
     }
     instance->table.vkGetPhysicalDeviceFeatures2(physical, &features);
     s->storage_16bit = storage.storageBuffer16BitAccess;
@@ -173,17 +178,19 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, .pNext = &maintenance};
     VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
                                                    .pNext = &maintenance};
-    if (s->api_version >= VK_API_VERSION_1_3) {
+    if (extensions.subgroup_size_control) {
         subgroup.pNext = &sizes;
     }
     VkPhysicalDeviceIDProperties id = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_ID_PROPERTIES, .pNext = &subgroup};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &id};
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
+    s->nvk = extensions.driver_properties && (uint32_t)driver.driverID == DRIVER_ID_NVK;
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
     s->subgroup_size = subgroup.subgroupSize;
     if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
         s->subgroup_min = sizes.minSubgroupSize;
         s->subgroup_max = sizes.maxSubgroupSize;
+        s->max_subgroups = sizes.maxComputeWorkgroupSubgroups;
     }
     s->subgroup_fixed = sizes.minSubgroupSize == s->subgroup_size && sizes.maxSubgroupSize == s->subgroup_size;
     VkSubgroupFeatureFlags operations =

@@ -102,9 +102,9 @@ enum hymn_device_type {
 // that is used: a device that lacks it takes its own best one, and the results are the same within rounding.
 enum hymn_tier {
     HYMN_TIER_AUTO = 0,  // the device's best (software devices: HALF, as their matrix units are loops)
-    HYMN_TIER_BASE = 1,  // what every Vulkan 1.1 device has: the reference for the others
+    HYMN_TIER_BASE = 1,  // what every device has that can be used at all: the reference for the others
     HYMN_TIER_WIDE = 2,  // larger workgroups, more shared memory, operations across a subgroup
-    HYMN_TIER_HALF = 3,  // 16-bit storage buffers or fp16 arithmetic, whichever there is
+    HYMN_TIER_HALF = 3,  // 16-bit storage buffers or fp16 arithmetic, whichever there is; no shader needs them today
     HYMN_TIER_MATRIX = 4 // cooperative matrices of fp16 with 32-bit sums
 };
 

@@ -5,7 +5,8 @@
 // hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum hymn_activation), IS_HALF(bit)
 // (storage: bits 0..2 sources, 3 residual, 5 output, 6 weights).
 // Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
-//   5 residual.
+//   5 residual. With FEW defined, for devices whose shaders have four storage buffers, there is one source, and 3 is the
+//   stats or the residual.
 #ifndef HYMN_CONV2D_GLSL
 #define HYMN_CONV2D_GLSL
 
@@ -21,11 +22,16 @@ layout(set = 0, binding = 1) writeonly restrict buffer Output {
 layout(set = 0, binding = 2) readonly restrict buffer Source0 {
     uvec4 source0[];
 };
-layout(set = 0, binding = 3) readonly restrict buffer Source1 {
-    uvec4 source1[];
-};
 layout(set = 0, binding = 3) readonly restrict buffer Stats {
     vec2 stats[];
+};
+#ifdef FEW
+layout(set = 0, binding = 3) readonly restrict buffer Residual {
+    uvec4 residual[];
+};
+#else
+layout(set = 0, binding = 3) readonly restrict buffer Source1 {
+    uvec4 source1[];
 };
 layout(set = 0, binding = 4) readonly restrict buffer Source2 {
     uvec4 source2[];
@@ -33,6 +39,7 @@ layout(set = 0, binding = 4) readonly restrict buffer Source2 {
 layout(set = 0, binding = 5) readonly restrict buffer Residual {
     uvec4 residual[];
 };
+#endif
 
 // norm: mean and rstd.
 hymn_cell hymn_prologue(hymn_cell x, vec2 norm) {

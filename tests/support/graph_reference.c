@@ -23,12 +23,14 @@ static uint64_t index_of(const struct run *run, uint32_t value, uint32_t image, 
 static bool make_values(struct run *run, bool planned) {
     const struct hymn_graph *graph = run->graph;
     run->values = calloc(graph->value_count, sizeof *run->values);
-    run->arena = planned ? calloc(graph->activation_bytes / 4 + 1, sizeof *run->arena) : NULL;
+    uint64_t bytes = graph->piece_bytes > 0 ? HYMN_GRAPH_MAX_PIECES * graph->piece_bytes : graph->activation_bytes;
+    run->arena = planned ? calloc(bytes / 4 + 1, sizeof *run->arena) : NULL;
     bool ok = run->values && (!planned || run->arena);
     for (uint32_t i = 0; i < graph->value_count && ok; i++) {
         const struct hymn_value *v = &graph->values[i];
         uint64_t count = (uint64_t)v->planes * graph->batch * v->height * v->width * v->stride;
-        run->values[i] = planned ? run->arena + v->offset / 4 : calloc(count + 1, sizeof **run->values);
+        uint64_t offset = v->piece * graph->piece_bytes + v->offset;
+        run->values[i] = planned ? run->arena + offset / 4 : calloc(count + 1, sizeof **run->values);
         ok = run->values[i];
     }
     return ok;

@@ -39,7 +39,8 @@ struct hymn_vk_plan test_node_plan(const struct hymn_context *context, uint32_t 
 // Runs the node; out_ms: median wall time of `repeat` more runs, or NULL. Ends the test on failure.
 void test_node_run(struct test_node *test, struct hymn_context *context, const struct hymn_vk_plan *plan,
                    uint32_t repeat, double *out_ms);
-// Normalised mean squared error of an output against `expected`, dense as the output is, must be at most `tolerance`.
+// Normalised mean squared error of an output against `expected`, dense as the output is, must be at most `tolerance`,
+// half a step of the smallest numbers of binary16 aside.
 void test_node_compare(const struct test_node *test, uint32_t output, const double *expected, double tolerance,
                        const char *what);
 

@@ -158,6 +158,16 @@ static bool submit(struct device_run *run, const struct hymn_lower *lower, uint3
     return ok;
 }
 
+// No shader is bound to more storage buffers than the plan says that the device has.
+static bool bindings_fit(const struct hymn_vk_plan *plan, const struct hymn_vk_program *program) {
+    uint32_t most = plan->needs_met & HYMN_NEEDS_BUFFERS ? HYMN_VK_MAX_BINDINGS : 4;
+    bool fit = true;
+    for (uint32_t i = 0; i < program->count; i++) {
+        fit = fit && program->steps[i].binding_count <= most;
+    }
+    return fit;
+}
+
 static bool run_lowered(const struct test_op_run *run, struct hymn_lower *lower, uint8_t *arena, uint64_t bytes,
                         double *out_ms) {
     struct device_run device = {.device = run->context->device};
@@ -195,7 +205,8 @@ bool test_op_run(const struct test_op_run *run, double *out_ms) {
         encode(graph, &run->inputs[i], arena);
     }
     struct hymn_lower lower = {.graph = graph, .plan = plan, .log = log};
-    bool ok = hymn_ops_lower(&lower) == HYMN_STATUS_OK && run_lowered(run, &lower, arena, bytes, out_ms);
+    bool ok = hymn_ops_lower(&lower) == HYMN_STATUS_OK && bindings_fit(plan, &lower.program) &&
+              run_lowered(run, &lower, arena, bytes, out_ms);
     hymn_lower_free(&lower);
     free(arena);
     return ok;

@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 
 from .config import PRESETS, Config
-from .convert import fit, read_weights
+from .convert import config_text, fit, read_weights
 from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, load_model, save_model
@@ -23,6 +23,31 @@ from .losses import LOSSES
 from .pictures import draw_curves, draw_samples
 from .train import (CHECKPOINT, PRECISIONS, Recipe, Trainer, load_checkpoint, read_log,
                     set_precision)
+
+
+# What --help says of the recipe's fields.
+RECIPE_HELP = {
+    "epochs": "passes over the pictures",
+    "batch": "pictures a step, over all GPUs",
+    "lr": "the highest learning rate: a warm-up to it, then a cosine to zero",
+    "weight_decay": "AdamW's, of matrices",
+    "warmup": "epochs of the warm-up",
+    "average": "decay, a step, of the weights' moving average, which is judged and exported",
+    "clip": "what the length of the gradient is cut to",
+    "precision": "arithmetic of a step",
+    "seed": "of weights, order and augmentation; also of --holdout's choice",
+    "every": "epochs between evaluations",
+    "loss": "hybrid: Dice, boundary-weighted cross-entropy and IoU, boundary F1; region: without "
+            "the last; bce: plain cross-entropy",
+    "supervision": "coarser decoder stages with a loss of their own",
+    "drop_path": "chance of leaving out the last Mamba block in a step, earlier ones less",
+    "distil": "share of the loss that --teacher has",
+}
+TRAIN_EXAMPLES = """examples:
+  python3 -m hymn_train train --train DATA/train --validation DATA/val --output runs/tiny
+  python3 -m hymn_train train --train DATA --holdout 0.1 --output runs/base --preset base \\
+      --set input_size=[128,128] --epochs 80 --drop-path 0.1
+The same command again goes on with a run that was killed."""
 
 
 def main() -> int:
@@ -39,12 +64,13 @@ def main() -> int:
 def train_command(options: argparse.Namespace) -> None:
     """``train``: a run from scratch, or the rest of one; exports when it is done."""
     initial = None
-    config = Config.preset(options.preset, **dict(options.set))
+    config = Config.preset(options.preset or "tiny", **dict(options.set))
     if options.init:
         network, config = load_model(options.init)
         config = dataclasses.replace(config, **dict(options.set))
         initial = network.state_dict()
-    device = _join(torch.device(options.device))
+    config.require_pictures()
+    device = _join(usable_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
     height, width = config.input_size
@@ -69,6 +95,18 @@ def train_command(options: argparse.Namespace) -> None:
         draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
 
 
+def usable_device(name: str) -> torch.device:
+    """The device of ``--device``; ValueError where PyTorch cannot use it here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: no such device") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: PyTorch {torch.__version__} finds "
+                         f"{torch.cuda.device_count()} CUDA devices here")
+    return device
+
+
 def _join(device: torch.device) -> torch.device:
     """Under torchrun, meet the other processes; the device of this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -84,7 +122,8 @@ def eval_command(options: argparse.Namespace) -> None:
     """``eval``: mean Dice and IoU of a model file, in float32."""
     set_precision("fp32")
     network, config = load_model(options.model)
-    device = torch.device(options.device)
+    config.require_pictures()
+    device = usable_device(options.device)
     height, width = config.input_size
     samples = load_folder(options.data, (height, width), options.limit,
                           config.num_classes).to(device)
@@ -105,10 +144,13 @@ def export_command(options: argparse.Namespace) -> None:
 
 def convert_command(options: argparse.Namespace) -> None:
     """``convert``: a checkpoint of another trainer as a model file."""
-    if options.config:
-        config = Config.from_json(options.config.read_text())
+    text = options.config.read_text() if options.config else None
+    if not (options.config or options.preset or options.set):
+        text = config_text(options.checkpoint)
+    if text is not None:
+        config = Config.from_json(text)
     else:
-        config = Config.preset(options.preset, **dict(options.set))
+        config = Config.preset(options.preset or "tiny", **dict(options.set))
     save_model(options.output, fit(read_weights(options.checkpoint), config), config,
                DTYPES[options.dtype], options.uniform)
 
@@ -124,15 +166,27 @@ def _setting(text: str) -> Tuple[str, Any]:
         return name, value
 
 
+def _count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, is {text!r}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hymn_train", description=__doc__)
+    parser = argparse.ArgumentParser(prog="hymn_train", description="Trains HyM-UNet, judges it, "
+                                     "and makes the model files that hymn runs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="train from scratch, or go on with a run")
+    train = commands.add_parser("train", help="train from scratch, or go on with a run",
+                                epilog=TRAIN_EXAMPLES,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_train(train)
     evaluation = commands.add_parser("eval", help="mean Dice and IoU of a model file")
     evaluation.add_argument("model", type=pathlib.Path)
-    evaluation.add_argument("--data", type=pathlib.Path, required=True, help="images/ and masks/")
-    evaluation.add_argument("--batch", type=int, default=10)
+    evaluation.add_argument("--data", type=pathlib.Path, required=True,
+                            help="a folder with images/ and masks/")
+    evaluation.add_argument("--batch", type=_count, default=10, help="pictures at a time "
+                            "(default 10)")
     evaluation.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
                             help="draw some of the predictions")
@@ -146,26 +200,31 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--config", type=pathlib.Path, help="the architecture, as JSON")
     convert.set_defaults(command=convert_command)
     for command in (export, convert):
-        command.add_argument("output", type=pathlib.Path)
+        command.add_argument("output", type=pathlib.Path, help="the model file to write")
         command.add_argument("--uniform", action="store_true",
                              help="store statistics and the scan's A in the same dtype too")
     for command in (train, convert):
-        command.add_argument("--preset", choices=PRESETS, default="tiny")
+        command.add_argument("--preset", choices=PRESETS, help="default tiny" if command is train
+                             else "default: what a .safetensors file says of itself, else tiny")
         command.add_argument("--set", type=_setting, action="append", default=[],
-                             metavar="FIELD=VALUE", help="override a field of the configuration")
+                             metavar="FIELD=VALUE", help="override a field of the configuration: "
+                             + ", ".join(field.name for field in dataclasses.fields(Config)))
     for command in (train, evaluation):
-        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu",
+                             help="cpu, cuda or cuda:N (default: cuda where there is a GPU)")
     for command in (train, export, convert):
-        command.add_argument("--dtype", choices=DTYPES, default="f16", help="the file's")
+        command.add_argument("--dtype", choices=DTYPES, default="f16", help="how matrices are stored (default f16)")
     return parser
 
 
 def _add_train(train: argparse.ArgumentParser) -> None:
-    train.add_argument("--train", type=pathlib.Path, required=True, help="images/ and masks/")
-    train.add_argument("--validation", type=pathlib.Path, help="images/ and masks/")
+    train.add_argument("--train", type=pathlib.Path, required=True,
+                       help="a folder with images/ and masks/")
+    train.add_argument("--validation", type=pathlib.Path, help="another one, to be judged by")
     train.add_argument("--holdout", type=float, default=0.0, metavar="SHARE",
                        help="without --validation, keep this share of the samples for it")
-    train.add_argument("--output", type=pathlib.Path, required=True, help="the run's folder")
+    train.add_argument("--output", type=pathlib.Path, required=True,
+                       help="the run's folder: checkpoint, log.csv, model.safetensors, PNGs")
     train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
     train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
                        help="start from a model file, whose configuration replaces --preset")
@@ -174,9 +233,11 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--compile", action="store_true", help="fuse the network by torch.compile")
     choices = {"precision": PRECISIONS, "loss": list(LOSSES)}
     for field in dataclasses.fields(Recipe):
-        train.add_argument("--" + field.name.replace("_", "-"), type=type(field.default),
-                           default=field.default, choices=choices.get(field.name),
-                           help=f"default {field.default}")
+        kind = str if field.default is None else type(field.default)
+        usual = "bf16 on CUDA, else fp32" if field.name == "precision" else field.default
+        train.add_argument("--" + field.name.replace("_", "-"), type=kind, default=field.default,
+                           choices=choices.get(field.name),
+                           help=f"{RECIPE_HELP[field.name]} (default {usual})")
     train.set_defaults(command=train_command)
 
 

@@ -75,8 +75,9 @@ class Config:
 
     def validate(self) -> None:
         """Raise :class:`ConfigError` naming the first field that is out of range."""
+        _require(isinstance(self.dims, (list, tuple)) and len(self.dims) >= 1,
+                 f"dims must be a list of at least one stage, is {self.dims!r}")
         stages = len(self.dims)
-        _require(stages >= 1, "dims must have at least one stage")
         _require_ints("dims", self.dims, stages)
         _require_ints("depths", self.depths, stages)
         _require_ints("decoder_depths", self.decoder_depths, stages - 1)
@@ -95,13 +96,22 @@ class Config:
         _require_ints("input_size", self.input_size, 2)
         for name in ("mean", "std"):
             values = getattr(self, name)
-            _require(len(values) == self.in_channels and all(_is_number(v) for v in values),
+            _require(isinstance(values, (list, tuple)) and len(values) == self.in_channels
+                     and all(_is_number(v) for v in values),
                      f"{name} must have {self.in_channels} numbers, is {values!r}")
         _require(all(v > 0 for v in self.std), f"std must be positive, is {self.std!r}")
-        _require(len(self.classes) == self.num_classes,
+        _require(isinstance(self.classes, (list, tuple)) and len(self.classes) == self.num_classes
+                 and all(isinstance(name, str) for name in self.classes),
                  f"classes must have {self.num_classes} names, is {self.classes!r}")
         _require(_is_number(self.threshold) and 0 < self.threshold < 1,
                  f"threshold must lie between 0 and 1, is {self.threshold!r}")
+
+    def require_pictures(self) -> None:
+        """ConfigError where folders of RGB pictures at ``input_size`` are no input of the network."""
+        _require(self.in_channels == 3,
+                 f"in_channels must be 3, for the pictures of folders are RGB, is {self.in_channels}")
+        _require(all(size % self.multiple == 0 for size in self.input_size),
+                 f"input_size must be multiples of {self.multiple} with {self.stages} stages, is {self.input_size!r}")
 
     def to_json(self) -> str:
         """The string that a model file carries as ``hymn.config``."""

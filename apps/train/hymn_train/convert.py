@@ -9,13 +9,14 @@ start with ``module.`` (DataParallel) or ``_orig_mod.`` (torch.compile).
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Optional
 
-import torch
 from torch import Tensor
 
 from . import tensorfile
+from .checkpoint import read_checkpoint
 from .config import Config
+from .export import METADATA_KEY
 from .network import HyMUNet
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
@@ -27,8 +28,15 @@ def read_weights(path: "os.PathLike[str] | str") -> Dict[str, Tensor]:
     if os.fspath(path).endswith(".safetensors"):
         content: Any = tensorfile.load(path)[0]
     else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checkpoint(path)
     return plain_names(unwrap(content, path))
+
+
+def config_text(path: "os.PathLike[str] | str") -> Optional[str]:
+    """What a safetensors file says of its architecture; None for one that does not, or another."""
+    if not os.fspath(path).endswith(".safetensors"):
+        return None
+    return tensorfile.load(path)[1].get(METADATA_KEY)
 
 
 def unwrap(content: Any, path: Any) -> Mapping[str, Tensor]:
@@ -39,10 +47,11 @@ def unwrap(content: Any, path: Any) -> Mapping[str, Tensor]:
         if inner is None:
             break
         content = inner
-    if not isinstance(content, Mapping) or not any(isinstance(x, Tensor)
-                                                   for x in content.values()):
+    weights = {name: x for name, x in content.items() if isinstance(name, str)
+               and isinstance(x, Tensor)} if isinstance(content, Mapping) else {}
+    if not weights:
         raise ValueError(f"{path}: no state_dict in it, nor under {', '.join(WRAPPERS)}")
-    return {name: x for name, x in content.items() if isinstance(x, Tensor)}
+    return weights
 
 
 def plain_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:

@@ -2,8 +2,9 @@
 """Folders of images and masks, held in memory as 8-bit tensors.
 
 The layout is ISIC's: ``images/NAME.jpg`` (or .jpeg, .png) beside
-``masks/NAME_segmentation.png`` (or ``masks/NAME.png``).  With one class a mask is cut at one
-half; with several, the grey value of a pixel is its class, 0 being the background.
+``masks/NAME_segmentation.png`` (or ``masks/NAME.png``), of the same size.  With one class a mask
+is cut at one half, or 1 is inside where nothing is above 1, as in ``hymn eval``; with several, the
+grey value of a pixel is its class, 0 being the background.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
 import numpy
 import torch
@@ -92,14 +95,34 @@ def normalise(images: Tensor, config: Config) -> Tensor:
 def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
                classes: int) -> Tuple[numpy.ndarray, numpy.ndarray]:
     extent = (size[1], size[0])
-    with Image.open(image) as opened:
-        picture = ImageOps.exif_transpose(opened).convert("RGB").resize(extent, Image.BILINEAR)
-    with Image.open(mask) as opened:
-        if classes == 1:
-            outline = opened.convert("L").resize(extent, Image.BOX)
-            return numpy.asarray(picture), (numpy.asarray(outline) >= 128).astype(numpy.uint8)
-        labels = (opened if opened.mode == "P" else opened.convert("L"))
-        values = numpy.array(labels.resize(extent, Image.NEAREST), numpy.uint8)
+    picture = _read(image, lambda opened: ImageOps.exif_transpose(opened).convert("RGB"))
+    labels = _read(mask, lambda opened: opened.copy() if classes > 1 and opened.mode == "P"
+                   else opened.convert("L"))
+    if labels.size != picture.size:
+        raise ValueError(f"{mask}: is {labels.width} x {labels.height} pixels, but the picture {image} "
+                         f"is {picture.width} x {picture.height}")
+    pixels = numpy.asarray(picture.resize(extent, Image.BILINEAR))
+    if classes == 1:
+        return pixels, _cut(labels, extent)
+    values = numpy.array(labels.resize(extent, Image.NEAREST), numpy.uint8)
     if values.max() >= classes:
         raise ValueError(f"{mask}: has the class {values.max()}, of {classes}")
-    return numpy.asarray(picture), values
+    return pixels, values
+
+
+def _read(path: pathlib.Path, form: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The picture at ``path`` in a form that makes Pillow decode it; OSError names a damaged one."""
+    try:
+        with Image.open(path) as opened:
+            return form(opened)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error,
+            Image.DecompressionBombError) as error:
+        raise OSError(f"{path}: cannot be read: {error}") from error
+
+
+def _cut(mask: Image.Image, extent: Tuple[int, int]) -> numpy.ndarray:
+    """0 and 1, cut at one half after resizing; the grey value 1 is inside where nothing is above 1."""
+    values = numpy.asarray(mask)
+    if values.max() <= 1:
+        mask = Image.fromarray(values * 255)
+    return (numpy.asarray(mask.resize(extent, Image.BOX)) >= 128).astype(numpy.uint8)

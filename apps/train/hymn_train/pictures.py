@@ -19,6 +19,7 @@ Point = Tuple[float, float]
 PANEL = (560, 300)
 MARGIN = (56, 24, 16, 32)
 COLOURS = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (148, 103, 189))
+TITLE_WIDTH = 200  # of a sample, whose name and Dice stand below it
 TRUE, PREDICTED = (255, 255, 255), (255, 64, 32)
 
 
@@ -37,7 +38,7 @@ def draw_curves(rows: Sequence[Dict[str, str]], path: pathlib.Path) -> None:
 
 def draw_samples(network: HyMUNet, samples: Samples, path: pathlib.Path, count: int = 12) -> None:
     """``count`` pictures spread over the samples, with true outlines in white, predicted ones in
-    red, and the Dice of each."""
+    red, and the Dice of each; a line at the bottom says so."""
     chosen = numpy.unique(numpy.linspace(0, len(samples.names) - 1, count).astype(int)).tolist()
     samples = samples.select(chosen)
     pairs = list(predict(network, samples))
@@ -47,15 +48,17 @@ def draw_samples(network: HyMUNet, samples: Samples, path: pathlib.Path, count: 
     height, width = samples.images.shape[2:]
     across = min(4, len(chosen))
     down = -(-len(chosen) // across)
-    sheet = Image.new("RGB", (across * width, down * (height + 14)), "white")
+    wide = max(width, TITLE_WIDTH)
+    sheet = Image.new("RGB", (across * wide, down * (height + 14) + 14), "white")
     draw = ImageDraw.Draw(sheet)
     for i, name in enumerate(samples.names):
-        x, y = i % across * width, i // across * (height + 14)
+        x, y = i % across * wide, i // across * (height + 14)
         picture = samples.images[i].permute(1, 2, 0).cpu().numpy().copy()
         for outlines, colour in ((masks[i], TRUE), (predicted[i], PREDICTED)):
             picture[_outline(outlines)] = colour
         sheet.paste(Image.fromarray(picture), (x, y))
         draw.text((x + 2, y + height + 1), f"{name}  Dice {dice[i]:.3f}", fill="black")
+    draw.text((2, down * (height + 14) + 1), "white: the mask  red: the network", fill="black")
     sheet.save(path)
 
 

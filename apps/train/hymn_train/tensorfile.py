@@ -8,6 +8,7 @@ dtype, shape and byte range, and the tensors' bytes, little-endian and without g
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from typing import Any, Dict, Mapping, Tuple
@@ -55,8 +56,15 @@ def load(path: "os.PathLike[str] | str") -> Tuple[Dict[str, Tensor], Dict[str, s
     length = struct.unpack_from("<Q", content)[0]
     if length > len(content) - 8:
         raise ValueError(f"{path}: the header runs past the end of the file")
-    header = json.loads(content[8:8 + length])
+    try:
+        header = json.loads(content[8:8 + length])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: the header is not JSON: {error}") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: the header is not a JSON object")
     metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(x, str) for x in metadata.values()):
+        raise ValueError(f"{path}: the metadata are not strings by name")
     data = memoryview(content)[8 + length:]
     return {name: _from_bytes(path, name, entry, data) for name, entry in header.items()}, metadata
 
@@ -69,15 +77,24 @@ def _to_bytes(tensor: Tensor) -> bytes:
     return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _from_bytes(path: Any, name: str, entry: Dict[str, Any], data: memoryview) -> Tensor:
-    dtype = _DTYPES.get(entry["dtype"])
+def _from_bytes(path: Any, name: str, entry: Any, data: memoryview) -> Tensor:
+    if not isinstance(entry, dict) or not _are_sizes(entry.get("shape")) \
+            or not _are_sizes(entry.get("data_offsets")) or len(entry["data_offsets"]) != 2:
+        raise ValueError(f"{path}: {name} has no shape and range of bytes")
+    dtype = _DTYPES.get(str(entry.get("dtype")))
     if dtype is None:
-        raise ValueError(f"{path}: {name} has the dtype {entry['dtype']}")
+        raise ValueError(f"{path}: {name} has the dtype {entry.get('dtype')}")
     begin, end = entry["data_offsets"]
     stored = torch.int16 if dtype == torch.bfloat16 else dtype
     code = torch.empty(0, dtype=stored).numpy().dtype.newbyteorder("<")
-    count = int(numpy.prod(entry["shape"], dtype=numpy.int64))
-    if not 0 <= begin <= end <= len(data) or end - begin != count * code.itemsize:
+    count = math.prod(entry["shape"])
+    if not begin <= end <= len(data) or end - begin != count * code.itemsize:
         raise ValueError(f"{path}: {name} does not fit the file")
     array = numpy.frombuffer(data[begin:end], code).astype(code.newbyteorder("="))
     return torch.from_numpy(array).view(dtype).reshape(entry["shape"])
+
+
+def _are_sizes(values: Any) -> bool:
+    """Whether that is a list of whole numbers from 0 on that a tensor's sizes can be."""
+    return isinstance(values, list) and all(
+        isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2 ** 48 for x in values)

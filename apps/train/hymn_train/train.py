@@ -12,6 +12,7 @@ import contextlib
 import copy
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import pathlib
@@ -25,6 +26,7 @@ import torch.distributed
 from torch import Tensor, nn
 
 from .augment import augment
+from .checkpoint import read_checkpoint
 from .config import Config
 from .data import Samples, normalise
 from .evaluate import Scores, evaluate
@@ -34,6 +36,7 @@ from .scan import automatic_form
 from .supervised import Supervised, Teachers, pyramid_loss
 
 CHECKPOINT = "checkpoint.pt"
+CHECKPOINT_KEYS = ("config", "recipe", "epoch", "step", "model", "supervised", "optimizer")
 LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -41,7 +44,8 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @dataclasses.dataclass
 class Recipe:
-    """How to train.  ``precision`` is ``fp32``, ``tf32`` or ``bf16`` (autocast).
+    """How to train.  ``precision`` is ``fp32``, ``tf32`` or ``bf16`` (autocast); None stands for
+    ``bf16`` on CUDA and ``fp32`` elsewhere (:meth:`on`).
 
     ``average`` is the decay of the weights' moving average, by which runs are evaluated and
     exported; ``every`` the number of epochs between evaluations; ``loss`` a row of
@@ -57,7 +61,7 @@ class Recipe:
     warmup: int = 3
     average: float = 0.999
     clip: float = 1.0
-    precision: str = "bf16"
+    precision: Optional[str] = None
     seed: int = 0
     every: int = 5
     loss: str = "hybrid"
@@ -68,8 +72,18 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
-        if self.precision not in PRECISIONS:
+        if self.precision not in (None, *PRECISIONS):
             raise ValueError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
+        for name in ("epochs", "batch", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, is {getattr(self, name)}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be a positive number, is {self.lr}")
+
+    def on(self, device: torch.device) -> "Recipe":
+        """The same recipe with the precision that it means on ``device``."""
+        usual = "bf16" if device.type == "cuda" else "fp32"
+        return dataclasses.replace(self, precision=self.precision or usual)
 
 
 class Trainer:
@@ -85,6 +99,7 @@ class Trainer:
                  train: Samples, validation: Optional[Samples],
                  initial: Optional[Mapping[str, Tensor]] = None,
                  teachers: Sequence[HyMUNet] = (), compiled: bool = False) -> None:
+        recipe = recipe.on(device)
         self.config, self.recipe, self.folder, self.device = config, recipe, folder, device
         self.train, self.validation = train.to(device), validation and validation.to(device)
         torch.manual_seed(recipe.seed)
@@ -113,11 +128,15 @@ class Trainer:
         set_precision(recipe.precision)
 
     def run(self, until: Optional[int] = None) -> Optional[Scores]:
-        """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores."""
+        """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores.
+
+        ValueError where an epoch's loss or weights are not finite: it is neither logged nor saved.
+        """
         scores = None
         while self.epoch < min(self.recipe.epochs, until or self.recipe.epochs):
             start = time.monotonic()
             loss = self._train_epoch()
+            self._require_finite(loss)
             self.epoch += 1
             last = self.epoch == self.recipe.epochs
             due = last or self.epoch % self.recipe.every == 0
@@ -131,7 +150,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
-                 "epoch": self.epoch, "step": self.step, "model": self.averaged.state_dict(),
+                 "data": json.dumps(self._data()), "epoch": self.epoch, "step": self.step,
+                 "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
         partial = self.folder / f"{CHECKPOINT}.partial"
@@ -144,8 +164,9 @@ class Trainer:
         if not path.exists():
             return False
         state = load_checkpoint(path, self.device)
-        if (state["config"], state["recipe"]) != (self.config.to_json(), self._recipe_json()):
-            raise ValueError(f"{path}: made with another configuration or recipe")
+        differences = self._differences(state)
+        if differences:
+            raise ValueError(f"{path}: made with {', '.join(differences)}")
         self.averaged.load_state_dict(state["model"])
         self.supervised.load_state_dict(state["supervised"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(),
@@ -154,6 +175,24 @@ class Trainer:
         if self.rank == 0:
             self._trim_log()
         return True
+
+    def _differences(self, state: Mapping[str, Any]) -> List[str]:
+        """What a checkpoint was made with and this run has otherwise."""
+        found = []
+        for key, now in (("config", self.config.to_json()), ("recipe", self._recipe_json())):
+            ours, theirs = json.loads(now), json.loads(state[key])
+            found += [f"{name} {theirs.get(name)} (now {ours.get(name)})"
+                      for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+        data = json.loads(state.get("data", "{}"))  # older checkpoints have none
+        found += [f"other {name} pictures" for name, digest in self._data().items()
+                  if data.get(name, digest) != digest]
+        return found
+
+    def _data(self) -> Dict[str, str]:
+        """A digest of the names of the training and of the validation pictures."""
+        parts = {"training": self.train, "validation": self.validation}
+        return {key: hashlib.sha256(json.dumps(part.names if part else []).encode()).hexdigest()
+                for key, part in parts.items()}
 
     def _recipe_json(self) -> str:
         """The recipe as the checkpoint keeps it: only tensors, strings and whole numbers load
@@ -169,8 +208,16 @@ class Trainer:
             teacher = teacher.to(memory_format=torch.channels_last)
         return teacher
 
+    def _require_finite(self, loss: float) -> None:
+        """ValueError where the epoch that just ended has failed; says what is kept."""
+        kept = f"{self.folder / CHECKPOINT} keeps epoch {self.epoch}" if self.epoch else "nothing is saved"
+        if not math.isfinite(loss):
+            raise ValueError(f"the loss of epoch {self.epoch + 1} is {loss}; {kept}")
+        if not all(bool(torch.isfinite(target).all()) for target in self._targets):
+            raise ValueError(f"the weights after epoch {self.epoch + 1} are not finite; {kept}")
+
     def _train_epoch(self) -> float:
-        """One pass over the training set; its mean loss."""
+        """One pass over the training set; its mean loss, the same in every process."""
         self.supervised.train()
         seed = self.recipe.seed * 1_000_003 + self.epoch
         self.generator.manual_seed(seed)
@@ -186,7 +233,9 @@ class Trainer:
             batch = order[i * self.recipe.batch:(i + 1) * self.recipe.batch]
             total += self._train_step(batch[self.rank::self.world])
             self._progress(i + 1, steps)
-        return float(total) / steps
+        if self.world > 1:
+            torch.distributed.all_reduce(total)
+        return float(total) / (steps * self.world)
 
     def _train_step(self, chosen: Tensor) -> Tensor:
         images, masks = augment(self.train.images[chosen], self.train.masks[chosen],
@@ -297,8 +346,19 @@ def read_log(folder: pathlib.Path) -> List[Dict[str, str]]:
 
 def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu")) -> Dict[str, Any]:
     """The content of a checkpoint: ``config`` and ``recipe`` as JSON, ``model`` (the averaged
-    weights), and what a resume needs."""
-    return torch.load(path, map_location=device, weights_only=True)
+    weights), and what a resume needs; ValueError names a file that has none of that."""
+    state = read_checkpoint(path, device, CHECKPOINT_KEYS)
+    for key in ("config", "recipe"):
+        if not _is_object(state[key]):
+            raise ValueError(f"{path}: not a checkpoint, or damaged: its {key} is no JSON object")
+    return state
+
+
+def _is_object(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def set_precision(precision: str) -> None:

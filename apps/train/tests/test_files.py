@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import tempfile
 import unittest
 
+import numpy
 import torch
 
 from hymn_train import Config, ConfigError, HyMUNet, tensorfile
+from hymn_train.checkpoint import read_checkpoint
+from hymn_train.convert import read_weights
 from hymn_train.export import DTYPES, METADATA_KEY, file_tensors, load_model, save_model
+from hymn_train.train import load_checkpoint
 
 
 def small_config(**fields: object) -> Config:
@@ -89,6 +94,74 @@ class ModelFiles(unittest.TestCase):
             with self.assertRaises(ValueError):
                 load_model(self.path)
 
+    def test_foreign_headers(self) -> None:
+        entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+        for header in ([], 3, {"a": 1}, {"a": {**entry, "shape": 2}}, {"a": {**entry, "shape": [-2]}},
+                       {"a": {**entry, "shape": [1.5]}}, {"a": {**entry, "data_offsets": [8]}},
+                       {"a": {**entry, "data_offsets": [-8, 0]}}, {"a": {**entry, "dtype": ["F32"]}},
+                       {"a": {"dtype": "F32"}}, {"__metadata__": []}, {"__metadata__": {"k": 1}}, "{"):
+            text = header.encode() if header == "{" else json.dumps(header).encode()
+            self.path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+            with self.subTest(header=header), self.assertRaisesRegex(ValueError, str(self.path)):
+                tensorfile.load(self.path)
+
+
+class Checkpoints(unittest.TestCase):
+    """Files of torch.save, whole and otherwise."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = pathlib.Path(folder.name) / "checkpoint.pt"
+
+    def test_damaged(self) -> None:
+        random = numpy.random.default_rng(0)
+        for zipped in (True, False):
+            torch.save({"config": "{}", "model": {"w": torch.zeros(8)}}, self.path,
+                       _use_new_zipfile_serialization=zipped)
+            self.assertEqual(read_checkpoint(self.path, keys=["config"])["config"], "{}")
+            content = self.path.read_bytes()
+            refused = 0
+            for _ in range(100):
+                changed = bytearray(content[:random.integers(1, len(content))])
+                for place in random.integers(0, len(changed), 2):
+                    changed[place] = random.integers(0, 256)
+                self.path.write_bytes(changed)
+                try:
+                    read_checkpoint(self.path)
+                except ValueError as error:
+                    self.assertRegex(str(error), f"^{self.path}: (not a checkpoint, or damaged: |holds .* besides)")
+                    refused += 1
+            self.assertGreater(refused, 80)
+
+    def test_other_objects(self) -> None:
+        weights = {"w": torch.zeros(1)}
+        for name, stranger in (("argparse.Namespace", argparse.Namespace(lr=1)), ("numpy.*scalar", numpy.float64(1)),
+                               ("torch.nn.modules.linear.Linear", torch.nn.Linear(1, 1))):
+            for zipped in (True, False):
+                torch.save({"state_dict": weights, "stranger": stranger}, self.path,
+                           _use_new_zipfile_serialization=zipped)
+                with self.assertRaisesRegex(ValueError, f"{self.path}: holds {name} .*torch.save") as caught:
+                    read_weights(self.path)
+                self.assertNotIn("\n", str(caught.exception))
+        content = torch.load(self.path, map_location="cpu", weights_only=False)
+        torch.save(content["state_dict"], self.path)
+        self.assertEqual(read_weights(self.path), weights)
+
+    def test_foreign(self) -> None:
+        for content in (b"", b"hello, this is text\n", b"\x89PNG\r\n" + bytes(99), b"PK\3\4" + bytes(50)):
+            self.path.write_bytes(content)
+            for read in (read_checkpoint, load_checkpoint, read_weights):
+                with self.assertRaisesRegex(ValueError, f"{self.path}: not a checkpoint, or damaged"):
+                    read(self.path)
+        for state in ({"model": {}}, [], torch.zeros(1)):
+            torch.save(state, self.path)
+            with self.assertRaisesRegex(ValueError, f"{self.path}: not a checkpoint, or damaged: it lacks config"):
+                load_checkpoint(self.path)
+        torch.save({1: torch.zeros(1)}, self.path)
+        with self.assertRaisesRegex(ValueError, "no state_dict"):
+            read_weights(self.path)
+
 
 class Configurations(unittest.TestCase):
     """Validation, and the JSON form."""
@@ -109,7 +182,8 @@ class Configurations(unittest.TestCase):
                              ("d_state", 65), ("ssm_ratio", 0), ("ssm_ratio", 0.1),
                              ("dt_rank", 0), ("dt_rank", "full"), ("skip", "add"),
                              ("input_size", [256]), ("mean", [0.5]), ("std", [0.2, 0.2, 0]),
-                             ("classes", []), ("threshold", 1.0)]:
+                             ("mean", 0.5), ("mean", None), ("std", 1), ("classes", 1), ("classes", "x"),
+                             ("classes", [1]), ("dims", 4), ("classes", []), ("threshold", 1.0)]:
             with self.subTest(field=field, value=value), self.assertRaisesRegex(ConfigError, field):
                 small_config(**{field: value})
 

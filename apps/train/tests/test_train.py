@@ -12,19 +12,20 @@ import sys
 import tempfile
 import time
 import unittest
-from typing import List
+from typing import List, Optional
 
 import numpy
 import torch
 from PIL import Image
 
-from hymn_train import Config, HyMUNet
+from hymn_train import Config, ConfigError, HyMUNet, tensorfile
+from hymn_train.__main__ import usable_device
 from hymn_train.augment import augment
-from hymn_train.convert import fit, read_weights
+from hymn_train.convert import config_text, fit, read_weights
 from hymn_train.data import Samples, load_folder, split
 from hymn_train.evaluate import evaluate
-from hymn_train.export import load_model
-from hymn_train.train import Recipe, Trainer, read_log
+from hymn_train.export import load_model, save_model
+from hymn_train.train import Recipe, Trainer, load_checkpoint, read_log
 
 SIZE = (16, 16)
 PACKAGE = pathlib.Path(__file__).parents[1]
@@ -105,6 +106,54 @@ class Killed(Folder):
             with Image.open(self.root / "killed" / name) as picture:
                 self.assertGreater(len(picture.convert("RGB").getcolors(1 << 24)), 2)
 
+    def test_loss_that_is_not_finite(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        trainer = Trainer(Config(**SMALL), Recipe(epochs=3, batch=2, precision="fp32"), self.root / "run",
+                          torch.device("cpu"), samples, None)
+        trainer.run(until=1)
+        saved = [(self.root / "run" / name).read_bytes() for name in ("checkpoint.pt", "log.csv")]
+        steps = []
+        hook = trainer.network.head.bias.register_hook(
+            lambda gradient: steps.append(1) or (gradient * float("nan") if len(steps) == 2 else gradient))
+        with self.assertRaisesRegex(ValueError, "weights after epoch 2 are not finite.*checkpoint.pt keeps epoch 1"):
+            trainer.run()
+        hook.remove()
+        with self.assertRaisesRegex(ValueError, "loss of epoch 2 is nan.*checkpoint.pt keeps epoch 1"):
+            trainer.run()
+        self.assertEqual(saved, [(self.root / "run" / name).read_bytes() for name in ("checkpoint.pt", "log.csv")])
+        self.assertTrue(trainer.resume())
+        trainer.run()
+        self.assertEqual([row["epoch"] for row in read_log(self.root / "run")], ["1", "2", "3"])
+
+    def test_other_data_or_options(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 6), SIZE)
+        config, recipe = Config(**SMALL), Recipe(epochs=1, batch=2)
+        train, validation = split(samples, 0.34)
+
+        def trainer(config: Config, recipe: Recipe, train: Samples, validation: Optional[Samples]) -> Trainer:
+            return Trainer(config, recipe, self.root / "run", torch.device("cpu"), train, validation)
+
+        trainer(config, recipe, train, validation).run()
+        self.assertTrue(trainer(config, recipe, train, validation).resume())
+        for changed, message in (
+                ((config, Recipe(epochs=4, batch=2, lr=0.5), train, validation),
+                 r"checkpoint.pt: made with epochs 1 \(now 4\), lr 0.001 \(now 0.5\)$"),
+                ((Config(**SMALL, skip="concat"), recipe, train, validation), r"made with skip mgf \(now concat\)$"),
+                ((config, recipe, samples, validation), "made with other training pictures$"),
+                ((config, recipe, train, None), "made with other validation pictures$"),
+                ((config, recipe, validation, train), "other training pictures, other validation pictures$")):
+            with self.assertRaisesRegex(ValueError, message):
+                trainer(*changed).resume()
+        path = self.root / "run" / "checkpoint.pt"
+        state = load_checkpoint(path)
+        del state["data"]
+        torch.save(state, path)
+        self.assertTrue(trainer(config, recipe, samples, None).resume())
+        for recipe_text in ("{", "[]", 3):
+            torch.save({**state, "recipe": recipe_text}, path)
+            with self.assertRaisesRegex(ValueError, "its recipe is no JSON object"):
+                load_checkpoint(path)
+
     def test_unfinished_row(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
         recipe = Recipe(epochs=2, batch=2, precision="fp32")
@@ -152,6 +201,85 @@ class Data(Folder):
         self.assertLess(before, 0.6)
         self.assertGreater(scores.dice, 0.9)
 
+    def test_masks_of_0_and_1(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 3), SIZE)
+        for path in (self.root / "data" / "masks").iterdir():
+            mask = numpy.asarray(Image.open(path))
+            Image.fromarray((mask > 0).astype(numpy.uint8)).save(path)
+        again = load_folder(self.root / "data", (8, 8))
+        small = torch.nn.functional.avg_pool2d(samples.masks.float(), 2) >= 0.5
+        self.assertGreater(int(again.masks.sum()), 0)
+        self.assertTrue(torch.equal(again.masks, small.to(torch.uint8)))
+        Image.fromarray(numpy.uint8([[0, 1], [2, 127]]).repeat(8, 0).repeat(8, 1)).save(path)
+        noise = load_folder(self.root / "data", SIZE).masks[samples.names.index(path.stem.split("_")[0])]
+        self.assertEqual(int(noise.sum()), 0)
+
+    def test_mask_of_another_size(self) -> None:
+        folder = make_folder(self.root / "data", 1)
+        picture, mask = folder / "images" / "p00.png", folder / "masks" / "p00_segmentation.png"
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        Image.new("RGB", (12, 16)).save(picture, exif=turned)
+        for classes in (1, 2):
+            Image.new("L", (16, 12)).save(mask)
+            load_folder(folder, SIZE, classes=classes)
+            Image.new("L", (12, 16)).save(mask)
+            with self.assertRaisesRegex(ValueError, "p00_segmentation.png: is 12 x 16 pixels, but the "
+                                        "picture .*p00.png is 16 x 12"):
+                load_folder(folder, SIZE, classes=classes)
+
+    def test_damaged_pictures(self) -> None:
+        folder = make_folder(self.root / "data", 2)
+        picture = folder / "images" / "p00.png"
+        Image.open(picture).convert("RGB").save(folder / "images" / "p01.jpg")
+        (folder / "images" / "p01.png").unlink()
+        for name in ("images/p00.png", "images/p01.jpg", "masks/p01_segmentation.png"):
+            path = folder / name
+            content = path.read_bytes()
+            for length in (0, 20, len(content) * 2 // 3):
+                path.write_bytes(content[:length])
+                with self.assertRaisesRegex(OSError, path.name):
+                    load_folder(folder, SIZE)
+            path.write_bytes(content)
+        self.assertEqual(load_folder(folder, SIZE).names, ["p00", "p01"])
+
+    def test_recipe(self) -> None:
+        for field, value in (("epochs", 0), ("batch", 0), ("batch", -4), ("every", 0), ("lr", 0.0),
+                             ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf"))):
+            with self.subTest(field=field, value=value), self.assertRaisesRegex(ValueError, f"^{field} must"):
+                Recipe(**{field: value})
+
+    def test_precision(self) -> None:
+        self.assertEqual(Recipe().on(torch.device("cpu")).precision, "fp32")
+        self.assertEqual(Recipe().on(torch.device("cuda")).precision, "bf16")
+        self.assertEqual(Recipe(precision="tf32").on(torch.device("cuda")).precision, "tf32")
+        samples = load_folder(make_folder(self.root / "data", 2), SIZE)
+        trainer = Trainer(Config(**SMALL), Recipe(epochs=1, batch=2), self.root / "run", torch.device("cpu"),
+                          samples, None)
+        trainer.run()
+        state = load_checkpoint(self.root / "run" / "checkpoint.pt")
+        self.assertEqual(json.loads(state["recipe"])["precision"], "fp32")
+
+    def test_input_of_the_network(self) -> None:
+        fields = {**SMALL, "input_size": [16, 15]}
+        with self.assertRaisesRegex(ConfigError, r"input_size must be multiples of 2 with 2 stages, is \[16, 15\]"):
+            Config(**fields).require_pictures()
+        with self.assertRaisesRegex(ConfigError, "in_channels must be 3.* RGB"):
+            Config(**SMALL, in_channels=1, mean=[0.5], std=[0.2]).require_pictures()
+        Config(**SMALL).require_pictures()
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in fields.items()]
+        done = subprocess.run(command("train", "--train", make_folder(self.root / "data", 1), "--output",
+                                      self.root / "run", *settings), env=self.environment,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertRegex(done.stderr, "^hymn_train: input_size must be multiples of 2 [^\n]*\n$")
+
+    def test_device(self) -> None:
+        for name in ("cuda:99", "nonsense"):
+            with self.assertRaisesRegex(ValueError, f"^--device {name}: "):
+                usable_device(name)
+        self.assertEqual(usable_device("cpu"), torch.device("cpu"))
+
     def test_teachers(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
         torch.manual_seed(0)
@@ -191,6 +319,19 @@ class Convert(Folder):
             for name, x in state.items():
                 if not name.endswith("num_batches_tracked"):
                     self.assertTrue(torch.equal(loaded.state_dict()[name], x), name)
+
+    def test_own_configuration(self) -> None:
+        config = Config(**SMALL, skip="concat", threshold=0.25)
+        source, output = self.root / "source.safetensors", self.root / "output.safetensors"
+        save_model(source, HyMUNet(config).state_dict(), config)
+        self.run_command("convert", source, output)
+        self.assertEqual(load_model(output)[1], config)
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in {**SMALL, "skip": "concat"}.items()]
+        self.run_command("convert", source, output, *settings)
+        self.assertEqual(load_model(output)[1], Config(**SMALL, skip="concat"))
+        tensorfile.save(source, HyMUNet(config).state_dict(), {})
+        self.assertIsNone(config_text(source))
+        self.assertIsNone(config_text(self.root / "none.pt"))
 
     def test_misfits(self) -> None:
         config = Config(**SMALL)

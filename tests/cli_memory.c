@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT
+//
+// The command where the device's memory does not suffice: with half the batch, and with smaller tiles, it does the same
+// work. The linker brings the calls that open contexts and sessions here first (tests/CMakeLists.txt), where the memory
+// is limited.
+#define _POSIX_C_SOURCE 200809L // mkdtemp
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "base/file.h"
+#include "common.h"
+#include "files.h"
+#include "image.h"
+#include "npy.h"
+#include "session/session.h"
+#include "support/test_leaks.h"
+#include "support/test_random.h"
+#include "vk/memory.h"
+
+enum { SIDE = 64, PICTURES = 7 }; // two and a third runs of three
+// Of few shaders, which software devices compile for every session.
+static const char model[] = HYMN_GOLDEN_DIR "/one_stage_conv.safetensors";
+static char folder[] = "/tmp/hymn-memory-XXXXXX";
+
+// ---- between the command and the library
+
+static uint64_t cap;                  // of the device's memory; 0: none
+static uint32_t asked;                // sessions
+static struct hymn_session_info last; // of the last one; zeros where it could not be made
+static uint64_t at_first, used;       // of the device's memory, before the last one's first run and as it ended
+static struct hymn_vk_device *device;
+
+enum hymn_status __real_hymn_context_create(const struct hymn_context_params *params,
+                                            struct hymn_context **out_context);
+enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *params,
+                                            struct hymn_context **out_context);
+enum hymn_status __real_hymn_session_create(struct hymn_context *context, const struct hymn_model *of,
+                                            const struct hymn_session_params *params,
+                                            struct hymn_session **out_session);
+enum hymn_status __wrap_hymn_session_create(struct hymn_context *context, const struct hymn_model *of,
+                                            const struct hymn_session_params *params,
+                                            struct hymn_session **out_session);
+void __real_hymn_session_destroy(struct hymn_session **session);
+void __wrap_hymn_session_destroy(struct hymn_session **session);
+
+enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *params,
+                                            struct hymn_context **out_context) {
+    const enum hymn_status status = __real_hymn_context_create(params, out_context);
+    if (status == HYMN_STATUS_OK) {
+        device = (*out_context)->device;
+        hymn_vk_memory_cap(device, cap);
+    }
+    return status;
+}
+
+enum hymn_status __wrap_hymn_session_create(struct hymn_context *context, const struct hymn_model *of,
+                                            const struct hymn_session_params *params,
+                                            struct hymn_session **out_session) {
+    struct hymn_session_params own = *params;
+    own.tuning_ms = HYMN_TUNING_NONE; // then equal sessions give equal bits
+    const enum hymn_status status = __real_hymn_session_create(context, of, &own, out_session);
+    last = status == HYMN_STATUS_OK ? *hymn_session_get_info(*out_session) : (struct hymn_session_info){0};
+    asked++;
+    at_first = device->memory_bytes;
+    return status;
+}
+
+void __wrap_hymn_session_destroy(struct hymn_session **session) {
+    if (*session != NULL) {
+        used = device->memory_bytes;
+    }
+    __real_hymn_session_destroy(session);
+}
+
+// ---- the command
+
+static char *at(const char *name) {
+    static char paths[64][256];
+    static unsigned next;
+    char *path = paths[next++ % 64];
+    snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+    return path;
+}
+
+static int set_up(void **state) {
+    static uint8_t pixels[4 * SIDE * SIDE * 3];
+    static float values[PICTURES * 3 * SIDE * SIDE];
+    struct test_random random = test_random_fixed(11);
+    struct cause cause;
+    (void)state;
+    if (mkdtemp(folder) == NULL || !folder_make(at("in"), &cause) || !folder_make(at("large"), &cause)) {
+        return -1;
+    }
+    bool good = true;
+    for (uint32_t i = 0; i <= PICTURES && good; i++) {
+        char name[32];
+        const uint32_t side = i < PICTURES ? SIDE : 2 * SIDE; // the last one is to be cut into tiles
+        for (uint32_t p = 0; p < side * side * 3; p++) {
+            pixels[p] = (uint8_t)(p / 3 % side * 3 + p / 3 / side * i + test_random_range(&random, 0, 60));
+        }
+        snprintf(name, sizeof(name), i < PICTURES ? "in/%u.png" : "large/%u.png", i);
+        good = image_write_png(at(name), pixels, side, side, 3, &cause);
+    }
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        values[i] = (float)test_random_range(&random, 0, 255) / 255;
+    }
+    const uint64_t shape[4] = {PICTURES, 3, SIDE, SIDE};
+    return good && npy_write(at("x.npy"), values, shape, 4, &cause) ? 0 : -1;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    folder_remove(folder);
+    return folder_exists(folder);
+}
+
+// Runs a command with its standard output in the file "out" and at most so much device memory. Makes one session.
+static int run(int (*command)(char **, size_t), const char *const *words, uint64_t memory) {
+    char *arguments[20];
+    size_t count = 0;
+    for (; words[count] != NULL; count++) {
+        arguments[count] = (char *)words[count]; // only moved, never written to
+    }
+    cap = memory;
+    asked = 0;
+    fflush(stdout);
+    const int before = dup(STDOUT_FILENO);
+    assert_non_null(freopen(at("out"), "w", stdout));
+    const int code = command(arguments, count);
+    fflush(stdout);
+    assert_int_equal(dup2(before, STDOUT_FILENO), STDOUT_FILENO);
+    close(before);
+    assert_int_equal(asked, 1);
+    return code;
+}
+
+static void expect_session(uint32_t side, uint32_t batch) {
+    assert_int_equal(last.height, side);
+    assert_int_equal(last.width, side);
+    assert_int_equal(last.batch, batch);
+}
+
+static void expect_same_file(const char *a, const char *b) {
+    struct hymn_file_map one, two;
+    assert_int_equal(hymn_file_map_open(at(a), NULL, &one), HYMN_STATUS_OK);
+    assert_int_equal(hymn_file_map_open(at(b), NULL, &two), HYMN_STATUS_OK);
+    assert_int_equal(one.size, two.size);
+    assert_memory_equal(one.data, two.data, one.size);
+    hymn_file_map_close(&one);
+    hymn_file_map_close(&two);
+}
+
+// Memory that suffices for the second command, with what it takes on during its first run, but not for the session of
+// the first command, which differs in its size or batch only.
+static uint64_t between(int (*command)(char **, size_t), const char *const *large, const char *const *small) {
+    assert_int_equal(run(command, large, 0), CODE_OK);
+    const uint64_t most = at_first;
+    assert_int_equal(run(command, small, 0), CODE_OK);
+    assert_true(used < most);
+    return (used + most) / 2;
+}
+
+// ---- tests
+
+static uint64_t for_three; // pictures, not for six
+
+static void segment_with_half_the_batch(void **state) {
+    (void)state;
+    const char *const six[] = {at("in"), "-m", model, "-o", at("six"), "-s", "64", "--batch", "6", NULL};
+    const char *const three[] = {at("in"), "-m", model, "-o", at("three"), "-s", "64", "--batch", "3", NULL};
+    const char *const limited[] = {at("in"), "-m", model, "-o", at("limited"), "-s", "64", "--batch", "6", NULL};
+    for_three = between(command_segment, six, three);
+    assert_int_equal(run(command_segment, limited, for_three), CODE_OK);
+    expect_session(SIDE, 3);
+    for (int i = 0; i < PICTURES; i++) {
+        char reference[32], mask[32];
+        snprintf(reference, sizeof(reference), "three/%d_mask.png", i);
+        snprintf(mask, sizeof(mask), "limited/%d_mask.png", i);
+        expect_same_file(reference, mask);
+    }
+    assert_int_equal(run(command_segment, limited, 1), CODE_ENGINE); // not even for one
+    expect_session(0, 0);
+}
+
+static void eval_with_half_the_batch(void **state) {
+    (void)state;
+    assert_true(for_three > 0 && folder_exists(at("three"))); // of the test before, whose session is the same
+    const char *const limited[] = {"-m",      model, "-i",     at("in"),        "-k", at("three"), "-s", "64",
+                                   "--batch", "6",   "--json", at("eval.json"), NULL};
+    assert_int_equal(run(command_eval, limited, for_three), CODE_OK);
+    expect_session(SIDE, 3);
+    json_error_t error;
+    json_t *figures = json_load_file(at("eval.json"), 0, &error);
+    assert_int_equal(json_integer_value(json_object_get(figures, "images")), PICTURES);
+    assert_true(json_real_value(json_object_get(figures, "dice_mean")) == 1);
+    json_decref(figures);
+}
+
+static void run_with_half_the_batch(void **state) {
+    (void)state;
+    const char *const six[] = {"-m", model, "-i", at("x.npy"), "-o", at("six.npy"), "--batch", "6", NULL};
+    const char *const three[] = {"-m", model, "-i", at("x.npy"), "-o", at("three.npy"), "--batch", "3", NULL};
+    const char *const limited[] = {"-m", model, "-i", at("x.npy"), "-o", at("limited.npy"), "--batch", "6", NULL};
+    const uint64_t memory = between(command_run, six, three);
+    assert_int_equal(run(command_run, limited, memory), CODE_OK);
+    expect_session(SIDE, 3);
+    expect_same_file("three.npy", "limited.npy");
+    assert_int_equal(run(command_run, limited, 1), CODE_ENGINE);
+}
+
+// Tiles may be smaller than asked for; whole pictures at another size would be another result.
+static void smaller_tiles_but_no_smaller_pictures(void **state) {
+    (void)state;
+    const char *const large[] = {at("large"), "-m", model, "-o", at("tiles"), "-s", "128", "--tile", NULL};
+    const char *const small[] = {at("large"), "-m", model, "-o", at("small"), "-s", "64", "--tile", NULL};
+    const char *const whole[] = {at("large"), "-m", model, "-o", at("whole"), "-s", "128", NULL};
+    const uint64_t memory = between(command_segment, large, small);
+    assert_int_equal(run(command_segment, large, memory), CODE_OK);
+    expect_session(SIDE, 1);
+    expect_same_file("tiles/7_mask.png", "small/7_mask.png");
+    assert_int_equal(run(command_segment, whole, memory), CODE_ENGINE);
+    expect_session(0, 0);
+    const char *const eval[] = {"-m", model, "-i", at("large"), "-k", at("small"), "-s", "128", "--tile", NULL};
+    assert_int_equal(run(command_eval, eval, memory), CODE_OK);
+    expect_session(SIDE, 1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segment_with_half_the_batch),
+        cmocka_unit_test(eval_with_half_the_batch),
+        cmocka_unit_test(run_with_half_the_batch),
+        cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+    };
+    return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
+}
