@@ -20,6 +20,7 @@
 #include "files.h"
 #include "image.h"
 #include "npy.h"
+#include "support/test_command.h"
 #include "support/test_file.h"
 #include "support/test_leaks.h"
 #include "support/test_random.h"
@@ -86,19 +87,7 @@ static int tear_down(void **state) {
 
 // Runs a command with its standard output in the file "out".
 static void run(int (*command)(char **, size_t), const char *const *words) {
-    char *arguments[16];
-    size_t count = 0;
-    for (; words[count] != NULL; count++) {
-        arguments[count] = (char *)words[count]; // only moved, never written to
-    }
-    fflush(stdout);
-    const int before = dup(STDOUT_FILENO);
-    assert_non_null(freopen(at("out"), "w", stdout));
-    const int code = command(arguments, count);
-    fflush(stdout);
-    assert_int_equal(dup2(before, STDOUT_FILENO), STDOUT_FILENO);
-    close(before);
-    assert_int_equal(code, CODE_OK);
+    assert_int_equal(test_command_run(command, words, at("out")), CODE_OK);
 }
 
 static json_t *load_output(const char *name) {

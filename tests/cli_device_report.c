@@ -22,35 +22,13 @@
 #include "base/alloc.h"
 #include "devices_report.h"
 #include "session/context.h"
+#include "support/test_command.h"
 #include "support/test_leaks.h"
+#include "support/test_snapshot.h"
 #include "survey.h"
 #include "vk/device.h"
 
 enum { RUNS = 2 }; // of each problem of the self-test
-
-static struct hymn_vk_snapshot made_up(enum hymn_device_type type) {
-    return (struct hymn_vk_snapshot){
-        .api_version = (1u << 22) | (3u << 12),
-        .type = type,
-        .max_workgroup_invocations = 1024,
-        .max_workgroup_size = {1024, 1024, 64},
-        .max_workgroup_count = {65535, 65535, 65535},
-        .max_shared_bytes = 32768,
-        .max_push_bytes = 128,
-        .max_storage_buffers = 8,
-        .max_storage_buffer_range = (uint64_t)1 << 27,
-        .storage_buffer_alignment = 64,
-        .subgroup_size = 32,
-        .subgroup_min = 32,
-        .subgroup_max = 32,
-        .subgroup_arithmetic = true,
-        .subgroup_shuffle = true,
-        .storage_16bit = true,
-        .float16 = true,
-        .memory_model = true,
-        .compute_queue = true,
-    };
-}
 
 // The names of a device's plans, with spaces between.
 static const char *plan_names(const struct hymn_vk_snapshot *snapshot) {
@@ -68,7 +46,7 @@ static const char *plan_names(const struct hymn_vk_snapshot *snapshot) {
 
 static void plans_of_made_up_devices(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = made_up(HYMN_DEVICE_TYPE_DISCRETE_GPU);
+    struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_DISCRETE_GPU);
     assert_string_equal(plan_names(&s), "half wide base other few");
     s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16};
     s.matrices[1] = (struct hymn_vk_matrix){16, 8, 16};
@@ -88,7 +66,7 @@ static void plans_of_made_up_devices(void **state) {
 
 static void a_full_list_of_matrices_fits(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = made_up(HYMN_DEVICE_TYPE_CPU);
+    struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_CPU);
     static const uint32_t sides[] = {8, 16, 32};
     for (uint32_t i = 0; i < 27; i++) {
         s.matrices[s.matrix_count++] = (struct hymn_vk_matrix){sides[i / 9], sides[i / 3 % 3], sides[i % 3]};
@@ -226,22 +204,13 @@ static json_t *document;
 
 // What `hymn devices` with these words prints, as standard output is a file for that time. NULL after a message.
 static json_t *print_report(const char *const *words, int *out_code) {
-    char path[] = "/tmp/hymn-report-XXXXXX", *arguments[8];
-    const int file = mkstemp(path), kept = dup(STDOUT_FILENO);
-    size_t count = 0;
-    if (file < 0 || kept < 0) {
+    char path[] = "/tmp/hymn-report-XXXXXX";
+    const int file = mkstemp(path);
+    if (file < 0) {
         return NULL;
     }
-    for (; words[count] != NULL; count++) {
-        arguments[count] = (char *)words[count]; // only moved, never written to
-    }
-    fflush(stdout);
-    dup2(file, STDOUT_FILENO);
-    *out_code = command_devices(arguments, count);
-    fflush(stdout);
-    dup2(kept, STDOUT_FILENO);
-    close(kept);
     close(file);
+    *out_code = test_command_run(command_devices, words, path);
     json_error_t error;
     json_t *printed = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
     unlink(path);
@@ -496,32 +465,34 @@ static void an_old_device_has_an_entry(void **state) {
     json_decref(printed);
 }
 
-static void a_device_that_is_named_and_old(void **state) {
-    (void)state;
+// The report of one device, which ends with an error; its only entry says why. The caller's to free.
+static json_t *print_unusable(const char *const *words, const char *reason) {
     int code = CODE_OK;
-    made.old_twin = true;
-    json_t *printed = print_report((const char *const[]){"--report", "--device", "1", "--selftest", NULL}, &code);
-    made.old_twin = false;
+    json_t *printed = print_report(words, &code);
     assert_non_null(printed);
     assert_int_equal(code, CODE_ENGINE);
     const json_t *devices = json_object_get(printed, "devices");
     assert_int_equal(json_array_size(devices), 1);
-    check_unusable(json_array_get(devices, 0), "version 1.0 of Vulkan, and 1.1 is needed");
-    json_decref(printed);
+    check_unusable(json_array_get(devices, 0), reason);
+    return printed;
+}
+
+static void a_device_that_is_named_and_old(void **state) {
+    (void)state;
+    made.old_twin = true;
+    json_decref(print_unusable((const char *const[]){"--report", "--device", "1", "--selftest", NULL},
+                               "version 1.0 of Vulkan, and 1.1 is needed"));
+    made.old_twin = false;
 }
 
 static void a_device_that_cannot_be_opened(void **state) {
     (void)state;
-    int code = CODE_OK;
     made.refused = true;
-    json_t *printed = print_report((const char *const[]){"--report", "--device", wanted, NULL}, &code);
+    json_t *printed = print_unusable((const char *const[]){"--report", "--device", wanted, NULL},
+                                     "vkCreateDevice: VK_ERROR_INITIALIZATION_FAILED");
     made.refused = false;
-    assert_non_null(printed);
-    assert_int_equal(code, CODE_ENGINE);
-    const json_t *devices = json_object_get(printed, "devices");
-    assert_int_equal(json_array_size(devices), 1);
-    check_unusable(json_array_get(devices, 0), "vkCreateDevice: VK_ERROR_INITIALIZATION_FAILED");
-    assert_true(json_array_size(json_object_get(json_array_get(devices, 0), "plans")) > 0);
+    const json_t *device = json_array_get(json_object_get(printed, "devices"), 0);
+    assert_true(json_array_size(json_object_get(device, "plans")) > 0);
     json_decref(printed);
 }
 

@@ -13,31 +13,8 @@
 #include <string.h>
 
 #include "support/test_leaks.h"
+#include "support/test_snapshot.h"
 #include "survey.h"
-
-static struct hymn_vk_snapshot made_up(enum hymn_device_type type) {
-    return (struct hymn_vk_snapshot){
-        .api_version = (1u << 22) | (3u << 12),
-        .type = type,
-        .max_workgroup_invocations = 1024,
-        .max_workgroup_size = {1024, 1024, 64},
-        .max_workgroup_count = {65535, 65535, 65535},
-        .max_shared_bytes = 32768,
-        .max_push_bytes = 128,
-        .max_storage_buffers = 8,
-        .max_storage_buffer_range = (uint64_t)1 << 27,
-        .storage_buffer_alignment = 64,
-        .subgroup_size = 32,
-        .subgroup_min = 32,
-        .subgroup_max = 32,
-        .subgroup_arithmetic = true,
-        .subgroup_shuffle = true,
-        .storage_16bit = true,
-        .float16 = true,
-        .memory_model = true,
-        .compute_queue = true,
-    };
-}
 
 static bool is_listed(const struct survey *survey, const struct hymn_shader *shader) {
     for (uint32_t i = 0; i < survey->program.count; i++) {
@@ -80,14 +57,14 @@ static void check_listed(const struct hymn_vk_snapshot *snapshot) {
 
 static void every_shader_is_listed(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = made_up(HYMN_DEVICE_TYPE_DISCRETE_GPU);
+    struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_DISCRETE_GPU);
     s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16};
     s.matrix_count = 1;
     check_listed(&s);
-    s = made_up(HYMN_DEVICE_TYPE_INTEGRATED_GPU);
+    s = test_snapshot(HYMN_DEVICE_TYPE_INTEGRATED_GPU);
     s.subgroup_size = s.subgroup_min = s.subgroup_max = 128; // a phone
     check_listed(&s);
-    s = made_up(HYMN_DEVICE_TYPE_CPU);
+    s = test_snapshot(HYMN_DEVICE_TYPE_CPU);
     s.subgroup_size = s.subgroup_min = s.subgroup_max = 4;
     check_listed(&s);
 }

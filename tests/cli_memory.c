@@ -23,6 +23,7 @@
 #include "image.h"
 #include "npy.h"
 #include "session/session.h"
+#include "support/test_command.h"
 #include "support/test_leaks.h"
 #include "support/test_random.h"
 #include "vk/memory.h"
@@ -126,20 +127,9 @@ static int tear_down(void **state) {
 
 // Runs a command with its standard output in the file "out" and at most so much device memory. Makes one session.
 static int run(int (*command)(char **, size_t), const char *const *words, uint64_t memory) {
-    char *arguments[20];
-    size_t count = 0;
-    for (; words[count] != NULL; count++) {
-        arguments[count] = (char *)words[count]; // only moved, never written to
-    }
     cap = memory;
     asked = 0;
-    fflush(stdout);
-    const int before = dup(STDOUT_FILENO);
-    assert_non_null(freopen(at("out"), "w", stdout));
-    const int code = command(arguments, count);
-    fflush(stdout);
-    assert_int_equal(dup2(before, STDOUT_FILENO), STDOUT_FILENO);
-    close(before);
+    const int code = test_command_run(command, words, at("out"));
     assert_int_equal(asked, 1);
     return code;
 }

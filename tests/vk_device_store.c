@@ -194,15 +194,20 @@ static void oldest_facts_give_way(void **state) {
     assert_int_equal(vk.log.errors, 0);
 }
 
+// With facts 0, 1, ... on disk.
+static void open_full_store(struct test_vk *vk) {
+    open_store(vk);
+    put_range(vk, 0, HYMN_VK_STORE_MAX_ENTRIES);
+    hymn_vk_store_flush(vk->device);
+}
+
 // Two stores of the same file: what one has dropped does not come back with the other, unless that one has asked for
 // it, and what both have put stays.
 static void full_stores_are_merged(void **state) {
     (void)state;
     const uint32_t most = HYMN_VK_STORE_MAX_ENTRIES;
     struct test_vk one, two;
-    open_store(&one);
-    put_range(&one, 0, most);
-    hymn_vk_store_flush(one.device);
+    open_full_store(&one);
     open_store(&two);
     expect(&two, 3, 3);
     put_range(&one, most, 100); // instead of 0 to 99
@@ -227,9 +232,7 @@ static void dropped_facts_stay_dropped(void **state) {
     (void)state;
     const uint32_t most = HYMN_VK_STORE_MAX_ENTRIES;
     struct test_vk one, two;
-    open_store(&one);
-    put_range(&one, 0, most);
-    hymn_vk_store_flush(one.device);
+    open_full_store(&one);
     open_store(&two); // to which the last hundred are the newest
     expect_range(&one, 0, most - 100, true);
     put_range(&one, most, 100); // instead of them
