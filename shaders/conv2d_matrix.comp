@@ -32,6 +32,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_shader_subgroup_basic : require
+#include "common/divide.glsl"
 #include "common/load.glsl"
 #include "params.h"
 
@@ -86,28 +87,40 @@ const uint WEIGHTS_AT = BUFFERS * STAGE_PIXELS * ROW;
 const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
-// At the end M pixels of each subgroup, in f32: with NORM half of their channels at a time, so that there is room for the
-// moments, a cell for each lane that has some, without more memory than the loop needs.
+// At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
+// their channels, so that there is room for the moments, a cell for each lane that has some, without more memory than the
+// loop needs. Behind it all a row of biases, and with NORM one of the sums of weights.
 const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
 const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
-const uint NORM_AT = ROWS * COLUMNS * M * END_CELLS * 2, END_SHARED = NORM_AT + (NORM ? PIXELS * ROW : 0);
-const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (M * END_CELLS + SUBGROUP - 1) / SUBGROUP; // a lane's cells
+const uint END_PITCH = 2 * END_CELLS + 1, END_STRIPE = ROWS * COLUMNS * M * END_PITCH; // one more for the banks
+const uint NORM_SHARED = NORM ? PIXELS * ROW : 0;
+const uint END_ROWS = BLOCK_ROWS * END_STRIPE + NORM_SHARED <= LOOP_SHARED ? BLOCK_ROWS : 1; // matrices at a time
+const uint NORM_AT = END_ROWS * END_STRIPE, END_SHARED = NORM_AT + NORM_SHARED;
+const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
+const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
+const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
+const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
-// What any stage and step has at least: so many cells need no test of whether there is one more.
-const uint LEAST_CELLS = (POINT ? PIXELS : STAGE_PIXELS) * DEPTH, LEAST_WEIGHTS = (POINT ? 1 : TAPS) * CHANNELS * DEPTH;
+// The image is one row of pixels.
+const bool JOINED = KERNEL0 == 1 && KERNEL1 < 2 && KERNEL2 < 2 && RESIDUAL != 2 && TILE_HEIGHT == 1;
+const bool MERGES = KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2;
 const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
-shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
+shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW];
 shared bool last;
 
-int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
+// What this lane copies. Loads depend on no condition: a compiler would wait for their results at once, to choose between
+// those and zero, and not after the products of the stage before.
+int wide_pixel[PIXEL_LOADS];    // -1 outside, where shared memory gets zeros
+uint point_pixel[POINT_LOADS];  // outside some pixel, of which nothing is stored
+uint merged_pixel[POINT_LOADS]; // of kernel 2's first tap
 float shift[POINT_LOADS];  // NORM: s of the pixel
 vec2 moments[POINT_LOADS]; // of what this lane has copied of it
-uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS];
+uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS], bias_next[(NORM ? 2 : 1) * BIAS_LOADS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 
 // Where the work of a workgroup stands.
@@ -120,15 +133,25 @@ struct place {
 // The first pixel of the workgroup's tile and the image row it is in.
 ivec3 tile_origin() {
     uint tile = gl_WorkGroupID.x + (SPLITS == 1 ? gl_WorkGroupID.z * gl_NumWorkGroups.x : 0);
-    uint down = tile / p.tiles_across, image = down / p.tiles_down;
+    if (JOINED) {
+        return ivec3(tile * TILE_WIDTH, 0, 0);
+    }
+    uint down, image;
+    if (tile < HYMN_DIVIDE_END) {
+        down = hymn_divide(tile, p.across_reciprocal), image = hymn_divide(down, p.down_reciprocal);
+    } else {
+        down = tile / p.tiles_across, image = down / p.tiles_down;
+    }
     return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
 }
 
 // Tests are of vectors, as && takes a branch: compilers keep loads behind one in their places.
-// Of a pixel of an image's output; -1 outside.
-int pixel_at(ivec3 at) {
-    bool inside = all(lessThan(uvec2(at.xy), uvec2(p.width, p.height)));
-    return inside ? (at.z * int(p.height) + at.y) * int(p.width) + at.x : -1;
+bool is_inside(ivec3 at) {
+    return JOINED ? uint(at.x) < p.width : all(lessThan(uvec2(at.xy), uvec2(p.width, p.height)));
+}
+
+uint pixel_at(ivec3 at) {
+    return JOINED ? at.x : (at.z * p.height + at.y) * p.width + at.x;
 }
 
 // The i-th cell that this lane copies of a stage's pixels or of a step's weights: the pixel or the tap's channel, and
@@ -146,32 +169,27 @@ uint copied_to(uint i) {
     return ALIGNED ? first + i * (LOCAL / DEPTH * ROW) : copied_row(i) * ROW + copied_cell(i);
 }
 
-// What a tap of kernel 2 reads for an output pixel: rows first.
-int tap_pixel(int pixel, uint tap) {
-    uint row = uint(pixel) / p.width, x = uint(pixel) - row * p.width;
-    return int((2 * row + (tap & 1)) * 2 * p.width + 2 * x + (tap >> 1));
-}
-
 void locate(ivec3 origin) {
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
             int pixel = int(copied_row(i)), y = pixel / int(HALO_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(HALO_WIDTH) - 1, y - 1, 0);
-            wide_pixel[i] = uint(pixel) < STAGE_PIXELS ? pixel_at(at) : -1;
+            wide_pixel[i] = is_inside(at) && uint(pixel) < STAGE_PIXELS ? int(pixel_at(at)) : -1;
         }
     }
     if (POINT) {
         [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
             int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
-            point_pixel[i] = uint(pixel) < PIXELS ? pixel_at(at) : -1;
+            bool inside = is_inside(at);
+            point_pixel[i] = inside ? pixel_at(at) : 0;
+            if (MERGES) {
+                merged_pixel[i] = inside ? (at.z * p.height + at.y) * 4 * p.width + 2 * at.x : 0;
+            }
             if (NORM) {
-                shift[i] = 0.0;
+                uint first = KERNEL0 == 2 ? merged_pixel[i] : point_pixel[i];
+                shift[i] = unpackHalf2x16(source0[first * p.stride0 + p.first0].x).x;
                 moments[i] = vec2(0.0);
-                if (point_pixel[i] >= 0) {
-                    uint first = uint(KERNEL0 == 2 ? tap_pixel(point_pixel[i], 0) : point_pixel[i]);
-                    shift[i] = unpackHalf2x16(source0[first * p.stride0 + p.first0].x).x;
-                }
             }
         }
     }
@@ -220,10 +238,6 @@ place stage_place(uint stage) {
 
 // To the next step: weights lie in the order of the steps.
 void advance(inout place at) {
-    if (!WIDE) {
-        at = stage_place(at.stage + 1);
-        return;
-    }
     bool wide = is_wide(at.term);
     at.weights += (wide ? TAPS : 1) * (CHANNELS * DEPTH);
     if (wide) {
@@ -237,7 +251,7 @@ void advance(inout place at) {
     at.cell += DEPTH;
     if (at.cell >= cells_of(at.term)) {
         at.cell = 0;
-        if ((KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2) && kernel_of(at.term) == 2 && at.tap < 3) {
+        if (MERGES && kernel_of(at.term) == 2 && at.tap < 3) {
             at.tap++;
         } else {
             at.tap = 0;
@@ -246,26 +260,19 @@ void advance(inout place at) {
     }
 }
 
+// Cells beyond the term's are its last again, and their weights zero.
 #define LOAD_PIXELS(n, words)                                                                                          \
+    uint row = at.tap & 1, x = at.tap >> 1; /* of kernel 2 */                                                          \
     [[unroll]] for (uint i = 0; i < (KERNEL##n == 3 ? PIXEL_LOADS : POINT_LOADS); i++) {                               \
-        uint cell = at.cell + copied_cell(i), end = cell < p.cells##n ? 0x80000000u : 0; /* of pixels to be read */    \
-        int pixel = KERNEL##n == 3 ? wide_pixel[i] : point_pixel[i];                                                   \
-        uvec4 value = uvec4(0);                                                                                        \
-        if (WIDE && KERNEL##n != 2) {                                                                                  \
-            if (uint(pixel) < end) {                                                                                   \
-                value = words[uint(pixel) * p.stride##n + (p.first##n + cell)];                                        \
-            }                                                                                                          \
-        } else if (pixel >= 0 && cell < p.cells##n) {                                                                  \
-            if (KERNEL##n == 2) {                                                                                      \
-                pixel = tap_pixel(pixel, at.tap);                                                                      \
-            }                                                                                                          \
-            value = words[uint(pixel) * p.stride##n + p.first##n + cell];                                              \
-        }                                                                                                              \
-        pixel_next[i] = value;                                                                                         \
+        uint cell = min(at.cell + copied_cell(i), p.cells##n - 1);                                                     \
+        uint pixel = KERNEL##n == 3   ? uint(max(wide_pixel[i], 0))                                                    \
+                     : KERNEL##n == 2 ? merged_pixel[i] + row * (2 * p.width) + x                                      \
+                                      : point_pixel[i];                                                                \
+        pixel_next[i] = words[pixel * p.stride##n + (p.first##n + cell)];                                              \
     }
 
 void load_pixels(place at) {
-    if (WIDE && KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
+    if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
     } else if (KERNEL1 != 0 && (KERNEL2 == 0 || at.term == 1)) {
         LOAD_PIXELS(1, source1)
@@ -274,12 +281,36 @@ void load_pixels(place at) {
     }
 }
 
+uint weights_of_step(place at) {
+    return (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
+}
+
 void load_weights(place at) {
-    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights + gl_LocalInvocationID.x;
-    uint end = (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
+    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights, end = weights_of_step(at) - 1;
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        if (WIDE && (i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
-            weight_next[i] = weights[base + i * LOCAL];
+        weight_next[i] = weights[base + min(gl_LocalInvocationID.x + i * LOCAL, end)];
+    }
+}
+
+void load_bias() {
+    uint first = gl_WorkGroupID.y * BIAS_ROW, end = 2 * p.out_stride - 1;
+    [[unroll]] for (uint i = 0; i < BIAS_LOADS; i++) {
+        uint at = min(first + min(gl_LocalInvocationID.x + i * LOCAL, BIAS_ROW - 1), end);
+        bias_next[i] = weights[p.bias_at + at];
+        if (NORM) {
+            bias_next[BIAS_LOADS + i] = weights[p.weight_sums_at + at];
+        }
+    }
+}
+
+void share_bias() {
+    [[unroll]] for (uint i = 0; i < BIAS_LOADS; i++) {
+        uint at = gl_LocalInvocationID.x + i * LOCAL;
+        if (at < BIAS_ROW) {
+            memory[BIAS_AT + at] = bias_next[i];
+            if (NORM) {
+                memory[BIAS_AT + BIAS_ROW + at] = bias_next[BIAS_LOADS + i];
+            }
         }
     }
 }
@@ -298,21 +329,23 @@ void add_moments(uint i, uint cell, uvec4 words) {
 }
 
 void share_pixels(place at, uint buffer_at) {
-    uint end = (is_wide(at.term) ? STAGE_PIXELS : PIXELS) * DEPTH;
+    bool wide = is_wide(at.term);
+    uint end = (wide ? STAGE_PIXELS : PIXELS) * DEPTH;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
         if (NORM && i < POINT_LOADS) {
             add_moments(i, at.cell + copied_cell(i), pixel_next[i]);
         }
-        if (WIDE && (i + 1) * LOCAL <= LEAST_CELLS || gl_LocalInvocationID.x + i * LOCAL < end) {
-            memory[buffer_at + copied_to(i)] = pixel_next[i];
+        if (gl_LocalInvocationID.x + i * LOCAL < end) {
+            bool outside = WIDE && wide && wide_pixel[i] < 0;
+            memory[buffer_at + copied_to(i)] = outside ? uvec4(0) : pixel_next[i];
         }
     }
 }
 
 void share_weights(place at, uint buffer_at) {
-    uint end = (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
+    uint end = weights_of_step(at);
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        if (WIDE && (i + 1) * LOCAL <= LEAST_WEIGHTS || gl_LocalInvocationID.x + i * LOCAL < end) {
+        if (gl_LocalInvocationID.x + i * LOCAL < end) {
             memory[buffer_at + copied_to(i)] = weight_next[i];
         }
     }
@@ -350,13 +383,12 @@ void multiply_step(place at, uint pixels_at, uint weights_at) {
     }
 }
 
-void sum_up(uint first_stage, uint end_stage) {
-    place at = SPLITS == 1 ? place(0, 0, 0, 0, 0) : stage_place(first_stage);
+// From a step on whose weights and pixels have been loaded.
+void sum_up(place at, uint end_stage) {
     uint pixels_at = 0, weights_at = WEIGHTS_AT;
-    load_pixels(at);
-    load_weights(at);
-    share_pixels(at, pixels_at);
     share_weights(at, weights_at);
+    share_pixels(at, pixels_at);
+    share_bias();
     while (true) {
         barrier();
         place next = at;
@@ -425,31 +457,32 @@ void join_moments(uint partial_at) {
     }
 }
 
-hymn_cell shared_sums(uint at) {
+hymn_cell shared_cell(uint at) {
     return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
 }
 
 // pixel, cell: of the tile.
 void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
-    uvec3 at = uvec3(origin.x + pixel % TILE_WIDTH, origin.y + pixel / TILE_WIDTH,
-                     cell + gl_WorkGroupID.y * (CHANNELS / 8));
-    uint place = (origin.z * p.height + at.y) * p.width + at.x;
-    cell = at.z;
-    if (all(lessThan(at, uvec3(p.width, p.height, p.out_stride)))) {
+    ivec3 place = origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0);
+    uint of_all = cell + gl_WorkGroupID.y * (CHANNELS / 8);
+    if (all(bvec2(is_inside(place), of_all < p.out_stride))) {
         if (NORM) {
             vec2 by = pixel_norm(pixel);
-            uint at = p.weight_sums_at + 2 * cell;
-            value.lo = (value.lo - by.x * uintBitsToFloat(weights[at])) * by.y;
-            value.hi = (value.hi - by.x * uintBitsToFloat(weights[at + 1])) * by.y;
+            hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * cell);
+            value.lo = (value.lo - by.x * ones.lo) * by.y;
+            value.hi = (value.hi - by.x * ones.hi) * by.y;
         }
-        hymn_conv2d_finish(place, cell, value);
+        hymn_cell bias = shared_cell(BIAS_AT + 2 * cell);
+        value.lo += bias.lo;
+        value.hi += bias.hi;
+        hymn_conv2d_end(pixel_at(place), place, of_all, value);
     }
 }
 
-// Passes on the e-th cell of those of M pixels that are in shared memory from `memory_at` on.
+// Passes on the e-th cell of those that are in shared memory from `memory_at` on.
 void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
     uint pixel = first_pixel + e / END_CELLS, cell = first_cell + e % END_CELLS;
-    hymn_cell value = shared_sums(memory_at + 2 * e);
+    hymn_cell value = shared_cell(memory_at + e / END_CELLS * END_PITCH + e % END_CELLS * 2);
 #ifdef SPLIT
     uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
     partial[to] = value.lo;
@@ -459,31 +492,34 @@ void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, u
 #endif
 }
 
-// Each subgroup spreads M pixels of its sums over its lanes by way of shared memory: cells of channels leave together.
+// Each subgroup spreads its sums over its lanes by way of shared memory: cells of channels leave together.
 void write_sums(ivec3 origin, uint partial_at) {
     uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
-    uint memory_at = gl_SubgroupID * M * END_CELLS * 2;
+    uint memory_at = gl_SubgroupID * (END_ROWS * M * END_PITCH);
     barrier();
     [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
         uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
-                coopMatStore(sums[i * BLOCK_COLUMNS + first + j], memory, memory_at + j * (N / 4), END_CELLS * 2,
-                             gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i += END_ROWS) {
+            [[unroll]] for (uint row = 0; row < END_ROWS; row++) {
+                [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
+                    coopMatStore(sums[(i + row) * BLOCK_COLUMNS + first + j], memory,
+                                 memory_at + row * M * END_PITCH + j * (N / 4), END_PITCH,
+                                 gl_CooperativeMatrixLayoutRowMajor);
+                }
             }
             subgroupBarrier();
-            uint e = gl_SubgroupInvocationID;
+            uint e = gl_SubgroupInvocationID, first_pixel = (block_row + i) * M;
             if (UNROLLED) {
                 [[unroll]] for (uint n = 0; n < END_STEPS; n++) {
-                    if (e + n * SUBGROUP < M * END_CELLS) {
-                        put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e + n * SUBGROUP);
+                    if (e + n * SUBGROUP < END_COUNT) {
+                        put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e + n * SUBGROUP);
                     }
                 }
-            } else if (e < M * END_CELLS) {
+            } else if (e < END_COUNT) {
                 do {
-                    put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e);
+                    put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
                     e += gl_SubgroupSize;
-                } while (e < M * END_CELLS);
+                } while (e < END_COUNT);
             }
             subgroupBarrier();
         }
@@ -546,18 +582,22 @@ void join_splits(ivec3 origin, uint tile) {
 #endif
 
 void main() {
+    uint stages = stages_of(0) + stages_of(1) + stages_of(2);
+    uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
+    place at = SPLITS == 1 ? place(0, 0, 0, 0, 0) : stage_place(stages * split / SPLITS);
+    load_weights(at);
+    load_bias();
     ivec3 origin = tile_origin();
-    if (origin.z * p.height >= p.rows) {
+    if (JOINED ? uint(origin.x) >= p.width : origin.z * p.height >= p.rows) {
         return; // the last layer of the dispatch has no tile for each of its workgroups
     }
     locate(origin);
+    load_pixels(at);
     [[unroll]] for (uint i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
         sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
     }
-    uint stages = stages_of(0) + stages_of(1) + stages_of(2);
-    uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
     uint tile = gl_WorkGroupID.x * gl_NumWorkGroups.y + gl_WorkGroupID.y;
-    sum_up(stages * split / SPLITS, stages * (split + 1) / SPLITS);
+    sum_up(at, stages * (split + 1) / SPLITS);
     uint partial_at = (tile * SPLITS + split) * PART;
     if (NORM) {
         join_moments(partial_at);

@@ -89,9 +89,11 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
     uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
     uint32_t columns = tile->channels / matrix->n / tile->columns, cells = tile->channels / tile->columns / CELL;
     uint32_t parts = problem->norm && columns % 2 == 0 && cells % 2 == 0 ? 2 : 1;
-    uint32_t end = tile->rows * tile->columns * matrix->m * (cells / parts) * 2;
-    end += problem->norm ? pixels * (tile->depth + 1) : 0;
-    return 16 * (loop > end ? loop : end) + 16;
+    uint32_t stripe = tile->rows * tile->columns * matrix->m * (2 * (cells / parts) + 1);
+    uint32_t norm = problem->norm ? pixels * (tile->depth + 1) : 0;
+    uint32_t whole = pixels / matrix->m / tile->rows * stripe + norm, end = whole <= loop ? whole : stripe + norm;
+    uint32_t bias = tile->channels / 4 * (problem->norm ? 2 : 1);
+    return 16 * ((loop > end ? loop : end) + bias) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -471,6 +473,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     params->tiles_across = divide_up(params->width, tile.width);
     params->tiles_down = divide_up(params->height, tile.height);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
+    params->across_reciprocal = 1.0f / (float)params->tiles_across;
+    params->down_reciprocal = 1.0f / (float)params->tiles_down;
     enum hymn_status status =
         hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
     if (status != HYMN_STATUS_OK) {
