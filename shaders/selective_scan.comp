@@ -83,7 +83,7 @@ vec2 exp2_of(vec2 x) {
 }
 
 vec2 softplus(vec2 v) {
-    return max(v, vec2(0.0)) + hymn_log1p(exp2_of(-1.44269504088896341 * abs(v)));
+    return hymn_add_log1p(max(v, vec2(0.0)), exp2_of(-1.44269504088896341 * abs(v)));
 }
 
 // at: of the direction's first row of weights, in pairs of channels.
@@ -191,10 +191,10 @@ vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, u
 }
 
 #ifdef JOINT
-const uint WIDTH = gl_WorkGroupSize.x / SPAN; // lanes of a chunk
-const uint EACH = (STATES + SPAN - 1) / SPAN; // states that a lane combines
-const uint AHEAD = EACH > 4 ? 2 : 4;          // of what is loaded at a time
-const uint SHARE = (ROUND + SPAN - 1) / SPAN; // in MODE 1, of a round's
+const uint WIDTH = gl_WorkGroupSize.x / SPAN;       // lanes of a chunk
+const uint EACH = (STATES + SPAN - 1) / SPAN;       // states that a lane combines
+const uint AHEAD = EACH > 4 ? 2 : EACH > 2 ? 4 : 8; // of what is loaded at a time
+const uint SHARE = (ROUND + SPAN - 1) / SPAN;       // in MODE 1, of a round's
 
 shared vec2 ends[(MODE == 2 ? STATES : SPAN * ROUND) * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
 shared vec2 end_sums[SPAN * WIDTH];                            // MODE 1: [slot][lane]
@@ -245,20 +245,26 @@ void find_states(uint slot, uint lane, uint first, uint part, uint spans, uint w
         own_a[i] = weights[weights_at + (2 + min(slot * EACH + i, STATES - 1)) * pairs];
         carried[i] = vec2(0.0);
     }
+    // All of a round's loads, and of the chunk's own, come before the first use: what is not to be is selected later, for
+    // a branch around a load is one more wait.
+    vec2 own_sum = sums[part * pairs + pair];
+    [[unroll]] for (uint n = 0; n < STATES; n++) {
+        h[n] = SPAN > 1 ? states[(part * STATES + n) * pairs + pair] : vec2(0.0);
+    }
     [[dont_unroll]] for (uint j = 0; j < spans; j += AHEAD) {
         vec2 end[AHEAD * EACH], sum[AHEAD];
         [[unroll]] for (uint k = 0; k < AHEAD; k++) {
-            bool ended = j + k < spans;
-            uint from = first + (j + k) * SPAN;
-            sum[k] = ended ? sums[from * pairs + pair] : vec2(0.0);
+            uint from = first + min(j + k, spans - 1) * SPAN;
+            sum[k] = sums[from * pairs + pair];
             [[unroll]] for (uint i = 0; i < EACH; i++) {
                 uint n = min(slot * EACH + i, STATES - 1);
-                end[k * EACH + i] = ended ? states[(from * STATES + n) * pairs + pair] : vec2(0.0);
+                end[k * EACH + i] = states[(from * STATES + n) * pairs + pair];
             }
         }
         [[unroll]] for (uint k = 0; k < AHEAD; k++) {
             [[unroll]] for (uint i = 0; i < EACH; i++) {
-                carried[i] = fma(exp2(own_a[i] * sum[k]), carried[i], end[k * EACH + i]);
+                vec2 next = fma(exp2(own_a[i] * sum[k]), carried[i], end[k * EACH + i]);
+                carried[i] = j + k < spans ? next : carried[i];
             }
         }
     }
@@ -268,14 +274,11 @@ void find_states(uint slot, uint lane, uint first, uint part, uint spans, uint w
                 ends[(slot * EACH + i) * WIDTH + lane] = carried[i];
             }
         }
-        barrier();
         load_a(weights_at, pairs);
-        vec2 sum = slot > 0 ? sums[part * pairs + pair] : vec2(0.0);
+        barrier();
         [[unroll]] for (uint n = 0; n < STATES; n++) {
-            h[n] = ends[n * WIDTH + lane];
-            if (slot > 0) {
-                h[n] = fma(exp2(a[n] * sum), h[n], states[(part * STATES + n) * pairs + pair]);
-            }
+            vec2 begin = ends[n * WIDTH + lane], next = fma(exp2(a[n] * own_sum), begin, h[n]);
+            h[n] = slot > 0 ? next : begin;
         }
     } else {
         [[unroll]] for (uint n = 0; n < STATES; n++) {

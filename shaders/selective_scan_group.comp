@@ -77,7 +77,7 @@ uint part, group; // lane of the group; the group's first channel is TILE * grou
 float a[TILE * EACH], h[TILE * EACH], delta_sum[TILE]; // [channel][state]
 
 vec4 loaded[LOADS];
-vec2 u[OWN];
+uvec2 u_words[OWN]; // as in memory: to convert them is to wait for them
 float y[MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
 
 // Where step l of the direction is.
@@ -146,12 +146,12 @@ void load_u(uint block) {
     uint pair = min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         uint at = (pixel_at(block, made_step + i * MADE) * p.source_stride + p.source_first) * 4 + pair;
-        u[i] = HALF ? unpackHalf2x16(source_halves[at]) : source_floats[at];
+        u_words[i] = HALF ? uvec2(source_halves[at], 0) : floatBitsToUint(source_floats[at]);
     }
 }
 
 vec2 softplus(vec2 v) {
-    return max(v, vec2(0.0)) + hymn_log1p(exp2(-1.44269504088896341 * abs(v)));
+    return hymn_add_log1p(max(v, vec2(0.0)), exp2(-1.44269504088896341 * abs(v)));
 }
 
 void make_deltas(uint block) {
@@ -173,10 +173,10 @@ void make_deltas(uint block) {
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         vec2 delta = softplus(v[i]); // not within a condition: a branch would keep the steps apart
         delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
-        vec2 du = delta * u[i];
+        vec2 u = HALF ? unpackHalf2x16(u_words[i].x) : uintBitsToFloat(u_words[i]), du = delta * u;
         deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
         if (MODE != 1) {
-            skips[to + i * MADE * PAIRS] = skip * u[i];
+            skips[to + i * MADE * PAIRS] = skip * u;
         }
     }
 }

@@ -18,13 +18,19 @@ vec2 hymn_exp2_polynomial(vec2 x) {
     return intBitsToFloat(floatBitsToInt(p) + (ivec2(n) << 23));
 }
 
-// log(1 + t) for t in [0, 1], relatively accurate down to 0: 2 artanh(s) with s = t / (2 + t), minimax (4.5e-9).
-vec2 hymn_log1p(vec2 t) {
-    vec2 s = t / (2.0 + t), z = s * s;
-    vec2 p = fma(z, vec2(0.14006011188030243), vec2(0.14000900089740753));
-    p = fma(p, z, vec2(0.2001076340675354));
-    p = fma(p, z, vec2(0.3333320915699005));
-    return 2.0 * fma(s * z, p, s);
+// more + log(1 + t) for t in [0, 1], the logarithm relatively accurate down to 0: t times a polynomial that is 1 there
+// (minimax in relative error: 3.3e-8; 1.5e-7 with all rounding, less than by 2 artanh(t / (2 + t)), and without a
+// reciprocal).
+vec2 hymn_add_log1p(vec2 more, vec2 t) {
+    vec2 p = fma(t, vec2(0.005364810582250357), vec2(-0.030065741389989853));
+    p = fma(p, t, vec2(0.07920445501804352));
+    p = fma(p, t, vec2(-0.13753797113895416));
+    p = fma(p, t, vec2(0.1915365308523178));
+    p = fma(p, t, vec2(-0.24857163429260254));
+    p = fma(p, t, vec2(0.3332132399082184));
+    p = fma(p, t, vec2(-0.49999648332595825));
+    p = fma(p, t, vec2(1.0));
+    return fma(t, p, more);
 }
 
 #endif

@@ -39,7 +39,7 @@ void hymn_walk_on(inout hymn_walk walk) {
 }
 
 float hymn_softplus(float v) {
-    return max(v, 0.0) + hymn_log1p(vec2(exp2(-1.44269504088896341 * abs(v)))).x;
+    return hymn_add_log1p(vec2(max(v, 0.0)), vec2(exp2(-1.44269504088896341 * abs(v)))).x;
 }
 
 #endif
