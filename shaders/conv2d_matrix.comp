@@ -145,13 +145,14 @@ ivec3 tile_origin() {
     return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
 }
 
-// Tests are of vectors, as && takes a branch: compilers keep loads behind one in their places.
-bool is_inside(ivec3 at) {
-    return JOINED ? uint(at.x) < p.width : all(lessThan(uvec2(at.xy), uvec2(p.width, p.height)));
+// Of a pixel of an image's output: -1 outside, else 0. By signs, as && takes a branch and vectors of bool registers.
+int outside(ivec3 at) {
+    int x = at.x | (int(p.width) - 1 - at.x), y = JOINED ? 0 : at.y | (int(p.height) - 1 - at.y);
+    return (x | y) >> 31;
 }
 
-uint pixel_at(ivec3 at) {
-    return JOINED ? at.x : (at.z * p.height + at.y) * p.width + at.x;
+int pixel_at(ivec3 at) {
+    return JOINED ? at.x : (at.z * int(p.height) + at.y) * int(p.width) + at.x;
 }
 
 // The i-th cell that this lane copies of a stage's pixels or of a step's weights: the pixel or the tap's channel, and
@@ -174,17 +175,18 @@ void locate(ivec3 origin) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
             int pixel = int(copied_row(i)), y = pixel / int(HALO_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(HALO_WIDTH) - 1, y - 1, 0);
-            wide_pixel[i] = is_inside(at) && uint(pixel) < STAGE_PIXELS ? int(pixel_at(at)) : -1;
+            wide_pixel[i] = pixel_at(at) | outside(at);
         }
     }
     if (POINT) {
         [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
             int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
-            bool inside = is_inside(at);
-            point_pixel[i] = inside ? pixel_at(at) : 0;
+            int beyond = outside(at);
+            point_pixel[i] = uint(max(pixel_at(at) | beyond, 0));
             if (MERGES) {
-                merged_pixel[i] = inside ? (at.z * p.height + at.y) * 4 * p.width + 2 * at.x : 0;
+                int row = at.z * int(p.height) + at.y;
+                merged_pixel[i] = uint(max((row * 4 * int(p.width) + 2 * at.x) | beyond, 0));
             }
             if (NORM) {
                 uint first = KERNEL0 == 2 ? merged_pixel[i] : point_pixel[i];
@@ -336,8 +338,8 @@ void share_pixels(place at, uint buffer_at) {
             add_moments(i, at.cell + copied_cell(i), pixel_next[i]);
         }
         if (gl_LocalInvocationID.x + i * LOCAL < end) {
-            bool outside = WIDE && wide && wide_pixel[i] < 0;
-            memory[buffer_at + copied_to(i)] = outside ? uvec4(0) : pixel_next[i];
+            uint kept = WIDE && wide ? ~uint(wide_pixel[i] >> 31) : 0xFFFFFFFFu;
+            memory[buffer_at + copied_to(i)] = pixel_next[i] & kept;
         }
     }
 }
@@ -465,7 +467,7 @@ hymn_cell shared_cell(uint at) {
 void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
     ivec3 place = origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0);
     uint of_all = cell + gl_WorkGroupID.y * (CHANNELS / 8);
-    if (all(bvec2(is_inside(place), of_all < p.out_stride))) {
+    if ((outside(place) | (int(p.out_stride - 1 - of_all) >> 31)) == 0) {
         if (NORM) {
             vec2 by = pixel_norm(pixel);
             hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * cell);
@@ -475,7 +477,7 @@ void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
         hymn_cell bias = shared_cell(BIAS_AT + 2 * cell);
         value.lo += bias.lo;
         value.hi += bias.hi;
-        hymn_conv2d_end(pixel_at(place), place, of_all, value);
+        hymn_conv2d_end(uint(pixel_at(place)), place, of_all, value);
     }
 }
 
