@@ -4,11 +4,13 @@
 // fill one: GROUP lanes of a subgroup share TILE channels, each with EACH of the N states of every one of them in
 // registers. What a lane reads of shared memory at a step, EACH of B and of C and two numbers a channel, serves EACH *
 // TILE states, for shared memory is what limits the scan where each lane has one channel. The lanes of a group add up
-// their channels' y by shuffles, GROUP / TILE steps at a time, so that each ends with one of them, and neighbours store
-// pairs of channels.
+// their channels' y by shuffles, FOLD steps at a time, so that each ends with a pair of channels of one step, which it
+// stores; with one channel a group, two groups exchange theirs.
 // A workgroup walks the sequence in blocks of BLOCK steps, as a pipeline with one barrier a block. While block j is
-// scanned and stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded, and j + 4
-// is located. Steps behind the end have delta = 0, which leaves the states alone. All of it is f32.
+// scanned and stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded, and four
+// from j + 4 on are located every fourth time. Steps behind the end have delta = 0 where the states that they would come
+// to are left. All of it is f32. Instructions are what it is bound by where there are many sequences, so addresses are
+// counted up or made once, and loops over steps unrolled.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of 2 GROUP / TILE   7: TILE, a power of two, at most GROUP; with 1 at most
 //   half the subgroup is a group
@@ -35,16 +37,20 @@ const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = LANES / GROUP * TILE;
 const uint PAIRS = WIDTH / 2;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
-const uint FOLD = GROUP / TILE;                    // steps whose y a group adds up at a time
-const uint MADE = LANES / PAIRS;                   // steps whose delta is made at a time: 2 FOLD
+const uint MADE = LANES / PAIRS;                   // steps whose delta is made at a time: 2 GROUP / TILE
 const uint OWN = BLOCK / MADE;                     // steps of a block whose delta a lane makes
-const uint PARTNER = TILE > 1 ? 1 : GROUP;         // to the lane with the other channel of a pair
+const uint FOLD = TILE > 1 ? MADE : GROUP;         // steps whose y a group adds up at a time
+const uint ENDING = TILE > 1 ? 2 : 1;              // numbers that each lane ends with
+const uint UNROLLED = OWN % 2 == 0 ? 2 * MADE : MADE; // steps
+const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
 const uint B_END = DT_END + (GROUP * EACH + 3) / 4 * 4;
 const uint PITCH = (2 * B_END - DT_END) / 4;       // of a step in shared memory, in units of 4 floats
-const bool ALIGNED = RANK % 4 == 0 && STATES % 4 == 0;
+const uint LOCATED = 8 * BLOCK;                    // steps
+const float UNIT = HALF ? 1.0 / HYMN_SCAN_UNIT : 1.0; // of y
+const bool ALIGNED = RANK % 4 + STATES % 4 == 0; // not by &&, which glslang computes where it is first used
 const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
@@ -61,24 +67,26 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec4 deltas[2 * BLOCK * PAIRS];   // [block % 2][step][pair]: delta, delta u of both channels
-shared vec2 skips[2 * BLOCK * PAIRS];    // [block % 2][step][pair]: Ds u
+shared vec2 skips[2 * BLOCK * PAIRS];    // [block % 2][step][pair]: Ds u UNIT
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
-shared uint pixels[8 * BLOCK];           // [block % 8][step]: of the image, behind the end that of the last step
+shared uint pixels[LOCATED];             // [block % 8][step]: of the image, behind the end that of the last step
 
 uint first, end; // the workgroup's steps
-uint direction, image, plane;
+uint direction;
 
 // Of delta's lanes: a pair of channels, every MADE-th step.
-uint made_pair, made_step;
-vec2 bias, skip;
+uint made_pair, made_step, u_from;
+vec2 bias, skip; // skip: in units of y
 
 // Of the scan's lanes.
 uint part, group; // lane of the group; the group's first channel is TILE * group
+uint own_pair, own_step, result_from; // what it stores: a pair of the workgroup's, every MADE-th step
 float a[TILE * EACH], h[TILE * EACH], delta_sum[TILE]; // [channel][state]
 
 vec4 loaded[LOADS];
+uint load_step[LOADS], load_from[LOADS], load_to[LOADS]; // what is loaded: step of a block, and where
 uvec2 u_words[OWN]; // as in memory: to convert them is to wait for them
-float y[MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
+float y[2 * MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
 
 // Where step l of the direction is.
 uint pixel_of(uint l) {
@@ -90,26 +98,23 @@ uint pixel_of(uint l) {
     return at;
 }
 
-void locate(uint block) {
+void locate(uint block, uint count) {
     uint step = gl_LocalInvocationID.x;
-    if (step < BLOCK) {
+    if (step < count * BLOCK) {
         do {
-            pixels[block % 8 * BLOCK + step] = pixel_of(min(first + block * BLOCK + step, end - 1));
+            uint at = block * BLOCK + step;
+            pixels[at % LOCATED] = pixel_of(min(first + at, end - 1));
             step += LANES;
-        } while (step < BLOCK);
+        } while (step < count * BLOCK);
     }
 }
 
-// Of an image's tensor: the block has been located, and a barrier has come since.
-uint pixel_at(uint block, uint step) {
-    return pixels[block % 8 * BLOCK + step] + image * p.image_width * p.image_height;
-}
-
+// The block has been located, and a barrier has come since.
 void load_rows(uint block) {
+    uint located = block * BLOCK % LOCATED;
     [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * LANES;
-        if (BLOCK * ROW % LANES == 0 || at < BLOCK * ROW) {
-            loaded[i] = projected[pixel_at(block, at / ROW) * p.proj_stride + direction * p.proj_row + at % ROW];
+        if (BLOCK * ROW % LANES == 0 || gl_LocalInvocationID.x + i * LANES < BLOCK * ROW) {
+            loaded[i] = projected[pixels[located + load_step[i]] * p.proj_stride + load_from[i]];
         }
     }
 }
@@ -123,18 +128,17 @@ void store_row_value(uint to, uint index, float value) {
     rows[to + index / 4][index % 4] = value;
 }
 
-void store_rows(uint block) {
+// to: the block's rows in shared memory, as `row` and `from` below.
+void store_rows(uint to) {
     [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint at = gl_LocalInvocationID.x + i * LANES, step = at / ROW, index = at % ROW;
-        uint to = (block % 3 * BLOCK + step) * PITCH;
+        uint at = gl_LocalInvocationID.x + i * LANES;
         if (BLOCK * ROW % LANES == 0 || at < BLOCK * ROW) {
             if (ALIGNED) {
-                bool is_c = index >= (RANK + STATES) / 4;
-                rows[to + index + (is_c ? (B_END - RANK - STATES) / 4 : 0)] = loaded[i];
+                rows[to + load_to[i]] = loaded[i];
             } else {
                 [[unroll]] for (uint k = 0; k < 4; k++) {
-                    if (4 * index + k < RANK + 2 * STATES) {
-                        store_row_value(to, 4 * index + k, loaded[i][k]);
+                    if (4 * (at % ROW) + k < RANK + 2 * STATES) {
+                        store_row_value(to + load_to[i], 4 * (at % ROW) + k, loaded[i][k]);
                     }
                 }
             }
@@ -143,9 +147,9 @@ void store_rows(uint block) {
 }
 
 void load_u(uint block) {
-    uint pair = min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
+    uint located = block * BLOCK % LOCATED + made_step;
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        uint at = (pixel_at(block, made_step + i * MADE) * p.source_stride + p.source_first) * 4 + pair;
+        uint at = pixels[located + i * MADE] * (4 * p.source_stride) + u_from;
         u_words[i] = HALF ? uvec2(source_halves[at], 0) : floatBitsToUint(source_floats[at]);
     }
 }
@@ -154,12 +158,12 @@ vec2 softplus(vec2 v) {
     return hymn_add_log1p(max(v, vec2(0.0)), exp2(-1.44269504088896341 * abs(v)));
 }
 
-void make_deltas(uint block) {
+void make_deltas(uint block, uint from) {
     vec2 v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         v[i] = bias;
     }
-    uint row = (block % 3 * BLOCK + made_step) * PITCH, to = (block % 2 * BLOCK + made_step) * PAIRS + made_pair;
+    uint row = from + made_step * PITCH, to = block % 2 * (BLOCK * PAIRS) + gl_LocalInvocationID.x;
     [[unroll]] for (uint r = 0; r < DT_END; r += 4) {
         vec2 w[4];
         [[unroll]] for (uint k = 0; k < 4; k++) {
@@ -172,7 +176,9 @@ void make_deltas(uint block) {
     }
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         vec2 delta = softplus(v[i]); // not within a condition: a branch would keep the steps apart
-        delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
+        if (MODE == 1) {
+            delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
+        }
         vec2 u = HALF ? unpackHalf2x16(u_words[i].x) : uintBitsToFloat(u_words[i]), du = delta * u;
         deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
         if (MODE != 1) {
@@ -181,36 +187,43 @@ void make_deltas(uint block) {
     }
 }
 
-// A part of a row's B or C, from float `from` on. A macro, for functions cannot return what constants size.
-#define HYMN_LOAD_PART(to, row, from)                                                                                  \
+// A lane's part of a row's B or C, which begin at float `first`. A macro, as functions cannot return what constants size.
+#define HYMN_LOAD_PART(to, row, first)                                                                                 \
     if (EACH % 4 == 0) {                                                                                               \
         [[unroll]] for (uint n = 0; n < EACH / 4; n++) {                                                               \
-            vec4 x = rows[(row) + (from) / 4 + n];                                                                     \
+            vec4 x = rows[(row) + part * (EACH / 4) + ((first) / 4 + n)];                                              \
             to[4 * n] = x.x, to[4 * n + 1] = x.y, to[4 * n + 2] = x.z, to[4 * n + 3] = x.w;                            \
         }                                                                                                              \
     } else {                                                                                                           \
         [[unroll]] for (uint n = 0; n < EACH; n++) {                                                                   \
-            to[n] = rows[(row) + ((from) + n) / 4][((from) + n) % 4];                                                  \
+            uint i = (first) + part * EACH + n;                                                                        \
+            to[n] = rows[(row) + i / 4][i % 4];                                                                        \
         }                                                                                                              \
     }
 
-// One step of the group's channels, their y (from this lane's states) to y[to] and on.
-void advance(uint block, uint step, uint to) {
-    uint row = (block % 3 * BLOCK + step) * PITCH, at = (block % 2 * BLOCK + step) * PAIRS + TILE * group / 2;
+// One step of the group's channels, their y (from this lane's states) to y[to] and on. row: of the step; at: of its
+// deltas.
+void advance(uint row, uint at, uint to) {
     float b[EACH], c[EACH];
-    HYMN_LOAD_PART(b, row, DT_END + part * EACH)
+    HYMN_LOAD_PART(b, row, DT_END)
     if (MODE != 1) {
-        HYMN_LOAD_PART(c, row, B_END + part * EACH)
+        HYMN_LOAD_PART(c, row, B_END)
     }
     [[unroll]] for (uint k = 0; k < TILE; k++) {
-        vec4 both = deltas[at + k / 2];
-        vec2 d = TILE > 1 ? (k % 2 == 0 ? both.xy : both.zw) : (group % 2 == 0 ? both.xy : both.zw);
+        vec2 d;
+        if (TILE == 1) {
+            uint odd = group % 2 * 2;
+            d = vec2(deltas[at][odd], deltas[at][odd + 1]);
+        } else {
+            vec4 both = deltas[at + k / 2];
+            d = k % 2 == 0 ? both.xy : both.zw;
+        }
         float sum = 0.0;
         [[unroll]] for (uint n = 0; n < EACH; n++) {
             uint i = k * EACH + n;
             h[i] = fma(exp2(d.x * a[i]), h[i], d.y * b[n]);
             if (MODE != 1) {
-                sum = fma(h[i], c[n], sum);
+                sum = n == 0 ? h[i] * c[n] : fma(h[i], c[n], sum);
             }
         }
         if (MODE == 1) {
@@ -226,55 +239,65 @@ void advance(uint block, uint step, uint to) {
 #define HYMN_FOLD(reach)                                                                                               \
     if (GROUP > reach) {                                                                                               \
         bool upper = (part & reach) != 0;                                                                              \
-        [[unroll]] for (uint i = 0; i < reach; i++) {                                                                  \
-            float kept = upper ? y[i + reach] : y[i], sent = upper ? y[i] : y[i + reach];                              \
-            y[i] = kept + subgroupShuffleXor(sent, reach);                                                             \
+        [[unroll]] for (uint i = 0; i < reach * ENDING; i++) {                                                         \
+            float low = y[i], high = y[i + reach * ENDING];                                                            \
+            y[i] = (upper ? high : low) + subgroupShuffleXor(upper ? low : high, reach);                               \
         }                                                                                                              \
     }
 
-// FOLD steps from `step` on; returns y of one of them and one channel, both by the lane's part.
-float scan_steps(uint block, uint step) {
+// FOLD steps; leaves the lane's ENDING sums in y.
+void fold_steps(uint row, uint at) {
     [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
         if (i < FOLD) {
-            advance(block, step + i, i * TILE);
+            advance(row + i * PITCH, at + i * PAIRS, i * TILE);
         }
     }
-    if (MODE == 1) {
-        return 0.0;
-    }
-    HYMN_FOLD(8)
-    HYMN_FOLD(4)
-    HYMN_FOLD(2)
-    HYMN_FOLD(1)
-    return y[0];
-}
-
-// y: of step `own` of the block and the next MADE / 2; a lane stores a pair of channels of one of them.
-void store_results(uint block, uint own, float first_y, float second_y) {
-    uint channel = TILE * group + part % TILE, pair = channel / 2, at = (block % 2 * BLOCK + own) * PAIRS + pair;
-    bool odd = (channel & 1) != 0;
-    first_y += skips[at][channel & 1];
-    second_y += skips[at + FOLD * PAIRS][channel & 1];
-    float other = subgroupShuffleXor(odd ? first_y : second_y, PARTNER);
-    vec2 both = odd ? vec2(other, second_y) : vec2(first_y, other);
-    uint step = own + (odd ? FOLD : 0), stride = p.width / 2;
-    pair += gl_WorkGroupID.x * PAIRS;
-    if (first + block * BLOCK + step < end && pair < stride) {
-        uint to = (plane + pixels[block % 8 * BLOCK + step]) * stride + pair;
-        if (HALF) {
-            result_halves[to] = HYMN_PACK_HALVES(clamp(both / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0)));
-        } else {
-            result_floats[to] = both;
-        }
+    if (MODE != 1) {
+        HYMN_FOLD(8)
+        HYMN_FOLD(4)
+        HYMN_FOLD(2)
+        HYMN_FOLD(1)
     }
 }
 
-void scan(uint block) {
-    for (uint step = 0; step < BLOCK; step += MADE) {
-        float first_y = scan_steps(block, step), second_y = scan_steps(block, step + FOLD);
+// MADE steps; returns y of the lane's own of them.
+vec2 scan_steps(uint row, uint at) {
+    fold_steps(row, at);
+    vec2 both = vec2(y[0], y[1]);
+    if (TILE == 1) {
+        fold_steps(row + FOLD * PITCH, at + FOLD * PAIRS);
         if (MODE != 1) {
-            store_results(block, step + part / TILE, first_y, second_y);
+            bool odd = (group & 1) != 0;
+            float other = subgroupShuffleXor(odd ? both.x : y[0], GROUP);
+            both = odd ? vec2(other, y[0]) : vec2(both.x, other);
         }
+    }
+    return both;
+}
+
+void store_result(uint to, vec2 both) {
+    if (HALF) {
+        result_halves[to] = HYMN_PACK_HALVES(clamp(both, vec2(-65504.0), vec2(65504.0)));
+    } else {
+        result_floats[to] = both;
+    }
+}
+
+void scan(uint block, uint from) {
+    uint left = end - first - block * BLOCK, stride = p.width / 2;
+    left = left > own_step && gl_WorkGroupID.x * PAIRS + own_pair < stride ? left - own_step : 0;
+    uint at = block % 2 * (BLOCK * PAIRS), row = from, own_at = at + own_step * PAIRS + own_pair;
+    uint located = block * BLOCK % LOCATED + own_step;
+    at += TILE > 1 ? group * TILE_PAIRS : group / 2;
+    for (uint step = 0; step < BLOCK; step += UNROLLED) {
+        [[unroll]] for (uint i = 0; i < UNROLLED; i += MADE) {
+            vec2 both = scan_steps(row + i * PITCH, at + i * PAIRS);
+            if (MODE != 1 && step + i < left) {
+                both = fma(both, vec2(UNIT), skips[own_at + i * PAIRS]);
+                store_result(pixels[located + i] * stride + result_from, both);
+            }
+        }
+        at += UNROLLED * PAIRS, own_at += UNROLLED * PAIRS, row += UNROLLED * PITCH, located += UNROLLED;
     }
 }
 
@@ -292,7 +315,7 @@ void load_weights(uint weights_at, uint states_at) {
     }
     uint made = min(gl_WorkGroupID.x * WIDTH + 2 * made_pair, p.width - 2);
     bias = vec2(weights[weights_at + made], weights[weights_at + made + 1]);
-    skip = vec2(weights[weights_at + p.width + made], weights[weights_at + p.width + made + 1]);
+    skip = UNIT * vec2(weights[weights_at + p.width + made], weights[weights_at + p.width + made + 1]);
     uint i = gl_LocalInvocationID.x;
     if (i < DT_END * PAIRS) {
         do {
@@ -321,47 +344,66 @@ void leave_ends(uint states_at) {
     }
 }
 
-void main() {
-    uint lane = gl_LocalInvocationID.x, length = p.image_width * p.image_height, chunk = gl_WorkGroupID.z;
-    direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2;
-    plane = (direction * p.batch + image) * length;
-    first = chunk * p.chunk_length, end = min(first + p.chunk_length, length);
+// What the lane loads, makes and stores.
+void place_lane(uint plane, uint image) {
+    uint lane = gl_LocalInvocationID.x, length = p.image_width * p.image_height;
+    [[unroll]] for (uint i = 0; i < LOADS; i++) {
+        uint at = lane + i * LANES, index = at % ROW;
+        bool is_c = index >= (RANK + STATES) / 4;
+        load_step[i] = at / ROW;
+        load_from[i] = image * length * p.proj_stride + direction * p.proj_row + index;
+        load_to[i] = at / ROW * PITCH + (ALIGNED ? index + (is_c ? (B_END - RANK - STATES) / 4 : 0) : 0);
+    }
     made_pair = lane % PAIRS, made_step = lane / PAIRS;
+    u_from = (image * length * p.source_stride + p.source_first) * 4 +
+             min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
     // A group is of one subgroup, whatever the order of invocations in it.
     uint walker = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
     part = walker % GROUP, group = walker / GROUP;
-    uint states_at = (direction * p.batch + image) * p.chunks + chunk;
-    locate(0);
-    locate(1);
+    own_pair = TILE > 1 ? group * TILE_PAIRS + part % TILE_PAIRS : group / 2;
+    own_step = TILE > 1 ? part / TILE_PAIRS : part + group % 2 * GROUP;
+    result_from = plane * length * (p.width / 2) + gl_WorkGroupID.x * PAIRS + own_pair;
+}
+
+void main() {
+    uint image = gl_WorkGroupID.y >> 2, chunk = gl_WorkGroupID.z;
+    direction = gl_WorkGroupID.y & 3;
+    uint plane = direction * p.batch + image, states_at = plane * p.chunks + chunk;
+    first = chunk * p.chunk_length, end = min(first + p.chunk_length, p.image_width * p.image_height);
+    place_lane(plane, image);
+    locate(0, 2);
     load_weights(direction * (2 + STATES + RANK) * p.width, states_at);
     if (!FULL) {
-        for (uint i = lane; i < 3 * BLOCK * PITCH; i += LANES) {
+        for (uint i = gl_LocalInvocationID.x; i < 3 * BLOCK * PITCH; i += LANES) {
             rows[i] = vec4(0.0); // what no row fills stays so
         }
     }
 
     uint blocks = (end - first + BLOCK - 1) / BLOCK;
+    uint stored = 0, made = 2 * BLOCK * PITCH, scanned = BLOCK * PITCH; // rows of three blocks
     barrier();
     load_rows(0);
     for (uint turn = 0; turn < blocks + 2; turn++) { // block j = turn - 2
         if (turn < blocks) {
-            store_rows(turn);
+            store_rows(stored);
         }
-        if (turn + 2 < blocks) {
-            locate(turn + 2);
+        if (turn % 4 == 0) {
+            locate(turn + 2, 4);
         }
         if (turn + 1 < blocks) {
             load_rows(turn + 1);
         }
         if (turn >= 1 && turn <= blocks) {
-            make_deltas(turn - 1);
+            make_deltas(turn - 1, made);
         }
         if (turn < blocks) {
             load_u(turn);
         }
         if (turn >= 2) {
-            scan(turn - 2);
+            scan(turn - 2, scanned);
         }
+        uint oldest = scanned;
+        scanned = made, made = stored, stored = oldest;
         barrier();
     }
     if (MODE == 1) {
