@@ -101,6 +101,8 @@ const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_R
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
+const uint END_AHEAD = RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1; // cells whose residuals are waited for together
+const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
@@ -463,35 +465,69 @@ hymn_cell shared_cell(uint at) {
     return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
 }
 
-// pixel, cell: of the tile.
-void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
+// A cell of the output. pixel, cell: of the tile.
+struct target {
+    uint pixel, cell;
+    ivec3 place;
+    uint of_all; // the cell
+    int outside; // -1: nothing to be stored
+};
+
+target target_at(ivec3 origin, uint pixel, uint cell) {
     ivec3 place = origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0);
     uint of_all = cell + gl_WorkGroupID.y * (CHANNELS / 8);
-    if ((outside(place) | (int(p.out_stride - 1 - of_all) >> 31)) == 0) {
+    return target(pixel, cell, place, of_all, outside(place) | (int(p.out_stride - 1 - of_all) >> 31));
+}
+
+// Of any cell for a target outside.
+hymn_cell residual_of(target to) {
+    ivec3 place = to.place & ~to.outside;
+    return hymn_conv2d_residual(uint(pixel_at(place)), place, to.of_all & ~uint(to.outside));
+}
+
+void finish(target to, hymn_cell value, hymn_cell residual) {
+    if (to.outside == 0) {
         if (NORM) {
-            vec2 by = pixel_norm(pixel);
-            hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * cell);
+            vec2 by = pixel_norm(to.pixel);
+            hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * to.cell);
             value.lo = (value.lo - by.x * ones.lo) * by.y;
             value.hi = (value.hi - by.x * ones.hi) * by.y;
         }
-        hymn_cell bias = shared_cell(BIAS_AT + 2 * cell);
+        hymn_cell bias = shared_cell(BIAS_AT + 2 * to.cell);
         value.lo += bias.lo;
         value.hi += bias.hi;
-        hymn_conv2d_end(uint(pixel_at(place)), place, of_all, value);
+        if (RESIDUAL != 0u) {
+            value.lo += residual.lo;
+            value.hi += residual.hi;
+        }
+        hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
     }
 }
 
-// Passes on the e-th cell of those that are in shared memory from `memory_at` on.
+// Passes on AHEAD of the cells that are in shared memory from `memory_at` on: the e-th, and those SUBGROUP apart.
 void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
-    uint pixel = first_pixel + e / END_CELLS, cell = first_cell + e % END_CELLS;
-    hymn_cell value = shared_cell(memory_at + e / END_CELLS * END_PITCH + e % END_CELLS * 2);
-#ifdef SPLIT
-    uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-    partial[to] = value.lo;
-    partial[to + 1] = value.hi;
-#else
-    finish(origin, pixel, cell, value);
+#ifndef SPLIT
+    hymn_cell residual[AHEAD];
+    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+        uint at = e + n * SUBGROUP;
+        if (RESIDUAL != 0u) {
+            residual[n] = residual_of(target_at(origin, first_pixel + at / END_CELLS, first_cell + at % END_CELLS));
+        }
+    }
 #endif
+    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+        uint at = e + n * SUBGROUP, pixel = first_pixel + at / END_CELLS, cell = first_cell + at % END_CELLS;
+        if (END_COUNT % (AHEAD * SUBGROUP) == 0 || at < END_COUNT) {
+            hymn_cell value = shared_cell(memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * 2);
+#ifdef SPLIT
+            uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
+            partial[to] = value.lo;
+            partial[to + 1] = value.hi;
+#else
+            finish(target_at(origin, pixel, cell), value, residual[n]);
+#endif
+        }
+    }
 }
 
 // Each subgroup spreads its sums over its lanes by way of shared memory: cells of channels leave together.
@@ -511,16 +547,12 @@ void write_sums(ivec3 origin, uint partial_at) {
             }
             subgroupBarrier();
             uint e = gl_SubgroupInvocationID, first_pixel = (block_row + i) * M;
-            if (UNROLLED) {
-                [[unroll]] for (uint n = 0; n < END_STEPS; n++) {
-                    if (e + n * SUBGROUP < END_COUNT) {
-                        put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e + n * SUBGROUP);
-                    }
-                }
+            if (END_STEPS == AHEAD) {
+                put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
             } else if (e < END_COUNT) {
                 do {
                     put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
-                    e += gl_SubgroupSize;
+                    e += AHEAD * SUBGROUP;
                 } while (e < END_COUNT);
             }
             subgroupBarrier();
@@ -568,15 +600,21 @@ void join_splits(ivec3 origin, uint tile) {
     uint e = gl_LocalInvocationID.x;
     if (e < PIXELS * (CHANNELS / 8)) {
         do {
-            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8), split = 0;
-            hymn_cell value = hymn_cell_zero();
-            do {
+            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8);
+            target to = target_at(origin, pixel, cell);
+            hymn_cell value = hymn_cell_zero(), residual, part[SPLITS];
+            if (RESIDUAL != 0u) {
+                residual = residual_of(to);
+            }
+            [[unroll]] for (uint split = 0; split < SPLITS; split++) { // all of them waited for together
                 uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
-                value.lo += partial[from];
-                value.hi += partial[from + 1];
-                split++;
-            } while (split < SPLITS);
-            finish(origin, pixel, cell, value);
+                part[split] = hymn_cell(partial[from], partial[from + 1]);
+            }
+            [[unroll]] for (uint split = 0; split < SPLITS; split++) {
+                value.lo += part[split].lo;
+                value.hi += part[split].hi;
+            }
+            finish(to, value, residual);
             e += LOCAL;
         } while (e < PIXELS * (CHANNELS / 8));
     }

@@ -80,19 +80,14 @@ vec4 hymn_conv2d_activate(vec4 v) {
     return ACTIVATION == 2u ? v / (1.0 + exp(-v)) : ACTIVATION == 1u ? max(v, vec4(0.0)) : v;
 }
 
-// Adds the residual to the sums of a cell of channels of a pixel, activates and stores them. place: of the pixel, where
-// the residual is resized.
-void hymn_conv2d_end(uint pixel, ivec3 place, uint cell, hymn_cell value) {
-    if (RESIDUAL != 0u) {
-        hymn_cell r;
-        if (RESIDUAL == 1u) {
-            r = hymn_load_residual(pixel * p.residual_stride + p.residual_first + cell);
-        } else {
-            r = hymn_resized_residual(place, cell);
-        }
-        value.lo += r.lo;
-        value.hi += r.hi;
-    }
+// Of a cell of channels of an output pixel. place: of the pixel, where the residual is resized.
+hymn_cell hymn_conv2d_residual(uint pixel, ivec3 place, uint cell) {
+    return RESIDUAL == 1u ? hymn_load_residual(pixel * p.residual_stride + p.residual_first + cell)
+                          : hymn_resized_residual(place, cell);
+}
+
+// Activates and stores.
+void hymn_conv2d_end(uint pixel, uint cell, hymn_cell value) {
     value.lo = hymn_conv2d_activate(value.lo);
     value.hi = hymn_conv2d_activate(value.hi);
     uint to = pixel * p.out_stride + cell;
@@ -104,7 +99,12 @@ void hymn_conv2d_finish(uint pixel, uint cell, hymn_cell value) {
     uint bias_at = p.bias_at + 2 * cell;
     value.lo += uintBitsToFloat(weights[bias_at]);
     value.hi += uintBitsToFloat(weights[bias_at + 1]);
-    hymn_conv2d_end(pixel, RESIDUAL == 2u ? hymn_conv2d_place(pixel) : ivec3(0), cell, value);
+    if (RESIDUAL != 0u) {
+        hymn_cell r = hymn_conv2d_residual(pixel, RESIDUAL == 2u ? hymn_conv2d_place(pixel) : ivec3(0), cell);
+        value.lo += r.lo;
+        value.hi += r.hi;
+    }
+    hymn_conv2d_end(pixel, cell, value);
 }
 
 #endif
