@@ -26,7 +26,9 @@
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: HOLD, W_dt in registers instead of read at every step
 //   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup; SPAN (JOINT): more than 1 in
 //   MODE 1; the workgroup's size is a multiple of it   7: ROUND (JOINT): states of each chunk that MODE 1 has in shared
-//   memory at a time, for that limits how many workgroups run at once; at most N
+//   memory at a time, for that limits how many workgroups run at once; at most N   8: STAGED (JOINT): each lane loads
+//   another part of the next step's row, which goes to shared memory during a step, so that none waits for device memory
+//   and no more registers are taken; a chunk's lanes are a subgroup then
 // Workgroups: x: channels; y: batch * 4 directions; z: chunks, or with JOINT spans of them.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -50,6 +52,7 @@ layout(constant_id = 5) const uint MODE = 0;
 #ifdef JOINT
 layout(constant_id = 6) const uint SPAN = 4;
 layout(constant_id = 7) const uint ROUND = 8;
+layout(constant_id = 8) const bool STAGED = false;
 #else
 layout(constant_id = 6) const uint LANES = 8;
 #endif
@@ -155,8 +158,13 @@ vec2 advance(vec2 delta, vec2 u) {
     return y;
 }
 
-vec2 load_source(uint at) {
-    return HALF ? unpackHalf2x16(source_halves[at]) : source_floats[at];
+// As it is in memory: to convert it is to wait for it.
+uvec2 load_source(uint at) {
+    return HALF ? uvec2(source_halves[at], 0) : floatBitsToUint(source_floats[at]);
+}
+
+vec2 convert_source(uvec2 words) {
+    return HALF ? unpackHalf2x16(words.x) : uintBitsToFloat(words);
 }
 
 void store_result(uint at, vec2 y) {
@@ -177,7 +185,7 @@ vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, u
     do {
         uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
         load_row(row_at);
-        vec2 u = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+        vec2 u = convert_source(load_source((pixel * p.source_stride + p.source_first) * 4 + pair));
         vec2 delta = project_delta(row_at, weights_at, pairs);
         vec2 y = advance(delta, u);
         delta_sum += delta;
@@ -198,6 +206,66 @@ const uint SHARE = (ROUND + SPAN - 1) / SPAN;       // in MODE 1, of a round's
 
 shared vec2 ends[(MODE == 2 ? STATES : SPAN * ROUND) * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
 shared vec2 end_sums[SPAN * WIDTH];                            // MODE 1: [slot][lane]
+
+const uint NEEDED = MODE == 1 ? (RANK + STATES + 3) / 4 - ROW_FIRST : ROW_END - ROW_FIRST; // of a row
+const uint LOADS = (NEEDED + WIDTH - 1) / WIDTH;                                           // of a lane
+
+shared vec4 staged[STAGED ? 2 * SPAN * NEEDED : 1]; // [slot][step % 2]: rows
+vec4 loaded[LOADS];
+
+void load_share(uint lane, uint row_at) {
+    [[unroll]] for (uint i = 0; i < LOADS; i++) {
+        loaded[i] = projected[row_at + ROW_FIRST + min(lane + i * WIDTH, NEEDED - 1)];
+    }
+}
+
+void stage(uint lane, uint to) {
+    [[unroll]] for (uint i = 0; i < LOADS; i++) {
+        if (lane + i * WIDTH < NEEDED) {
+            staged[to + lane + i * WIDTH] = loaded[i];
+        }
+    }
+    subgroupBarrier();
+}
+
+// As walk, of all lanes of the chunk.
+vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, uint chunk, uint weights_at, uint pairs,
+                 uint pair, bool stores) {
+    uint length = p.image_width * p.image_height, first = chunk * p.chunk_length;
+    uint steps = min(p.chunk_length, length - first), from = slot * 2 * NEEDED, to = from + NEEDED;
+
+    hymn_walk place = hymn_walk_from(direction, first);
+    uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+    vec2 delta_sum = vec2(0.0);
+    load_share(lane, row_at);
+    uvec2 words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+    stage(lane, from);
+    do {
+        uint result_at = (plane * length + place.at) * pairs + pair, own_row_at = row_at;
+        vec2 u = convert_source(words);
+        if (steps > 1) {
+            hymn_walk_on(place);
+        }
+        pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        load_share(lane, row_at);
+        words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+        [[unroll]] for (uint i = 0; i < NEEDED; i++) {
+            vec4 x = staged[from + i];
+            row[4 * i] = x.x, row[4 * i + 1] = x.y, row[4 * i + 2] = x.z, row[4 * i + 3] = x.w;
+        }
+        vec2 delta = project_delta(own_row_at, weights_at, pairs);
+        vec2 y = advance(delta, u);
+        delta_sum += delta;
+        if (stores) {
+            store_result(result_at, y);
+        }
+        stage(lane, to);
+        uint other = from;
+        from = to, to = other;
+        steps--;
+    } while (steps > 0);
+    return delta_sum;
+}
 
 // The lane's place: slot, of the workgroup's chunks; lane, of the chunk's. part: the slot's chunk of all planes.
 // The workgroup's chunks from zero states, h and delta_sum, come together; `count` of its chunks exist.
@@ -302,7 +370,10 @@ void main() {
     if (MODE == 2) {
         find_states(slot, lane, first, first + chunk, gl_WorkGroupID.z, weights_at, pairs, pair);
         load_parameters(weights_at, pairs); // these take registers that were of use before
-        if (slot < count && real) {
+        if (STAGED && slot < count) {
+            walk_staged(slot, lane, plane, image, direction, chunk, weights_at, pairs, pair, real);
+        }
+        if (!STAGED && slot < count && real) {
             walk(plane, image, direction, chunk, weights_at, pairs, pair, true);
         }
     } else {
@@ -313,7 +384,12 @@ void main() {
             h[n] = vec2(0.0);
         }
         if (first_chunk + slot + 1 < p.chunks) { // nothing needs the end of the last
-            delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, false);
+            if (STAGED) {
+                delta_sum =
+                    walk_staged(slot, lane, plane, image, direction, chunk, weights_at, pairs, pair, false);
+            } else {
+                delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, false);
+            }
         }
         leave_ends(slot, lane, first + first_chunk + slot, count, weights_at, pairs, pair, real, delta_sum);
     }

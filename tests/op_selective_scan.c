@@ -271,16 +271,17 @@ static void test_local(void **state) {
 }
 
 // Chunks in two passes: spans of one workgroup and of several, full and not, chunks that do not divide the sequence or
-// are longer than it, numbers of states that spans do not divide.
+// are longer than it, numbers of states that spans do not divide, rows by way of shared memory and not.
 static void test_spans(void **state) {
     (void)state;
-    static const uint32_t spans[] = {1, 2, 3, 4, 4, 8, 8, 4}, lengths[] = {7, 5, 9, 1, 13, 3, 11, 200};
+    static const uint32_t spans[] = {1, 2, 3, 4, 4, 8, 8, 4, 4, 8}, lengths[] = {7, 5, 9, 1, 13, 3, 11, 200, 6, 10};
     struct test_random random = test_random_start("op_selective_scan spans");
     for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
         struct scan_case c = random_case(&random);
         c.states = i % 2 ? (races ? 9 : 16) : c.states; // combined in two rounds
         c.span = spans[i];
         c.chunk_length = lengths[i];
+        c.block = i % 4 == 2 || i > 7; // rows by way of shared memory
         check(&c, &random);
     }
 }
@@ -463,6 +464,8 @@ static int bench(uint32_t batch) {
         {.together = 8, .lanes = 1024},
         {.span = 4},
         {.span = 8},
+        {.span = 4, .block = 1},
+        {.span = 8, .block = 1},
     };
     struct test_random random = test_random_fixed(1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -58,6 +58,7 @@ struct scan {
     // delta is kept.
     uint32_t together, part, kept;
     uint32_t span; // of selective_scan.comp's chunks; 0: three passes
+    bool staged;   // rows of chunks in a workgroup by way of shared memory, a step ahead
 };
 
 static const struct hymn_scan_method *forced;
@@ -302,6 +303,13 @@ static uint32_t choose_span(const struct scan *scan, const struct hymn_scan_meth
     return 0;
 }
 
+// A step's row is loaded by the lanes of its chunk, which must be of one subgroup.
+static bool choose_staged(const struct scan *scan, const struct hymn_scan_method *method,
+                          const struct hymn_vk_plan *plan) {
+    bool within = scan->together > 0 ? plan->subgroup_size % scan->together == 0 : scan->span > 1;
+    return within && method && method->block > 0;
+}
+
 static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
                             const struct hymn_vk_plan *plan) {
     const struct hymn_value *output = &graph->values[node->output];
@@ -326,6 +334,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
     }
     choose_local(&scan, method, output->storage, plan);
     scan.span = choose_span(&scan, method, output->storage, plan);
+    scan.staged = choose_staged(&scan, method, plan);
     return scan;
 }
 
@@ -342,6 +351,9 @@ static bool span_has_registers(const struct scan *scan, const struct hymn_vk_pla
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
+    if (method->group == 0 && scan->staged != (method->block > 0)) {
+        return false;
+    }
     if (method->together > 0) {
         return scan->together > 0 && method->lanes <= most_local_lanes(scan, plan) &&
                scan->chunk_length >= LOCAL_LEAST_CHUNK && scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
@@ -354,13 +366,14 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
     if (scan->together > 0) {
-        return (struct hymn_scan_method){.together = scan->together, .lanes = scan->together * scan->chunks};
+        return (struct hymn_scan_method){
+            .together = scan->together, .lanes = scan->together * scan->chunks, .block = scan->staged};
     }
     return (struct hymn_scan_method){
         .chunk_length = scan->chunks > 1 ? scan->chunk_length : 0,
         .group = scan->group,
         .tile = scan->tile,
-        .block = scan->block,
+        .block = scan->group > 0 ? scan->block : scan->staged,
         .lanes = scan->group > 0 ? scan->group_lanes : 0,
         .span = scan->span,
     };
@@ -546,9 +559,9 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
     const uint32_t group[] = {scan->group, mode, scan->block, scan->tile};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
-    const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND)};
+    const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND), scan->staged};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 || joint ? 4 : 3);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 4 : joint ? 5 : 3);
     uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
              span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
