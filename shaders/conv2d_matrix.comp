@@ -13,8 +13,8 @@
 // their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
 // to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
 // memory, and the one that finishes last adds them up in the order of the stages.
-// The norm's moments are summed up as the pixels pass through the registers on their way to shared memory, each column of
-// tiles for itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
+// The norm's moments are summed up from the stages in shared memory while those are multiplied, each column of tiles for
+// itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
 // (s - mean)^2 <= (n - 1) * variance: however large the mean, the variance loses no more digits than n has. What the mean
 // costs the difference above are those digits that f32 has and f16 has not.
 // Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 5 output; 2 prologue (enum
@@ -88,13 +88,18 @@ const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
 // At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
-// their channels, so that there is room for the moments, a cell for each lane that has some, without more memory than the
-// loop needs. Behind it all a row of biases, and with NORM one of the sums of weights.
+// their channels, so that there is room for the moments. Behind it all a row of biases, and with NORM one of the sums of
+// weights.
 const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
 const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
 const uint END_PITCH = 2 * END_CELLS + 1, END_STRIPE = ROWS * COLUMNS * M * END_PITCH; // one more for the banks
-const uint NORM_SHARED = NORM ? PIXELS * ROW : 0;
+// Lanes that share a pixel's cells of a stage: as many as there are, of as many cells each.
+const uint LANES_THERE = LOCAL / PIXELS >= 8 ? 8 : LOCAL / PIXELS >= 4 ? 4 : LOCAL / PIXELS >= 2 ? 2 : 1;
+const uint CELLS_SHARED = DEPTH % 8 == 0 ? 8 : DEPTH % 4 == 0 ? 4 : DEPTH % 2 == 0 ? 2 : 1;
+const uint PARTS = LANES_THERE < CELLS_SHARED ? LANES_THERE : CELLS_SHARED;
+const uint NORM_ITEMS = PIXELS * PARTS, NORM_OWN = (NORM_ITEMS + LOCAL - 1) / LOCAL;
+const uint NORM_SHARED = NORM ? NORM_ITEMS : 0; // [part][pixel]
 const uint END_ROWS = BLOCK_ROWS * END_STRIPE + NORM_SHARED <= LOOP_SHARED ? BLOCK_ROWS : 1; // matrices at a time
 const uint NORM_AT = END_ROWS * END_STRIPE, END_SHARED = NORM_AT + NORM_SHARED;
 const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
@@ -120,8 +125,9 @@ shared bool last;
 int wide_pixel[PIXEL_LOADS];    // -1 outside, where shared memory gets zeros
 uint point_pixel[POINT_LOADS];  // outside some pixel, of which nothing is stored
 uint merged_pixel[POINT_LOADS]; // of kernel 2's first tap
-float shift[POINT_LOADS];  // NORM: s of the pixel
-vec2 moments[POINT_LOADS]; // of what this lane has copied of it
+// NORM: of the pixels and parts of them whose moments this lane sums up.
+float shift[NORM_OWN];
+vec2 moments[NORM_OWN];
 uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS], bias_next[(NORM ? 2 : 1) * BIAS_LOADS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 
@@ -190,12 +196,26 @@ void locate(ivec3 origin) {
                 int row = at.z * int(p.height) + at.y;
                 merged_pixel[i] = uint(max((row * 4 * int(p.width) + 2 * at.x) | beyond, 0));
             }
-            if (NORM) {
-                uint first = KERNEL0 == 2 ? merged_pixel[i] : point_pixel[i];
-                shift[i] = unpackHalf2x16(source0[first * p.stride0 + p.first0].x).x;
-                moments[i] = vec2(0.0);
-            }
         }
+    }
+}
+
+uint norm_pixel(uint own) {
+    return (gl_LocalInvocationID.x + own * LOCAL) % PIXELS;
+}
+
+uint norm_part(uint own) {
+    return (gl_LocalInvocationID.x + own * LOCAL) / PIXELS;
+}
+
+void start_moments(ivec3 origin) {
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        int pixel = int(norm_pixel(own)), y = pixel / int(TILE_WIDTH);
+        ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
+        int row = at.z * int(p.height) + at.y;
+        int first = (KERNEL0 == 2 ? row * 4 * int(p.width) + 2 * at.x : pixel_at(at)) | outside(at);
+        shift[own] = unpackHalf2x16(source0[uint(max(first, 0)) * p.stride0 + p.first0].x).x;
+        moments[own] = vec2(0.0);
     }
 }
 
@@ -319,26 +339,35 @@ void share_bias() {
     }
 }
 
-// Adds a cell of the i-th pixel to its moments. What is beyond the term's channels is zero and does not count.
-void add_moments(uint i, uint cell, uvec4 words) {
+// Adds a cell of a pixel to its moments. What is beyond the term's channels is zero and does not count.
+void add_cell(uint own, uint cell, uvec4 words) {
     hymn_cell x = hymn_cell_unpack(words);
-    x.lo -= shift[i];
-    x.hi -= shift[i];
+    x.lo -= shift[own];
+    x.hi -= shift[own];
     float left = float(int(p.norm_channels) - int(8 * cell));
     if (left < 8.0) {
         x.lo = mix(vec4(0.0), x.lo, lessThan(vec4(0, 1, 2, 3), vec4(left)));
         x.hi = mix(vec4(0.0), x.hi, lessThan(vec4(4, 5, 6, 7), vec4(left)));
     }
-    moments[i] += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
+    moments[own] += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
+}
+
+// Of the stage that is in shared memory.
+void add_moments(place at, uint pixels_at) {
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        uint first = norm_part(own) * (DEPTH / PARTS), from = pixels_at + norm_pixel(own) * ROW + first;
+        if (NORM_ITEMS % LOCAL == 0 || norm_part(own) < PARTS) {
+            [[unroll]] for (uint cell = 0; cell < DEPTH / PARTS; cell++) {
+                add_cell(own, at.cell + first + cell, memory[from + cell]);
+            }
+        }
+    }
 }
 
 void share_pixels(place at, uint buffer_at) {
     bool wide = is_wide(at.term);
     uint end = (wide ? STAGE_PIXELS : PIXELS) * DEPTH;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
-        if (NORM && i < POINT_LOADS) {
-            add_moments(i, at.cell + copied_cell(i), pixel_next[i]);
-        }
         if (gl_LocalInvocationID.x + i * LOCAL < end) {
             uint kept = WIDE && wide ? ~uint(wide_pixel[i] >> 31) : 0xFFFFFFFFu;
             memory[buffer_at + copied_to(i)] = pixel_next[i] & kept;
@@ -384,6 +413,9 @@ void multiply_step(place at, uint pixels_at, uint weights_at) {
         }
     } else if (POINT) {
         multiply(pixels_at, weights_at, TILE_WIDTH);
+        if (NORM) {
+            add_moments(at, pixels_at);
+        }
     }
 }
 
@@ -426,38 +458,44 @@ void sum_up(place at, uint end_stage) {
 void put_norm(uint pixel, vec2 sums, float s) {
     float count = float(p.norm_channels * (KERNEL0 == 2 ? 4 : 1)), mean = sums.x / count;
     float scale = inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON);
-    memory[NORM_AT + pixel * ROW] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
+    memory[NORM_AT + pixel] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
 }
 
 vec2 pixel_norm(uint pixel) {
-    return uintBitsToFloat(memory[NORM_AT + pixel * ROW].xy);
+    return uintBitsToFloat(memory[NORM_AT + pixel].xy);
 }
 
-// Adds up what the DEPTH lanes of each pixel have, in the order of their cells: the norm, or the moments of a split.
+void leave_moments(uint partial_at, uint pixel, vec2 sum, float s) {
+#ifdef SPLIT
+    partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
+#else
+    put_norm(pixel, sum, s);
+#endif
+}
+
+// The norms, or the moments of a split: adds up what the lanes of each pixel have, in the order of their parts.
 void join_moments(uint partial_at) {
     barrier();
-    [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < PIXELS * DEPTH) {
-            memory[NORM_AT + from / DEPTH * ROW + from % DEPTH] = floatBitsToUint(vec4(moments[i], shift[i], 0.0));
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        uint item = gl_LocalInvocationID.x + own * LOCAL;
+        if (NORM_ITEMS % LOCAL == 0 || item < NORM_ITEMS) {
+            if (PARTS == 1) {
+                leave_moments(partial_at, item, moments[own], shift[own]);
+            } else {
+                memory[NORM_AT + item] = floatBitsToUint(vec4(moments[own], shift[own], 0.0));
+            }
         }
     }
-    barrier();
-    uint pixel = gl_LocalInvocationID.x;
-    if (pixel < PIXELS) {
-        do {
+    if (PARTS > 1) {
+        barrier();
+        uint pixel = gl_LocalInvocationID.x; // fewer than lanes
+        if (pixel < PIXELS) {
             vec2 sum = vec2(0.0);
-            for (uint cell = 0; cell < DEPTH; cell++) {
-                sum += uintBitsToFloat(memory[NORM_AT + pixel * ROW + cell].xy);
+            [[unroll]] for (uint part = 0; part < PARTS; part++) {
+                sum += uintBitsToFloat(memory[NORM_AT + part * PIXELS + pixel].xy);
             }
-            float s = uintBitsToFloat(memory[NORM_AT + pixel * ROW].z);
-#ifdef SPLIT
-            partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
-#else
-            put_norm(pixel, sum, s);
-#endif
-            pixel += LOCAL;
-        } while (pixel < PIXELS);
+            leave_moments(partial_at, pixel, sum, uintBitsToFloat(memory[NORM_AT + pixel].z));
+        }
     }
 }
 
@@ -633,6 +671,9 @@ void main() {
     }
     locate(origin);
     load_pixels(at);
+    if (NORM) {
+        start_moments(origin);
+    }
     [[unroll]] for (uint i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
         sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
     }
