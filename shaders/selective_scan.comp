@@ -27,8 +27,8 @@
 //   5: MODE   6: LANES that share a row's load (SHUFFLE), at most those of a subgroup; SPAN (JOINT): more than 1 in
 //   MODE 1; the workgroup's size is a multiple of it   7: ROUND (JOINT): states of each chunk that MODE 1 has in shared
 //   memory at a time, for that limits how many workgroups run at once; at most N   8: STAGED (JOINT): each lane loads
-//   another part of the next step's row, which goes to shared memory during a step, so that none waits for device memory
-//   and no more registers are taken; a chunk's lanes are a subgroup then
+//   another part of the next step's row, which goes to shared memory during a step, so that none waits for device
+//   memory and no more registers are taken; a chunk's lanes are a subgroup then
 // Workgroups: x: channels; y: batch * 4 directions; z: chunks, or with JOINT spans of them.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -228,11 +228,12 @@ void stage(uint lane, uint to) {
     subgroupBarrier();
 }
 
-// As walk, of all lanes of the chunk.
-vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, uint chunk, uint weights_at, uint pairs,
-                 uint pair, bool stores) {
+// As walk, of all lanes of the workgroup, which take as many turns, also those whose chunk has fewer steps, or none: a
+// subgroup's barrier is one of the whole workgroup on lavapipe.
+vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, uint chunk, uint steps, uint turns,
+                 uint weights_at, uint pairs, uint pair, bool real) {
     uint length = p.image_width * p.image_height, first = chunk * p.chunk_length;
-    uint steps = min(p.chunk_length, length - first), from = slot * 2 * NEEDED, to = from + NEEDED;
+    uint from = slot * 2 * NEEDED, to = from + NEEDED, i = 0;
 
     hymn_walk place = hymn_walk_from(direction, first);
     uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
@@ -243,7 +244,7 @@ vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, u
     do {
         uint result_at = (plane * length + place.at) * pairs + pair, own_row_at = row_at;
         vec2 u = convert_source(words);
-        if (steps > 1) {
+        if (i + 1 < steps) {
             hymn_walk_on(place);
         }
         pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
@@ -254,16 +255,19 @@ vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, u
             row[4 * i] = x.x, row[4 * i + 1] = x.y, row[4 * i + 2] = x.z, row[4 * i + 3] = x.w;
         }
         vec2 delta = project_delta(own_row_at, weights_at, pairs);
+        if (MODE == 1) {
+            delta = i < steps ? delta : vec2(0.0);
+        }
         vec2 y = advance(delta, u);
         delta_sum += delta;
-        if (stores) {
+        if (MODE == 2 && real && i < steps) {
             store_result(result_at, y);
         }
         stage(lane, to);
         uint other = from;
         from = to, to = other;
-        steps--;
-    } while (steps > 0);
+        i++;
+    } while (i < turns);
     return delta_sum;
 }
 
@@ -313,8 +317,8 @@ void find_states(uint slot, uint lane, uint first, uint part, uint spans, uint w
         own_a[i] = weights[weights_at + (2 + min(slot * EACH + i, STATES - 1)) * pairs];
         carried[i] = vec2(0.0);
     }
-    // All of a round's loads, and of the chunk's own, come before the first use: what is not to be is selected later, for
-    // a branch around a load is one more wait.
+    // All of a round's loads, and of the chunk's own, come before the first use: what is not to be is selected later,
+    // for a branch around a load is one more wait.
     vec2 own_sum = sums[part * pairs + pair];
     [[unroll]] for (uint n = 0; n < STATES; n++) {
         h[n] = SPAN > 1 ? states[(part * STATES + n) * pairs + pair] : vec2(0.0);
@@ -367,13 +371,16 @@ void main() {
     uint plane = direction * p.batch + image, first = plane * p.chunks, first_chunk = gl_WorkGroupID.z * SPAN;
     uint count = min(SPAN, p.chunks - first_chunk), chunk = first_chunk + min(slot, count - 1);
     uint weights_at = direction * (2 + STATES + RANK) * pairs + pair;
+    uint turns = min(p.chunk_length, p.image_width * p.image_height - first_chunk * p.chunk_length);
+    // The last chunk may be shorter, and nothing needs its end.
+    uint steps = min(p.chunk_length, p.image_width * p.image_height - chunk * p.chunk_length);
+    steps = slot < count && (MODE == 2 || first_chunk + slot + 1 < p.chunks) ? steps : 0;
     if (MODE == 2) {
         find_states(slot, lane, first, first + chunk, gl_WorkGroupID.z, weights_at, pairs, pair);
         load_parameters(weights_at, pairs); // these take registers that were of use before
-        if (STAGED && slot < count) {
-            walk_staged(slot, lane, plane, image, direction, chunk, weights_at, pairs, pair, real);
-        }
-        if (!STAGED && slot < count && real) {
+        if (STAGED) {
+            walk_staged(slot, lane, plane, image, direction, chunk, steps, turns, weights_at, pairs, pair, real);
+        } else if (steps > 0 && real) {
             walk(plane, image, direction, chunk, weights_at, pairs, pair, true);
         }
     } else {
@@ -383,13 +390,11 @@ void main() {
         [[unroll]] for (uint n = 0; n < STATES; n++) {
             h[n] = vec2(0.0);
         }
-        if (first_chunk + slot + 1 < p.chunks) { // nothing needs the end of the last
-            if (STAGED) {
-                delta_sum =
-                    walk_staged(slot, lane, plane, image, direction, chunk, weights_at, pairs, pair, false);
-            } else {
-                delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, false);
-            }
+        if (STAGED) {
+            delta_sum =
+                walk_staged(slot, lane, plane, image, direction, chunk, steps, turns, weights_at, pairs, pair, real);
+        } else if (steps > 0) {
+            delta_sum = walk(plane, image, direction, chunk, weights_at, pairs, pair, false);
         }
         leave_ends(slot, lane, first + first_chunk + slot, count, weights_at, pairs, pair, real, delta_sum);
     }

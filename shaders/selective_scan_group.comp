@@ -8,9 +8,9 @@
 // stores; with one channel a group, two groups exchange theirs.
 // A workgroup walks the sequence in blocks of BLOCK steps, as a pipeline with one barrier a block. While block j is
 // scanned and stored, delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded, and four
-// from j + 4 on are located every fourth time. Steps behind the end have delta = 0 where the states that they would come
-// to are left. All of it is f32. Instructions are what it is bound by where there are many sequences, so addresses are
-// counted up or made once, and loops over steps unrolled.
+// from j + 4 on are located every fourth time. Steps behind the end have delta = 0 where the states that they come to
+// are left. All of it is f32. Instructions are what limits it where there are many sequences, so addresses are counted
+// up or made once, and loops over steps unrolled.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of 2 GROUP / TILE   7: TILE, a power of two, at most GROUP; with 1 at most
 //   half the subgroup is a group
@@ -187,7 +187,7 @@ void make_deltas(uint block, uint from) {
     }
 }
 
-// A lane's part of a row's B or C, which begin at float `first`. A macro, as functions cannot return what constants size.
+// A lane's part of a row's B or C, from float `first` on. A macro, as functions cannot return what constants size.
 #define HYMN_LOAD_PART(to, row, first)                                                                                 \
     if (EACH % 4 == 0) {                                                                                               \
         [[unroll]] for (uint n = 0; n < EACH / 4; n++) {                                                               \

@@ -6,10 +6,11 @@
 //   1. each chunk from a zero state; end state and sum of delta to shared memory
 //   2. as in selective_scan_carry.comp, PART states of each channel at a time, a lane each: the states that chunks begin with
 //   3. each chunk again from there; writes y
-// Where they fit, the deltas of step 1 are kept for step 3 (KEPT steps a lane). Chunks behind the sequence's end are empty.
-// All of it is f32.
+// Where they fit, the deltas of step 1 are kept for step 3 (KEPT steps a lane). Chunks behind the sequence's end are
+// empty. With STAGED each lane loads another part of the next step's row, which goes to shared memory during a step, so
+// that none waits for device memory and no more registers are taken. All of it is f32.
 //   constants 0, 1: common/grid.glsl; lanes = WIDTH * CHUNKS   2: N   3: R   4: WIDTH, even   5: PART   6: KEPT: 0 or at
-//   least p.chunk_length
+//   least p.chunk_length   7: STAGED; a chunk's lanes are of one subgroup then, and PART is a multiple of 4
 // Workgroups: x: channels; y: batch * 4 directions.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -27,16 +28,22 @@ layout(constant_id = 3) const uint RANK = 4;
 layout(constant_id = 4) const uint WIDTH = 16;
 layout(constant_id = 5) const uint PART = 16;
 layout(constant_id = 6) const uint KEPT = 0;
+layout(constant_id = 7) const bool STAGED = false;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint CHUNKS = LANES / WIDTH;
-const uint DT_LOADS = (RANK + 3) / 4;
-const uint BC_FIRST = RANK / 4; // of a row, in units of 4 floats
-const uint BC_LOADS = (RANK + 2 * STATES + 3) / 4 - BC_FIRST;
+const uint DT_END = (RANK + 3) / 4; // of a row, in units of 4 floats
+const uint BC_FIRST = RANK / 4;
+const uint B_END = (RANK + STATES + 3) / 4;
+const uint C_END = (RANK + 2 * STATES + 3) / 4;
 const uint B_AT = RANK - 4 * BC_FIRST;
+const uint LOADS = (C_END + WIDTH - 1) / WIDTH; // of a lane and step
+const uint PITCH = C_END / 2 * 2 + 1;           // odd: chunks' rows are in different banks
+const uint STAGE = 2 * PITCH * CHUNKS;
+const uint POOL = PART / 4 * LANES > STAGE ? PART / 4 * LANES : STAGE;
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
-layout(set = 0, binding = 0) readonly buffer SourceFloats { float source_floats[]; };
+layout(set = 0, binding = 0) readonly buffer SourceFloats { uint source_floats[]; };
 layout(set = 0, binding = 1) readonly buffer Projected { vec4 projected[]; };
 layout(set = 0, binding = 2) readonly buffer Weights { float weights[]; };
 layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[]; };
@@ -45,28 +52,93 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 #include "common/scan.glsl"
 
-shared float ends[PART * LANES]; // [state][chunk][channel]: end states, then those to begin with
+shared float ends[STAGED ? 1 : PART * LANES]; // [state][chunk][channel]: end states, then those to begin with
+shared vec4 pool[STAGED ? POOL : 1]; // in turn rows, [chunk][step % 2], and in place of ends [state / 4][chunk][channel]
 shared float sums[LANES];        // [chunk][channel]: of delta
 shared float kept[KEPT > 0 ? KEPT * LANES : 1];
 
 uint length, image, direction;
 uint lane, channel, chunk; // channel: of all, of a sequence that is there
+uint steps;                // of the chunk
 float bias, skip, a[STATES], h[STATES], dt_weights[RANK];
 
-float load_source(uint pixel) {
-    uint from = (pixel * p.source_stride + p.source_first) * 8 + channel;
-    if (HALF) {
-        vec2 both = unpackHalf2x16(source_halves[from / 2]);
-        return (from & 1) != 0 ? both.y : both.x;
+uint row; // of the step, in pool or projected
+
+// Of the next step: where it is, u as it is in memory (to convert it is to wait for it), its row or a share of it.
+hymn_walk place;
+uint u_word, next_row;
+vec4 loaded[LOADS];
+
+// What is between two places of a row.
+void load_next(uint from, uint to) {
+    uint pixel = image * length + place.at, at = pixel * p.proj_stride + direction * p.proj_row;
+    if (STAGED) {
+        [[unroll]] for (uint i = 0; i < LOADS; i++) {
+            if (i * WIDTH < to - from) {
+                loaded[i] = projected[at + min(from + i * WIDTH + lane % WIDTH, to - 1)];
+            }
+        }
+    } else {
+        next_row = at;
     }
-    return source_floats[from];
+    uint u_at = (pixel * p.source_stride + p.source_first) * 8 + channel;
+    u_word = HALF ? source_halves[u_at / 2] : source_floats[u_at];
+}
+
+float convert_u(uint word) {
+    if (HALF) {
+        vec2 both = unpackHalf2x16(word);
+        return (channel & 1) != 0 ? both.y : both.x;
+    }
+    return uintBitsToFloat(word);
+}
+
+// What was loaded becomes the row.
+void take_next(uint from, uint to) {
+    row = STAGED ? (4 * chunk + 1) * PITCH - row : next_row; // the other of the chunk's two
+    if (STAGED) {
+        [[unroll]] for (uint i = 0; i < LOADS; i++) {
+            uint at = from + i * WIDTH + lane % WIDTH;
+            if (i * WIDTH < to - from && at < to) {
+                pool[row + at] = loaded[i];
+            }
+        }
+        subgroupBarrier();
+    }
+}
+
+// Of one of PART states.
+float load_end(uint state, uint at) {
+    if (STAGED) {
+        return pool[state / 4 * LANES + at][state % 4];
+    }
+    return ends[state * LANES + at];
+}
+
+void store_end(uint state, uint at, float end) {
+    if (STAGED) {
+        pool[state / 4 * LANES + at][state % 4] = end;
+    } else {
+        ends[state * LANES + at] = end;
+    }
+}
+
+void begin_walk(uint first, uint from, uint to) {
+    place = hymn_walk_from(direction, min(first, length - 1));
+    row = 2 * chunk * PITCH;
+    load_next(from, to);
+    take_next(from, to);
+}
+
+vec4 row_part(uint i) {
+    return STAGED ? pool[row + i] : projected[row + i];
 }
 
 // softplus(W_dt dt + bias).
-float make_delta(uint row) {
+float make_delta() {
     float v = bias;
-    [[unroll]] for (uint i = 0; i < DT_LOADS; i++) {
-        vec4 dt = projected[row + i];
+    [[unroll]] for (uint i = 0; i < DT_END; i++) {
+        vec4 dt = row_part(i);
         [[unroll]] for (uint k = 0; k < 4; k++) {
             if (4 * i + k < RANK) {
                 v = fma(dt_weights[min(4 * i + k, RANK - 1)], dt[k], v);
@@ -76,11 +148,11 @@ float make_delta(uint row) {
     return hymn_softplus(v);
 }
 
-// One step; returns y.
-float advance(uint row, float delta, float u) {
-    float bc[4 * BC_LOADS];
-    [[unroll]] for (uint i = 0; i < BC_LOADS; i++) {
-        vec4 x = projected[row + BC_FIRST + i];
+// One step, whose row's parts end at `to`; returns y, where they do.
+float advance(float delta, float u, uint to) {
+    float bc[4 * (C_END - BC_FIRST)];
+    [[unroll]] for (uint i = 0; i < C_END - BC_FIRST; i++) {
+        vec4 x = BC_FIRST + i < to ? row_part(BC_FIRST + i) : vec4(0.0);
         bc[4 * i] = x.x, bc[4 * i + 1] = x.y, bc[4 * i + 2] = x.z, bc[4 * i + 3] = x.w;
     }
     float du = delta * u, y = skip * u;
@@ -118,19 +190,35 @@ void load_weights(uint weights_at) {
     }
 }
 
+// PART of the lane's states from `first` on.
+void leave_ends(uint first) {
+    [[unroll]] for (uint n = 0; n < PART; n += STAGED ? 4 : 1) {
+        if (STAGED) {
+            pool[n / 4 * LANES + lane] = vec4(h[min(first + n, STATES - 1)], h[min(first + n + 1, STATES - 1)],
+                                              h[min(first + n + 2, STATES - 1)], h[min(first + n + 3, STATES - 1)]);
+        } else if (first + n < STATES) {
+            ends[n * LANES + lane] = h[min(first + n, STATES - 1)];
+        }
+    }
+}
+
+void take_ends(uint first) {
+    [[unroll]] for (uint n = 0; n < PART; n++) {
+        if (first + n < STATES) {
+            h[min(first + n, STATES - 1)] = STAGED ? pool[n / 4 * LANES + lane][n % 4] : ends[n * LANES + lane];
+        }
+    }
+}
+
 // The sums of delta are in shared memory.
 void carry(uint weights_at) {
     [[unroll]] for (uint first = 0; first < STATES; first += PART) {
-        [[unroll]] for (uint n = 0; n < PART; n++) {
-            if (first + n < STATES) {
-                ends[n * LANES + lane] = h[min(first + n, STATES - 1)];
-            }
-        }
+        leave_ends(first);
         barrier();
         uint item = lane;
         if (item < PART * WIDTH) { // loops leave at their end: see CONTRIBUTING
             do {
-                uint state = first + item / WIDTH, own = item % WIDTH, from = item / WIDTH * LANES + own;
+                uint place = item / WIDTH, state = first + place, own = item % WIDTH;
                 uint owner = min(gl_WorkGroupID.x * WIDTH + own, p.width - 1);
                 if (state < STATES) {
                     float rate = weights[weights_at + (2 + state) * p.width + owner], carried = 0.0;
@@ -139,12 +227,12 @@ void carry(uint weights_at) {
                         float end[AHEAD], decay[AHEAD];
                         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
                             uint k = min(j + i, CHUNKS - 1) * WIDTH;
-                            end[i] = ends[from + k];
+                            end[i] = load_end(place, k + own);
                             decay[i] = exp2(rate * sums[k + own]);
                         }
                         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
                             if (j + i < CHUNKS) {
-                                ends[from + (j + i) * WIDTH] = carried;
+                                store_end(place, (j + i) * WIDTH + own, carried);
                                 carried = fma(decay[i], carried, end[i]);
                             }
                         }
@@ -155,13 +243,52 @@ void carry(uint weights_at) {
             } while (item < PART * WIDTH);
         }
         barrier();
-        [[unroll]] for (uint n = 0; n < PART; n++) {
-            if (first + n < STATES) {
-                h[min(first + n, STATES - 1)] = ends[n * LANES + lane];
-            }
-        }
+        take_ends(first);
         barrier();
     }
+}
+
+// In both walks all chunks have as many steps, for lanes that shuffle or share rows stay together; those behind the end
+// have delta 0. Returns the sum of delta.
+float walk_ends(uint first) {
+    float sum = 0.0;
+    uint i = 0;
+    begin_walk(first, 0, B_END);
+    do {
+        uint word = u_word;
+        if (i + 1 < steps) {
+            hymn_walk_on(place);
+        }
+        load_next(0, B_END);
+        float delta = make_delta();
+        delta = i < steps ? delta : 0.0;
+        if (KEPT > 0) {
+            kept[i * LANES + lane] = delta;
+        }
+        advance(delta, convert_u(word), B_END);
+        sum += delta;
+        take_next(0, B_END);
+        i++;
+    } while (i < p.chunk_length);
+    return sum;
+}
+
+void walk_results(uint first, bool real) {
+    const uint from = KEPT > 0 ? BC_FIRST : 0;
+    uint i = 0;
+    begin_walk(first, from, C_END);
+    do {
+        uint word = u_word, at = place.at;
+        if (i + 1 < steps) {
+            hymn_walk_on(place);
+        }
+        load_next(from, C_END);
+        float delta = KEPT > 0 ? kept[i * LANES + lane] : make_delta();
+        float y = advance(delta, convert_u(word), C_END);
+        store_result(at, real && i < steps, y);
+        take_next(from, C_END);
+        i++;
+    } while (i < p.chunk_length);
 }
 
 void main() {
@@ -173,38 +300,13 @@ void main() {
     channel = min(wanted, p.width - 2 + (wanted & 1));
     uint weights_at = direction * (2 + STATES + RANK) * p.width;
     load_weights(weights_at);
-    uint first = min(chunk * p.chunk_length, length), steps = min(p.chunk_length, length - first);
+    uint first = min(chunk * p.chunk_length, length);
+    steps = min(p.chunk_length, length - first);
 
-    float sum = 0.0;
-    hymn_walk place = hymn_walk_from(direction, min(first, length - 1));
-    uint i = 0;
-    if (steps > 0) {
-        do {
-            uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
-            float delta = make_delta(row);
-            if (KEPT > 0) {
-                kept[i * LANES + lane] = delta;
-            }
-            advance(row, delta, load_source(pixel));
-            sum += delta;
-            hymn_walk_on(place);
-            i++;
-        } while (i < steps);
+    sums[lane] = walk_ends(first);
+    if (STAGED) {
+        barrier(); // what was rows becomes states
     }
-    sums[lane] = sum;
     carry(weights_at);
-
-    place = hymn_walk_from(direction, min(first, length - 1));
-    i = 0;
-    do {
-        bool there = i < steps; // lanes that shuffle stay together
-        uint pixel = image * length + place.at, row = pixel * p.proj_stride + direction * p.proj_row;
-        float delta = KEPT == 0 ? make_delta(row) : there ? kept[i * LANES + lane] : 0.0;
-        float y = advance(row, delta, load_source(pixel));
-        store_result(place.at, there && wanted < p.width, y);
-        if (i + 1 < steps) {
-            hymn_walk_on(place);
-        }
-        i++;
-    } while (i < p.chunk_length);
+    walk_results(first, wanted < p.width);
 }

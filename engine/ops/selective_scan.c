@@ -197,15 +197,25 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
 
 // ------------------------------------------------------------------------------------------ chunks within a workgroup
 
+// A step's row is loaded by the lanes of its chunk, which must be of one subgroup.
+static bool choose_staged(const struct scan *scan, const struct hymn_scan_method *method,
+                          const struct hymn_vk_plan *plan) {
+    bool within = scan->together > 0 ? plan->subgroup_size % scan->together == 0 : scan->span > 1;
+    return within && method && method->block > 0;
+}
+
+// As the shader declares it.
 static uint64_t local_shared_bytes(const struct scan *scan, uint32_t lanes) {
-    return (uint64_t)4 * lanes * (scan->part + 1 + scan->kept);
+    uint64_t states = (uint64_t)4 * lanes * scan->part, pitch = (scan->rank + 2 * scan->states + 3) / 4 / 2 * 2 + 1;
+    uint64_t rows = scan->staged ? 2 * 16 * pitch * (lanes / scan->together) : 0, kept = scan->kept * lanes;
+    return (states > rows ? states : rows) + (uint64_t)4 * (lanes + kept + 4 + 1);
 }
 
 // The deltas are kept where they fit beside some of the states; returns whether anything fits.
 static bool share_memory(struct scan *scan, uint32_t lanes, const struct hymn_vk_plan *plan) {
     for (uint32_t keep = 2; keep-- > 0;) {
         scan->kept = keep ? scan->chunk_length : 0;
-        for (scan->part = LOCAL_PART; scan->part >= (keep ? LOCAL_LEAST_PART : 1); scan->part /= 2) {
+        for (scan->part = LOCAL_PART; scan->part >= (keep || scan->staged ? LOCAL_LEAST_PART : 1); scan->part /= 2) {
             if (local_shared_bytes(scan, lanes) <= plan->max_shared_bytes) {
                 return true;
             }
@@ -250,9 +260,10 @@ static void choose_local(struct scan *scan, const struct hymn_scan_method *metho
                 lanes <= plan->max_invocations && lanes % plan->subgroup_size == 0;
     struct scan local = *scan;
     local.chunk_length = chunk_length;
+    local.together = wanted.together;
+    local.staged = choose_staged(&local, method, plan);
     if (able && share_memory(&local, lanes, plan)) {
         *scan = local;
-        scan->together = wanted.together;
         scan->chunks = chunks;
         scan->group = scan->tile = scan->block = 0;
     }
@@ -301,13 +312,6 @@ static uint32_t choose_span(const struct scan *scan, const struct hymn_scan_meth
         }
     }
     return 0;
-}
-
-// A step's row is loaded by the lanes of its chunk, which must be of one subgroup.
-static bool choose_staged(const struct scan *scan, const struct hymn_scan_method *method,
-                          const struct hymn_vk_plan *plan) {
-    bool within = scan->together > 0 ? plan->subgroup_size % scan->together == 0 : scan->span > 1;
-    return within && method && method->block > 0;
 }
 
 static struct scan describe(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -398,10 +402,14 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 256},
         {.span = 8},
+        {.together = 16, .lanes = 512, .block = 1},
+        {.together = 8, .lanes = 256, .block = 1},
+        {.span = 8, .block = 1},
         {.group = 0},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 512},
         {.span = 4},
+        {.span = 4, .block = 1},
         {.chunk_length = 64, .span = 4},
         {.span = 1},
         {.group = 4, .tile = 2, .block = 16},
@@ -593,7 +601,8 @@ static enum hymn_status add_local(struct hymn_lower *lower, const struct hymn_no
                                   scan->rank,
                                   scan->together,
                                   scan->part,
-                                  scan->kept};
+                                  scan->kept,
+                                  scan->staged};
     for (uint32_t i = 0; i < sizeof constants / sizeof *constants; i++) {
         hymn_step_constant(step, constants[i]);
     }
