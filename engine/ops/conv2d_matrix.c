@@ -169,8 +169,7 @@ static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_
 
 // Few subgroups with many sums each, as each loads its pixels and weights from shared memory: 64 x 64 at most, as far
 // as registers go.
-static void set_subgroups(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
-                          struct hymn_conv2d_tile *tile) {
+static void set_subgroups(const struct hymn_vk_plan *plan, uint32_t pixels, struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t sums = SUMS_PER_LANE * plan->subgroup_size;
     tile->columns = tile->channels >= 64 && tile->channels >= 2 * matrix->n ? 2 : 1;
@@ -205,7 +204,7 @@ static void fit(const struct problem *problem, const struct hymn_vk_plan *plan, 
                 struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     while (true) {
-        set_subgroups(problem, plan, pixels, tile);
+        set_subgroups(plan, pixels, tile);
         tile->buffers = !problem->wide && pixels * tile->channels <= SMALL_TILE ? 2 : 1;
         if (set_step(problem, plan, tile) &&
             tile->rows * tile->columns * plan->subgroup_size <= plan->max_invocations) {
@@ -308,7 +307,7 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
 }
 
 static void vary_steps(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
-    static const uint32_t steps[][2] = {{1, 8}, {1, 4}, {3, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
+    static const uint32_t steps[][2] = {{1, 8}, {3, 8}, {1, 4}, {3, 4}, {9, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
     for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         struct hymn_conv2d_tile tile = *from;
         tile.taps = steps[i][0];
