@@ -147,7 +147,7 @@ static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_
                             uint32_t pixels, struct hymn_conv2d_tile *tile) {
     uint32_t least_pixels = problem->wide ? 64 : 32, least_channels = problem->norm ? 64 : 32;
     while (groups_of(problem, tile) < target && (pixels > 64 || tile->channels > 64)) {
-        if (pixels > 64) {
+        if (pixels > 64 && !(problem->wide && tile->channels > 64)) {
             pixels /= 2;
         } else {
             tile->channels /= 2;
