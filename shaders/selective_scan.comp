@@ -323,22 +323,26 @@ void find_states(uint slot, uint lane, uint first, uint part, uint spans, uint w
     [[unroll]] for (uint n = 0; n < STATES; n++) {
         h[n] = SPAN > 1 ? states[(part * STATES + n) * pairs + pair] : vec2(0.0);
     }
-    [[dont_unroll]] for (uint j = 0; j < spans; j += AHEAD) {
-        vec2 end[AHEAD * EACH], sum[AHEAD];
-        [[unroll]] for (uint k = 0; k < AHEAD; k++) {
-            uint from = first + min(j + k, spans - 1) * SPAN;
-            sum[k] = sums[from * pairs + pair];
-            [[unroll]] for (uint i = 0; i < EACH; i++) {
-                uint n = min(slot * EACH + i, STATES - 1);
-                end[k * EACH + i] = states[(from * STATES + n) * pairs + pair];
+    if (spans > 0) { // loops leave at their end: see CONTRIBUTING
+        uint j = 0;
+        do {
+            vec2 end[AHEAD * EACH], sum[AHEAD];
+            [[unroll]] for (uint k = 0; k < AHEAD; k++) {
+                uint from = first + min(j + k, spans - 1) * SPAN;
+                sum[k] = sums[from * pairs + pair];
+                [[unroll]] for (uint i = 0; i < EACH; i++) {
+                    uint n = min(slot * EACH + i, STATES - 1);
+                    end[k * EACH + i] = states[(from * STATES + n) * pairs + pair];
+                }
             }
-        }
-        [[unroll]] for (uint k = 0; k < AHEAD; k++) {
-            [[unroll]] for (uint i = 0; i < EACH; i++) {
-                vec2 next = fma(exp2(own_a[i] * sum[k]), carried[i], end[k * EACH + i]);
-                carried[i] = j + k < spans ? next : carried[i];
+            [[unroll]] for (uint k = 0; k < AHEAD; k++) {
+                [[unroll]] for (uint i = 0; i < EACH; i++) {
+                    vec2 next = fma(exp2(own_a[i] * sum[k]), carried[i], end[k * EACH + i]);
+                    carried[i] = j + k < spans ? next : carried[i];
+                }
             }
-        }
+            j += AHEAD;
+        } while (j < spans);
     }
     if (SPAN > 1) {
         [[unroll]] for (uint i = 0; i < EACH; i++) {

@@ -292,9 +292,12 @@ void scan(uint block, uint from) {
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         [[unroll]] for (uint i = 0; i < UNROLLED; i += MADE) {
             vec2 both = scan_steps(row + i * PITCH, at + i * PAIRS);
-            if (MODE != 1 && step + i < left) {
+            if (MODE != 1) { // loads are not for the condition to wait for
                 both = fma(both, vec2(UNIT), skips[own_at + i * PAIRS]);
-                store_result(pixels[located + i] * stride + result_from, both);
+                uint to = pixels[located + i] * stride + result_from;
+                if (step + i < left) {
+                    store_result(to, both);
+                }
             }
         }
         at += UNROLLED * PAIRS, own_at += UNROLLED * PAIRS, row += UNROLLED * PITCH, located += UNROLLED;
