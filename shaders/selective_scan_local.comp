@@ -64,13 +64,13 @@ float bias, skip, a[STATES], h[STATES], dt_weights[RANK];
 
 uint row; // of the step, in pool or projected
 
-// Of the next step: where it is, u as it is in memory (to convert it is to wait for it), its row or a share of it.
+// Where the walk is: STAGED, at the next step, u and a share of whose row are loaded; else at the step itself.
 hymn_walk place;
-uint u_word, next_row;
+uint u_word; // as in memory: to convert it is to wait for it
 vec4 loaded[LOADS];
 
 // What is between two places of a row.
-void load_next(uint from, uint to) {
+void load_step(uint from, uint to) {
     uint pixel = image * length + place.at, at = pixel * p.proj_stride + direction * p.proj_row;
     if (STAGED) {
         [[unroll]] for (uint i = 0; i < LOADS; i++) {
@@ -79,7 +79,7 @@ void load_next(uint from, uint to) {
             }
         }
     } else {
-        next_row = at;
+        row = at;
     }
     uint u_at = (pixel * p.source_stride + p.source_first) * 8 + channel;
     u_word = HALF ? source_halves[u_at / 2] : source_floats[u_at];
@@ -94,9 +94,9 @@ float convert_u(uint word) {
 }
 
 // What was loaded becomes the row.
-void take_next(uint from, uint to) {
-    row = STAGED ? (4 * chunk + 1) * PITCH - row : next_row; // the other of the chunk's two
+void stage(uint from, uint to) {
     if (STAGED) {
+        row = (4 * chunk + 1) * PITCH - row; // the other of the chunk's two
         [[unroll]] for (uint i = 0; i < LOADS; i++) {
             uint at = from + i * WIDTH + lane % WIDTH;
             if (i * WIDTH < to - from && at < to) {
@@ -126,8 +126,26 @@ void store_end(uint state, uint at, float end) {
 void begin_walk(uint first, uint from, uint to) {
     place = hymn_walk_from(direction, min(first, length - 1));
     row = 2 * chunk * PITCH;
-    load_next(from, to);
-    take_next(from, to);
+    if (STAGED) {
+        load_step(from, to);
+        stage(from, to);
+    }
+}
+
+// Loads, and goes on unless the step is the last; returns u as it is in memory.
+uint step_on(bool more, uint from, uint to) {
+    uint word = u_word;
+    if (!STAGED) {
+        load_step(from, to);
+        word = u_word;
+    }
+    if (more) {
+        hymn_walk_on(place);
+    }
+    if (STAGED) {
+        load_step(from, to);
+    }
+    return word;
 }
 
 vec4 row_part(uint i) {
@@ -248,45 +266,41 @@ void carry(uint weights_at) {
     }
 }
 
-// In both walks all chunks have as many steps, for lanes that shuffle or share rows stay together; those behind the end
-// have delta 0. Returns the sum of delta.
+// Returns the sum of delta.
 float walk_ends(uint first) {
     float sum = 0.0;
-    uint i = 0;
+    uint i = 0, turns = STAGED ? p.chunk_length : steps; // lanes that share rows stay together
     begin_walk(first, 0, B_END);
-    do {
-        uint word = u_word;
-        if (i + 1 < steps) {
-            hymn_walk_on(place);
-        }
-        load_next(0, B_END);
-        float delta = make_delta();
-        delta = i < steps ? delta : 0.0;
-        if (KEPT > 0) {
-            kept[i * LANES + lane] = delta;
-        }
-        advance(delta, convert_u(word), B_END);
-        sum += delta;
-        take_next(0, B_END);
-        i++;
-    } while (i < p.chunk_length);
+    if (turns > 0) {
+        do {
+            uint word = step_on(!STAGED || i + 1 < steps, 0, B_END);
+            float delta = make_delta();
+            if (STAGED) {
+                delta = i < steps ? delta : 0.0;
+            }
+            if (KEPT > 0) {
+                kept[i * LANES + lane] = delta;
+            }
+            advance(delta, convert_u(word), B_END);
+            sum += delta;
+            stage(0, B_END);
+            i++;
+        } while (i < turns);
+    }
     return sum;
 }
 
+// Lanes that shuffle stay together: what comes of steps behind the end, whose delta may be anything, is not stored.
 void walk_results(uint first, bool real) {
     const uint from = KEPT > 0 ? BC_FIRST : 0;
     uint i = 0;
     begin_walk(first, from, C_END);
     do {
-        uint word = u_word, at = place.at;
-        if (i + 1 < steps) {
-            hymn_walk_on(place);
-        }
-        load_next(from, C_END);
+        uint at = place.at, word = step_on(i + 1 < steps, from, C_END);
         float delta = KEPT > 0 ? kept[i * LANES + lane] : make_delta();
         float y = advance(delta, convert_u(word), C_END);
         store_result(at, real && i < steps, y);
-        take_next(from, C_END);
+        stage(from, C_END);
         i++;
     } while (i < p.chunk_length);
 }
