@@ -180,6 +180,9 @@ static void set_subgroups(const struct hymn_vk_plan *plan, uint32_t pixels, stru
     while (pixels / tile->rows < matrix->m) {
         tile->rows /= 2;
     }
+    if (tile->rows * tile->columns < 4 && tile->columns == 1 && tile->channels >= 2 * matrix->n) {
+        tile->columns = 2; // small tiles wait rather than compute: more lanes to load
+    }
 }
 
 // The deepest stages that fit, as each ends in a wait, but not deeper than the sources are. Returns whether any fit.
@@ -294,7 +297,7 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
     struct problem problem = describe(list->graph, list->node);
     uint32_t lanes = tile->rows * tile->columns * list->plan->subgroup_size;
     // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
-    bool sensible = rows * columns >= 512 && rows * columns <= 4096 &&
+    bool sensible = rows * columns >= 256 && rows * columns <= 4096 &&
                     registers(problem.kernels, problem.norm, tile, lanes) <= MOST_REGISTERS;
     bool listed = false;
     for (uint32_t i = 0; i < list->count; i++) {
@@ -360,13 +363,14 @@ static void vary_splits(struct tile_list *list, const struct problem *problem, c
 // Tiles that were the best of some layer on an H100, from small to large: those of which there are enough to fill the
 // device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct problem *problem) {
-    static const uint32_t point[][7] = {{32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1}, {32, 64, 2, 2, 1, 8, 2},
-                                        {64, 64, 4, 2, 1, 8, 2},   {64, 64, 2, 2, 1, 8, 2},  {128, 64, 4, 1, 1, 4, 2},
-                                        {64, 128, 2, 2, 1, 8, 1},  {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1},
-                                        {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
-    static const uint32_t wide[][7] = {{64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},   {128, 64, 4, 2, 3, 4, 1},
-                                       {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},  {256, 32, 4, 1, 9, 2, 1},
-                                       {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 32, 4, 1, 3, 2, 1}};
+    static const uint32_t point[][7] = {
+        {32, 32, 2, 2, 1, 16, 2}, {32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1},  {32, 64, 2, 2, 1, 8, 2},
+        {64, 64, 4, 2, 1, 8, 2},  {64, 64, 2, 2, 1, 8, 2},   {128, 64, 4, 1, 1, 4, 2},  {64, 128, 2, 2, 1, 8, 1},
+        {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
+    static const uint32_t wide[][7] = {{64, 32, 4, 2, 1, 16, 1}, {64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},
+                                       {128, 64, 4, 2, 3, 4, 1}, {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},
+                                       {256, 32, 4, 1, 9, 2, 1}, {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1},
+                                       {128, 32, 4, 1, 3, 2, 1}};
     // pixels, channels, rows, columns, taps, depth, buffers
     const struct hymn_vk_plan *plan = list->plan;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
