@@ -181,16 +181,19 @@ vec2 walk(uint plane, uint image, uint direction, uint chunk, uint weights_at, u
     uint steps = min(p.chunk_length, length - first);
 
     hymn_walk place = hymn_walk_from(direction, first);
+    uint row_from = image * length * p.proj_stride + direction * p.proj_row;
+    uint u_from = (image * length * p.source_stride + p.source_first) * 4 + pair;
+    uint result_from = plane * length * pairs + pair;
     vec2 delta_sum = vec2(0.0);
     do {
-        uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        uint row_at = place.at * p.proj_stride + row_from;
         load_row(row_at);
-        vec2 u = convert_source(load_source((pixel * p.source_stride + p.source_first) * 4 + pair));
+        vec2 u = convert_source(load_source(place.at * (p.source_stride * 4) + u_from));
         vec2 delta = project_delta(row_at, weights_at, pairs);
         vec2 y = advance(delta, u);
         delta_sum += delta;
         if (stores) {
-            store_result((plane * length + place.at) * pairs + pair, y);
+            store_result(place.at * pairs + result_from, y);
         }
         hymn_walk_on(place);
         steps--;
@@ -203,6 +206,7 @@ const uint WIDTH = gl_WorkGroupSize.x / SPAN;       // lanes of a chunk
 const uint EACH = (STATES + SPAN - 1) / SPAN;       // states that a lane combines
 const uint AHEAD = EACH > 4 ? 2 : EACH > 2 ? 4 : 8; // of what is loaded at a time
 const uint SHARE = (ROUND + SPAN - 1) / SPAN;       // in MODE 1, of a round's
+const uint ROUNDS = (STATES + ROUND - 1) / ROUND;
 
 shared vec2 ends[(MODE == 2 ? STATES : SPAN * ROUND) * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
 shared vec2 end_sums[SPAN * WIDTH];                            // MODE 1: [slot][lane]
@@ -236,20 +240,22 @@ vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, u
     uint from = slot * 2 * NEEDED, to = from + NEEDED, i = 0;
 
     hymn_walk place = hymn_walk_from(direction, first);
-    uint pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+    uint row_from = image * length * p.proj_stride + direction * p.proj_row;
+    uint u_from = (image * length * p.source_stride + p.source_first) * 4 + pair;
+    uint result_from = plane * length * pairs + pair, row_at = place.at * p.proj_stride + row_from;
     vec2 delta_sum = vec2(0.0);
     load_share(lane, row_at);
-    uvec2 words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+    uvec2 words = load_source(place.at * (p.source_stride * 4) + u_from);
     stage(lane, from);
     do {
-        uint result_at = (plane * length + place.at) * pairs + pair, own_row_at = row_at;
+        uint result_at = place.at * pairs + result_from, own_row_at = row_at;
         vec2 u = convert_source(words);
         if (i + 1 < steps) {
             hymn_walk_on(place);
         }
-        pixel = image * length + place.at, row_at = pixel * p.proj_stride + direction * p.proj_row;
+        row_at = place.at * p.proj_stride + row_from;
         load_share(lane, row_at);
-        words = load_source((pixel * p.source_stride + p.source_first) * 4 + pair);
+        words = load_source(place.at * (p.source_stride * 4) + u_from);
         [[unroll]] for (uint i = 0; i < NEEDED; i++) {
             vec4 x = staged[from + i];
             row[4 * i] = x.x, row[4 * i + 1] = x.y, row[4 * i + 2] = x.z, row[4 * i + 3] = x.w;
@@ -276,6 +282,11 @@ vec2 walk_staged(uint slot, uint lane, uint plane, uint image, uint direction, u
 void leave_ends(uint slot, uint lane, uint part, uint count, uint weights_at, uint pairs, uint pair, bool real,
                 vec2 delta_sum) {
     uint size = STATES * pairs, first_at = (part - slot) * size + pair;
+    vec2 own_a[ROUNDS * SHARE];
+    [[unroll]] for (uint i = 0; i < ROUNDS * SHARE; i++) {
+        uint n = i / SHARE * ROUND + slot * SHARE + i % SHARE;
+        own_a[i] = weights[weights_at + (2 + min(n, STATES - 1)) * pairs];
+    }
     end_sums[slot * WIDTH + lane] = delta_sum;
     [[unroll]] for (uint base = 0; base < STATES; base += ROUND) {
         if (base > 0) {
@@ -288,13 +299,16 @@ void leave_ends(uint slot, uint lane, uint part, uint count, uint weights_at, ui
         [[unroll]] for (uint i = 0; i < SHARE; i++) {
             uint m = slot * SHARE + i, n = base + m;
             if (m < ROUND && n < STATES && real) {
-                vec2 own_a = weights[weights_at + (2 + n) * pairs], carried = vec2(0.0);
-                [[dont_unroll]] for (uint s = 0; s < SPAN; s++) {
+                vec2 end[SPAN], decay[SPAN], carried = vec2(0.0);
+                [[unroll]] for (uint s = 0; s < SPAN; s++) {
+                    end[s] = ends[(s * ROUND + m) * WIDTH + lane];
+                    decay[s] = exp2(own_a[base / ROUND * SHARE + i] * end_sums[s * WIDTH + lane]);
+                }
+                [[unroll]] for (uint s = 0; s < SPAN; s++) {
                     if (s > 0 && s < count) {
                         states[first_at + s * size + n * pairs] = carried;
                     }
-                    vec2 end = ends[(s * ROUND + m) * WIDTH + lane];
-                    carried = fma(exp2(own_a * end_sums[s * WIDTH + lane]), carried, end);
+                    carried = fma(decay[s], carried, end[s]);
                 }
                 states[first_at + n * pairs] = carried;
             }
@@ -302,8 +316,9 @@ void leave_ends(uint slot, uint lane, uint part, uint count, uint weights_at, ui
     }
     vec2 sum = vec2(0.0);
     uint before = slot == 0 ? SPAN : slot;
-    [[dont_unroll]] for (uint s = 0; s < before; s++) {
-        sum += end_sums[s * WIDTH + lane];
+    [[unroll]] for (uint s = 0; s < SPAN; s++) {
+        vec2 next = sum + end_sums[s * WIDTH + lane];
+        sum = s < before ? next : sum;
     }
     if (slot < count && real) {
         sums[part * pairs + pair] = sum;

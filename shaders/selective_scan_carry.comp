@@ -16,7 +16,7 @@
 #include "common/grid.glsl"
 #include "params.h"
 
-#define AHEAD 4
+#define AHEAD 8
 
 layout(constant_id = 2) const uint STATES = 16;
 layout(constant_id = 3) const uint RANK = 4;
@@ -40,18 +40,18 @@ void main() {
     do {
         float end[AHEAD], sum[AHEAD];
         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
-            bool ends = j + i + 1 < p.chunks; // the last chunk's end is not known, and not needed
-            end[i] = ends ? states[at + i * size] : 0.0;
-            sum[i] = ends ? sums[sum_at + i * p.width] : 0.0;
+            // The last chunk's end is not known, and not needed; there are two chunks at least. No branch around a load:
+            // it would be one more wait.
+            uint k = min(j + i, p.chunks - 2);
+            end[i] = states[at + k * size];
+            sum[i] = sums[sum_at + k * p.width];
         }
         [[unroll]] for (uint i = 0; i < AHEAD; i++) {
             if (j + i < p.chunks) {
-                states[at + i * size] = carried;
+                states[at + (j + i) * size] = carried;
             }
             carried = fma(exp2(a * sum[i]), carried, end[i]);
         }
-        at += AHEAD * size;
-        sum_at += AHEAD * p.width;
         j += AHEAD;
     } while (j < p.chunks);
 }

@@ -13,7 +13,7 @@
 // up or made once, and loops over steps unrolled.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of 2 GROUP / TILE   7: TILE, a power of two, at most GROUP; with 1 at most
-//   half the subgroup is a group
+//   half the subgroup is a group   8: ROUNDS: of MADE steps, that are unrolled, if a block has a multiple of so many
 // One workgroup = WIDTH = lanes / GROUP * TILE channels (a multiple of 2). Workgroups: x: channels; y: batch * 4
 // directions; z: chunks.
 #version 450
@@ -32,6 +32,7 @@ layout(constant_id = 4) const uint GROUP = 4;
 layout(constant_id = 5) const uint MODE = 0;
 layout(constant_id = 6) const uint BLOCK = 16;
 layout(constant_id = 7) const uint TILE = 4;
+layout(constant_id = 8) const uint ROUNDS = 2;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = LANES / GROUP * TILE;
@@ -41,7 +42,7 @@ const uint MADE = LANES / PAIRS;                   // steps whose delta is made 
 const uint OWN = BLOCK / MADE;                     // steps of a block whose delta a lane makes
 const uint FOLD = TILE > 1 ? MADE : GROUP;         // steps whose y a group adds up at a time
 const uint ENDING = TILE > 1 ? 2 : 1;              // numbers that each lane ends with
-const uint UNROLLED = OWN % 2 == 0 ? 2 * MADE : MADE; // steps
+const uint UNROLLED = OWN % ROUNDS == 0 ? ROUNDS * MADE : MADE; // steps
 const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + LANES - 1) / LANES; // of a lane and block
@@ -66,7 +67,8 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 #include "common/scan.glsl"
 
 shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
-shared vec4 deltas[2 * BLOCK * PAIRS];   // [block % 2][step][pair]: delta, delta u of both channels
+shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
+shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
 shared vec2 skips[2 * BLOCK * PAIRS];    // [block % 2][step][pair]: Ds u UNIT
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
 shared uint pixels[LOCATED];             // [block % 8][step]: of the image, behind the end that of the last step
@@ -180,7 +182,12 @@ void make_deltas(uint block, uint from) {
             delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
         }
         vec2 u = HALF ? unpackHalf2x16(u_words[i].x) : uintBitsToFloat(u_words[i]), du = delta * u;
-        deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
+        if (TILE > 1) {
+            deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
+        } else {
+            single_deltas[2 * (to + i * MADE * PAIRS)] = vec2(delta.x, du.x);
+            single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
+        }
         if (MODE != 1) {
             skips[to + i * MADE * PAIRS] = skip * u;
         }
@@ -212,8 +219,7 @@ void advance(uint row, uint at, uint to) {
     [[unroll]] for (uint k = 0; k < TILE; k++) {
         vec2 d;
         if (TILE == 1) {
-            uint odd = group % 2 * 2;
-            d = vec2(deltas[at][odd], deltas[at][odd + 1]);
+            d = single_deltas[2 * at + group % 2];
         } else {
             vec4 both = deltas[at + k / 2];
             d = k % 2 == 0 ? both.xy : both.zw;

@@ -39,6 +39,7 @@ const uint C_END = (RANK + 2 * STATES + 3) / 4;
 const uint B_AT = RANK - 4 * BC_FIRST;
 const uint LOADS = (C_END + WIDTH - 1) / WIDTH; // of a lane and step
 const uint PITCH = C_END / 2 * 2 + 1;           // odd: chunks' rows are in different banks
+const uint WORDS = HALF ? 4 : 8; // of a cell
 const uint STAGE = 2 * PITCH * CHUNKS;
 const uint POOL = PART / 4 * LANES > STAGE ? PART / 4 * LANES : STAGE;
 
@@ -54,12 +55,13 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 shared float ends[STAGED ? 1 : PART * LANES]; // [state][chunk][channel]: end states, then those to begin with
 shared vec4 pool[STAGED ? POOL : 1]; // in turn rows, [chunk][step % 2], and in place of ends [state / 4][chunk][channel]
-shared float sums[LANES];        // [chunk][channel]: of delta
+shared float sums[LANES];            // [chunk][channel]: of delta
 shared float kept[KEPT > 0 ? KEPT * LANES : 1];
 
-uint length, image, direction;
+uint length, direction;
 uint lane, channel, chunk; // channel: of all, of a sequence that is there
 uint steps;                // of the chunk
+uint row_from, u_from, result_from; // of the image: row, and in words of halves or floats the channel's
 float bias, skip, a[STATES], h[STATES], dt_weights[RANK];
 
 uint row; // of the step, in pool or projected
@@ -71,7 +73,7 @@ vec4 loaded[LOADS];
 
 // What is between two places of a row.
 void load_step(uint from, uint to) {
-    uint pixel = image * length + place.at, at = pixel * p.proj_stride + direction * p.proj_row;
+    uint at = place.at * p.proj_stride + row_from;
     if (STAGED) {
         [[unroll]] for (uint i = 0; i < LOADS; i++) {
             if (i * WIDTH < to - from) {
@@ -81,16 +83,12 @@ void load_step(uint from, uint to) {
     } else {
         row = at;
     }
-    uint u_at = (pixel * p.source_stride + p.source_first) * 8 + channel;
-    u_word = HALF ? source_halves[u_at / 2] : source_floats[u_at];
+    uint u_at = place.at * (p.source_stride * WORDS) + u_from;
+    u_word = HALF ? source_halves[u_at] : source_floats[u_at];
 }
 
 float convert_u(uint word) {
-    if (HALF) {
-        vec2 both = unpackHalf2x16(word);
-        return (channel & 1) != 0 ? both.y : both.x;
-    }
-    return uintBitsToFloat(word);
+    return HALF ? unpackHalf2x16(word >> (channel & 1) * 16).x : uintBitsToFloat(word);
 }
 
 // What was loaded becomes the row.
@@ -183,12 +181,12 @@ float advance(float delta, float u, uint to) {
 
 // Two neighbouring lanes have the halves of a word.
 void store_result(uint pixel, bool real, float y) {
-    uint to = ((direction * p.batch + image) * length + pixel) * p.width + channel;
+    uint to = pixel * (p.width / 8 * WORDS) + result_from;
     if (HALF) {
         float other = subgroupShuffleXor(y, 1);
         if (real && (channel & 1) == 0) {
             vec2 both = clamp(vec2(y, other) / HYMN_SCAN_UNIT, vec2(-65504.0), vec2(65504.0));
-            result_halves[to / 2] = HYMN_PACK_HALVES(both);
+            result_halves[to] = HYMN_PACK_HALVES(both);
         }
     } else if (real) {
         result_floats[to] = y;
@@ -309,9 +307,13 @@ void main() {
     // Lanes in the order of their subgroups: neighbours can shuffle, whatever the order of invocations.
     lane = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
     length = p.image_width * p.image_height;
-    direction = gl_WorkGroupID.y & 3, image = gl_WorkGroupID.y >> 2, chunk = lane / WIDTH;
-    uint wanted = gl_WorkGroupID.x * WIDTH + lane % WIDTH;
+    direction = gl_WorkGroupID.y & 3, chunk = lane / WIDTH;
+    uint wanted = gl_WorkGroupID.x * WIDTH + lane % WIDTH, image = gl_WorkGroupID.y >> 2;
     channel = min(wanted, p.width - 2 + (wanted & 1));
+    uint word = HALF ? channel / 2 : channel;
+    row_from = image * length * p.proj_stride + direction * p.proj_row;
+    u_from = (image * length * p.source_stride + p.source_first) * WORDS + word;
+    result_from = (direction * p.batch + image) * length * (p.width / 8 * WORDS) + word;
     uint weights_at = direction * (2 + STATES + RANK) * p.width;
     load_weights(weights_at);
     uint first = min(chunk * p.chunk_length, length);

@@ -30,7 +30,7 @@ struct scan_case {
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
     uint32_t together, lanes;
-    uint32_t span; // with chunk_length
+    uint32_t span; // with chunk_length or group
     uint32_t tile; // with group
     float reach;   // of the projection's values; 0: 1
 };
@@ -161,7 +161,7 @@ static double check(const struct scan_case *c, struct test_random *random) {
     for (uint32_t i = 0; i < PLANS; i++) {
         struct hymn_vk_plan plan = plan_of(i);
         bool spans = i == 0 || i == TEST_NODE_PLANS; // base variants have none
-        if (races ? i > 0 : c->span ? !spans : i == TEST_NODE_PLANS) {
+        if (races ? i > 0 : c->span && !c->group ? !spans : i == TEST_NODE_PLANS) {
             continue;
         }
         char what[160];
@@ -225,7 +225,7 @@ static void test_groups(void **state) {
         {.group = 2, .tile = 2, .block = 8},
         {.group = 4, .tile = 1, .block = 8, .chunk_length = 21},
         {.group = 1, .tile = 1, .block = 16},
-        {.group = 4, .tile = 2, .block = 8, .lanes = 64},
+        {.group = 4, .tile = 2, .block = 8, .lanes = 64, .span = 1},
         {.group = 4, .tile = 4, .block = 8, .chunk_length = 13, .lanes = 32},
         {.group = 8, .tile = 4, .block = 8, .chunk_length = 40},
     };
@@ -240,6 +240,7 @@ static void test_groups(void **state) {
         c.group = methods[i].group;
         c.tile = methods[i].tile;
         c.lanes = methods[i].lanes;
+        c.span = methods[i].span;
         c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
@@ -457,6 +458,10 @@ static int bench(uint32_t batch) {
         {.group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.group = 8, .tile = 2, .block = 8},
         {.group = 8, .tile = 4, .block = 8},
+        {.group = 2, .tile = 1, .block = 16},
+        {.group = 2, .tile = 2, .block = 8, .lanes = 64},
+        {.group = 4, .tile = 1, .block = 16, .span = 1},
+        {.group = 4, .tile = 2, .block = 8, .span = 1},
         {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 256},
@@ -471,6 +476,8 @@ static int bench(uint32_t batch) {
         {.together = 8, .lanes = 512, .block = 1},
         {.span = 4, .block = 1},
         {.span = 8, .block = 1},
+        {.chunk_length = 128, .span = 4},
+        {.chunk_length = 128, .span = 4, .block = 1},
     };
     struct test_random random = test_random_fixed(1);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -23,6 +23,7 @@
 #define MANY_LANES 4u
 #define SHORT_BLOCK_RANK 16u
 #define MIN_BLOCK 8u
+#define UNROLLED_ROUNDS 2u
 #define MAX_DIVIDED (1u << 21)
 // Chunks within a workgroup: states that a lane holds, those that are carried at once, steps of a chunk worth trying,
 // lanes, and the numbers that a lane of twice as many has room for where registers are few.
@@ -54,6 +55,7 @@ struct scan {
     // group 0: not selective_scan_group.comp; else lanes that share `tile` channels, steps of a block, lanes of a
     // workgroup
     uint32_t group, tile, block, group_lanes;
+    uint32_t rounds; // of a block's steps that are unrolled
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
     uint32_t together, part, kept;
@@ -137,7 +139,7 @@ static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t each = (scan->states + scan->group - 1) / scan->group;
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
-    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8;
+    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8 + 16;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
@@ -186,6 +188,7 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->group = wanted.group;
     scan->tile = wanted.tile;
     scan->block = wanted.block;
+    scan->rounds = wanted.span == 1 ? 1 : UNROLLED_ROUNDS;
     scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
@@ -343,11 +346,12 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
 }
 
 // With one chunk a workgroup each lane combines all states, for which Apple's have too few registers: only where more
-// chunks do not fit (on an H100 it is the best of no length). Large workgroups have none for the weights of a high rank
-// (RDNA 2). tests/vendors tells.
+// chunks do not fit (on an H100 it is the best of no length). Large workgroups have none for the weights of a high
+// rank, or for staged rows (RDNA 2). tests/vendors tells.
 static bool span_has_registers(const struct scan *scan, const struct hymn_vk_plan *plan) {
     bool alone = scan->span == 1 && span_fits(OWN_SPAN, scan, plan);
-    bool crowded = scan->hold && scan->rank > OWN_RANK && scan->span * plan->subgroup_size > OWN_LANES;
+    bool many = scan->staged || (scan->hold && scan->rank > OWN_RANK);
+    bool crowded = many && scan->span * plan->subgroup_size > OWN_LANES;
     return !alone && !crowded;
 }
 
@@ -355,7 +359,9 @@ static bool span_has_registers(const struct scan *scan, const struct hymn_vk_pla
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
-    if (method->group == 0 && scan->staged != (method->block > 0)) {
+    // Apple's have no registers for staged rows either.
+    bool poor = plan->max_shared_bytes <= SMALL_SHARED_BYTES;
+    if (method->group == 0 && (scan->staged != (method->block > 0) || (scan->staged && poor))) {
         return false;
     }
     if (method->together > 0) {
@@ -363,9 +369,10 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
                scan->chunk_length >= LOCAL_LEAST_CHUNK && scan->chunk_length <= LOCAL_LONGEST_CHUNK &&
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
-    return scan->group == method->group && scan->tile == method->tile && scan->span == method->span &&
-           2 * method->chunk_length <= scan->length && (method->chunk_length == 0 || scan->chunks > 1) &&
-           span_has_registers(scan, plan) && spans_read(method->span, scan) <= 4 * carry_moves(scan);
+    return scan->group == method->group && scan->tile == method->tile &&
+           (scan->group > 0 || scan->span == method->span) && 2 * method->chunk_length <= scan->length &&
+           (method->chunk_length == 0 || scan->chunks > 1) && span_has_registers(scan, plan) &&
+           spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
@@ -379,7 +386,7 @@ static struct hymn_scan_method method_from(const struct scan *scan) {
         .tile = scan->tile,
         .block = scan->group > 0 ? scan->block : scan->staged,
         .lanes = scan->group > 0 ? scan->group_lanes : 0,
-        .span = scan->span,
+        .span = scan->group > 0 ? scan->rounds == 1 : scan->span,
     };
 }
 
@@ -411,6 +418,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.span = 4},
         {.span = 4, .block = 1},
         {.chunk_length = 64, .span = 4},
+        {.chunk_length = 128, .span = 4, .block = 1},
         {.span = 1},
         {.group = 4, .tile = 2, .block = 16},
         {.group = 8, .tile = 4, .block = 8},
@@ -418,6 +426,9 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 2, .block = 4},
         {.group = 4, .tile = 4, .block = 4, .lanes = 128},
         {.group = 2, .tile = 1, .block = 16},
+        {.group = 2, .tile = 2, .block = 8, .lanes = 64},
+        {.group = 4, .tile = 1, .block = 16, .span = 1},
+        {.group = 4, .tile = 2, .block = 8, .span = 1},
         {.group = 8, .tile = 1, .block = 16},
         {.chunk_length = 64},
         {.chunk_length = 128},
@@ -565,11 +576,11 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     hymn_vk_step_push(step, &params, sizeof params);
     uint32_t local = scan->group > 0 ? scan->group_lanes : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
-    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile};
+    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND), scan->staged};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 4 : joint ? 5 : 3);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 || joint ? 5 : 3);
     uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
              span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;

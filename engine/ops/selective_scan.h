@@ -9,7 +9,8 @@
 // suits the tile), or, with group 0, by half a lane a channel; or in one dispatch of workgroups of `lanes` that have
 // `together` sequences each, cut into as many chunks as there are lanes for (selective_scan_local.comp). With group and
 // together 0 chunks take two passes, with `span` of them in a workgroup, or, with span 0, three. With together or a
-// span of several, block 1 has the rows of a step loaded during the step before, by way of shared memory.
+// span of several, block 1 has the rows of a step loaded during the step before, by way of shared memory; with group,
+// span 1 has less of a block unrolled.
 struct hymn_scan_method {
     uint32_t chunk_length;
     uint32_t group, block;
