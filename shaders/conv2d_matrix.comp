@@ -13,8 +13,8 @@
 // their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
 // to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
 // memory, and the one that finishes last adds them up in the order of the stages.
-// The norm's moments are summed up as the pixels pass through the registers on their way to shared memory, each column of
-// tiles for itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
+// The norm's moments are summed up from the stages in shared memory while those are multiplied, each column of tiles for
+// itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
 // (s - mean)^2 <= (n - 1) * variance: however large the mean, the variance loses no more digits than n has. What the mean
 // costs the difference above are those digits that f32 has and f16 has not.
 // Specialization: 0 local size; 1 storage: bit set = f16, bits 3 residual, 5 output; 2 prologue (enum
@@ -32,6 +32,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_shader_subgroup_basic : require
+#include "common/divide.glsl"
 #include "common/load.glsl"
 #include "params.h"
 
@@ -86,25 +87,48 @@ const uint WEIGHTS_AT = BUFFERS * STAGE_PIXELS * ROW;
 const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
-// At the end M pixels of each subgroup, in f32: with NORM half of their channels at a time, so that there is room for the
-// moments, a cell for each lane that has some, without more memory than the loop needs.
+// At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
+// their channels, so that there is room for the moments. Behind it all a row of biases, and with NORM one of the sums of
+// weights.
 const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
 const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
-const uint NORM_AT = ROWS * COLUMNS * M * END_CELLS * 2, END_SHARED = NORM_AT + (NORM ? PIXELS * ROW : 0);
-const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (M * END_CELLS + SUBGROUP - 1) / SUBGROUP; // a lane's cells
+const uint END_PITCH = 2 * END_CELLS + 1, END_STRIPE = ROWS * COLUMNS * M * END_PITCH; // one more for the banks
+// Lanes that share a pixel's cells of a stage: as many as there are, of as many cells each.
+const uint LANES_THERE = LOCAL / PIXELS >= 8 ? 8 : LOCAL / PIXELS >= 4 ? 4 : LOCAL / PIXELS >= 2 ? 2 : 1;
+const uint CELLS_SHARED = DEPTH % 8 == 0 ? 8 : DEPTH % 4 == 0 ? 4 : DEPTH % 2 == 0 ? 2 : 1;
+const uint PARTS = LANES_THERE < CELLS_SHARED ? LANES_THERE : CELLS_SHARED;
+const uint NORM_ITEMS = PIXELS * PARTS, NORM_OWN = (NORM_ITEMS + LOCAL - 1) / LOCAL;
+const uint NORM_SHARED = NORM ? NORM_ITEMS : 0; // [part][pixel]
+const uint END_ROWS = BLOCK_ROWS * END_STRIPE + NORM_SHARED <= LOOP_SHARED ? BLOCK_ROWS : 1; // matrices at a time
+const uint NORM_AT = END_ROWS * END_STRIPE, END_SHARED = NORM_AT + NORM_SHARED;
+const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
+const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
+const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
+const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
+const uint END_AHEAD = RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1; // cells whose residuals are waited for together
+const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
+// The image is one row of pixels.
+const bool JOINED = KERNEL0 == 1 && KERNEL1 < 2 && KERNEL2 < 2 && RESIDUAL != 2 && TILE_HEIGHT == 1;
+const bool MERGES = KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2;
+const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
-shared uvec4 memory[LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED];
+shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW];
 shared bool last;
 
-int wide_pixel[PIXEL_LOADS], point_pixel[POINT_LOADS]; // what this lane copies, or -1 outside
-float shift[POINT_LOADS];  // NORM: s of the pixel
-vec2 moments[POINT_LOADS]; // of what this lane has copied of it
-uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS];
+// What this lane copies. Loads depend on no condition: a compiler would wait for their results at once, to choose between
+// those and zero, and not after the products of the stage before.
+int wide_pixel[PIXEL_LOADS];    // -1 outside, where shared memory gets zeros
+uint point_pixel[POINT_LOADS];  // outside some pixel, of which nothing is stored
+uint merged_pixel[POINT_LOADS]; // of kernel 2's first tap
+// NORM: of the pixels and parts of them whose moments this lane sums up.
+float shift[NORM_OWN];
+vec2 moments[NORM_OWN];
+uvec4 pixel_next[PIXEL_LOADS], weight_next[WEIGHT_LOADS], bias_next[(NORM ? 2 : 1) * BIAS_LOADS];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 
 // Where the work of a workgroup stands.
@@ -117,44 +141,81 @@ struct place {
 // The first pixel of the workgroup's tile and the image row it is in.
 ivec3 tile_origin() {
     uint tile = gl_WorkGroupID.x + (SPLITS == 1 ? gl_WorkGroupID.z * gl_NumWorkGroups.x : 0);
-    uint down = tile / p.tiles_across, image = down / p.tiles_down;
+    if (JOINED) {
+        return ivec3(tile * TILE_WIDTH, 0, 0);
+    }
+    uint down, image;
+    if (tile < HYMN_DIVIDE_END) {
+        down = hymn_divide(tile, p.across_reciprocal), image = hymn_divide(down, p.down_reciprocal);
+    } else {
+        down = tile / p.tiles_across, image = down / p.tiles_down;
+    }
     return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
 }
 
-// Of a pixel of an image's output; -1 outside.
-int pixel_at(ivec3 at) {
-    bool inside = at.x >= 0 && at.y >= 0 && at.x < int(p.width) && at.y < int(p.height) && at.z * p.height < p.rows;
-    return inside ? (at.z * int(p.height) + at.y) * int(p.width) + at.x : -1;
+// Of a pixel of an image's output: -1 outside, else 0. By signs, as && takes a branch and vectors of bool registers.
+int outside(ivec3 at) {
+    int x = at.x | (int(p.width) - 1 - at.x), y = JOINED ? 0 : at.y | (int(p.height) - 1 - at.y);
+    return (x | y) >> 31;
 }
 
-// What a tap of kernel 2 reads for an output pixel: rows first.
-int tap_pixel(int pixel, uint tap) {
-    uint row = uint(pixel) / p.width, x = uint(pixel) - row * p.width;
-    return int((2 * row + (tap & 1)) * 2 * p.width + 2 * x + (tap >> 1));
+int pixel_at(ivec3 at) {
+    return JOINED ? at.x : (at.z * int(p.height) + at.y) * int(p.width) + at.x;
+}
+
+// The i-th cell that this lane copies of a stage's pixels or of a step's weights: the pixel or the tap's channel, and
+// where it goes in shared memory.
+uint copied_row(uint i) {
+    return ALIGNED ? gl_LocalInvocationID.x / DEPTH + i * (LOCAL / DEPTH) : (gl_LocalInvocationID.x + i * LOCAL) / DEPTH;
+}
+
+uint copied_cell(uint i) {
+    return ALIGNED ? gl_LocalInvocationID.x % DEPTH : (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;
+}
+
+uint copied_to(uint i) {
+    uint first = gl_LocalInvocationID.x / DEPTH * ROW + gl_LocalInvocationID.x % DEPTH;
+    return ALIGNED ? first + i * (LOCAL / DEPTH * ROW) : copied_row(i) * ROW + copied_cell(i);
 }
 
 void locate(ivec3 origin) {
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
-            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(HALO_WIDTH);
+            int pixel = int(copied_row(i)), y = pixel / int(HALO_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(HALO_WIDTH) - 1, y - 1, 0);
-            wide_pixel[i] = uint(pixel) < STAGE_PIXELS ? pixel_at(at) : -1;
+            wide_pixel[i] = pixel_at(at) | outside(at);
         }
     }
     if (POINT) {
         [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-            int pixel = int((gl_LocalInvocationID.x + i * LOCAL) / DEPTH), y = pixel / int(TILE_WIDTH);
+            int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
             ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
-            point_pixel[i] = uint(pixel) < PIXELS ? pixel_at(at) : -1;
-            if (NORM) {
-                shift[i] = 0.0;
-                moments[i] = vec2(0.0);
-                if (point_pixel[i] >= 0) {
-                    uint first = uint(KERNEL0 == 2 ? tap_pixel(point_pixel[i], 0) : point_pixel[i]);
-                    shift[i] = unpackHalf2x16(source0[first * p.stride0 + p.first0].x).x;
-                }
+            int beyond = outside(at);
+            point_pixel[i] = uint(max(pixel_at(at) | beyond, 0));
+            if (MERGES) {
+                int row = at.z * int(p.height) + at.y;
+                merged_pixel[i] = uint(max((row * 4 * int(p.width) + 2 * at.x) | beyond, 0));
             }
         }
+    }
+}
+
+uint norm_pixel(uint own) {
+    return (gl_LocalInvocationID.x + own * LOCAL) % PIXELS;
+}
+
+uint norm_part(uint own) {
+    return (gl_LocalInvocationID.x + own * LOCAL) / PIXELS;
+}
+
+void start_moments(ivec3 origin) {
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        int pixel = int(norm_pixel(own)), y = pixel / int(TILE_WIDTH);
+        ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
+        int row = at.z * int(p.height) + at.y;
+        int first = (KERNEL0 == 2 ? row * 4 * int(p.width) + 2 * at.x : pixel_at(at)) | outside(at);
+        shift[own] = unpackHalf2x16(source0[uint(max(first, 0)) * p.stride0 + p.first0].x).x;
+        moments[own] = vec2(0.0);
     }
 }
 
@@ -162,9 +223,17 @@ uint kernel_of(uint term) {
     return term == 0 ? KERNEL0 : term == 1 ? KERNEL1 : KERNEL2;
 }
 
+bool is_wide(uint term) {
+    return !POINT || WIDE && kernel_of(term) == 3;
+}
+
+uint cells_of(uint term) {
+    return term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2;
+}
+
 uint stages_of(uint term) {
-    uint cells = term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2, kernel = kernel_of(term);
-    return kernel == 0 ? 0 : (cells + DEPTH - 1) / DEPTH * (kernel == 2 ? 4 : 1);
+    uint kernel = kernel_of(term);
+    return kernel == 0 ? 0 : (cells_of(term) + DEPTH - 1) / DEPTH * (kernel == 2 ? 4 : 1);
 }
 
 // The first step of a stage.
@@ -191,84 +260,126 @@ place stage_place(uint stage) {
     return at;
 }
 
+// To the next step: weights lie in the order of the steps.
 void advance(inout place at) {
-    bool wide = kernel_of(at.term) == 3;
-    if (wide && at.tap + TAPS < 9) {
+    bool wide = is_wide(at.term);
+    at.weights += (wide ? TAPS : 1) * (CHANNELS * DEPTH);
+    if (wide) {
         at.tap += TAPS;
-        at.weights += STEP_WEIGHTS * DEPTH;
-    } else {
-        at = stage_place(at.stage + 1);
+        if (at.tap < 9) {
+            return;
+        }
+        at.tap = 0;
+    }
+    at.stage++;
+    at.cell += DEPTH;
+    if (at.cell >= cells_of(at.term)) {
+        at.cell = 0;
+        if (MERGES && kernel_of(at.term) == 2 && at.tap < 3) {
+            at.tap++;
+        } else {
+            at.tap = 0;
+            at.term++;
+        }
     }
 }
 
+// Cells beyond the term's are its last again, and their weights zero.
 #define LOAD_PIXELS(n, words)                                                                                          \
+    uint row = at.tap & 1, x = at.tap >> 1; /* of kernel 2 */                                                          \
     [[unroll]] for (uint i = 0; i < (KERNEL##n == 3 ? PIXEL_LOADS : POINT_LOADS); i++) {                               \
-        uint cell = at.cell + (gl_LocalInvocationID.x + i * LOCAL) % DEPTH;                                            \
-        int pixel = KERNEL##n == 3 ? wide_pixel[i] : point_pixel[i];                                                   \
-        uvec4 value = uvec4(0);                                                                                        \
-        if (pixel >= 0 && cell < p.cells##n) {                                                                         \
-            if (KERNEL##n == 2) {                                                                                      \
-                pixel = tap_pixel(pixel, at.tap);                                                                      \
-            }                                                                                                          \
-            value = words[uint(pixel) * p.stride##n + p.first##n + cell];                                              \
-        }                                                                                                              \
-        pixel_next[i] = value;                                                                                         \
+        uint cell = min(at.cell + copied_cell(i), p.cells##n - 1);                                                     \
+        uint pixel = KERNEL##n == 3   ? uint(max(wide_pixel[i], 0))                                                    \
+                     : KERNEL##n == 2 ? merged_pixel[i] + row * (2 * p.width) + x                                      \
+                                      : point_pixel[i];                                                                \
+        pixel_next[i] = words[pixel * p.stride##n + (p.first##n + cell)];                                              \
     }
 
 void load_pixels(place at) {
-    if (at.term == 0) {
+    if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
-    } else if (KERNEL1 != 0 && at.term == 1) {
+    } else if (KERNEL1 != 0 && (KERNEL2 == 0 || at.term == 1)) {
         LOAD_PIXELS(1, source1)
     } else if (KERNEL2 != 0) {
         LOAD_PIXELS(2, source2)
     }
 }
 
+uint weights_of_step(place at) {
+    return (is_wide(at.term) ? TAPS : 1) * CHANNELS * DEPTH;
+}
+
 void load_weights(place at) {
-    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights;
-    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    uint base = gl_WorkGroupID.y * p.tile_weights + at.weights, end = weights_of_step(at) - 1;
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < taps * CHANNELS * DEPTH) {
-            weight_next[i] = weights[base + from];
+        weight_next[i] = weights[base + min(gl_LocalInvocationID.x + i * LOCAL, end)];
+    }
+}
+
+void load_bias() {
+    uint first = gl_WorkGroupID.y * BIAS_ROW, end = 2 * p.out_stride - 1;
+    [[unroll]] for (uint i = 0; i < BIAS_LOADS; i++) {
+        uint at = min(first + min(gl_LocalInvocationID.x + i * LOCAL, BIAS_ROW - 1), end);
+        bias_next[i] = weights[p.bias_at + at];
+        if (NORM) {
+            bias_next[BIAS_LOADS + i] = weights[p.weight_sums_at + at];
         }
     }
 }
 
-// Adds a cell of the i-th pixel to its moments. What is beyond the term's channels is zero and does not count.
-void add_moments(uint i, uint cell, uvec4 words) {
+void share_bias() {
+    [[unroll]] for (uint i = 0; i < BIAS_LOADS; i++) {
+        uint at = gl_LocalInvocationID.x + i * LOCAL;
+        if (at < BIAS_ROW) {
+            memory[BIAS_AT + at] = bias_next[i];
+            if (NORM) {
+                memory[BIAS_AT + BIAS_ROW + at] = bias_next[BIAS_LOADS + i];
+            }
+        }
+    }
+}
+
+// Adds a cell of a pixel to its moments. What is beyond the term's channels is zero and does not count.
+void add_cell(uint own, uint cell, uvec4 words) {
     hymn_cell x = hymn_cell_unpack(words);
-    x.lo -= shift[i];
-    x.hi -= shift[i];
+    x.lo -= shift[own];
+    x.hi -= shift[own];
     float left = float(int(p.norm_channels) - int(8 * cell));
     if (left < 8.0) {
         x.lo = mix(vec4(0.0), x.lo, lessThan(vec4(0, 1, 2, 3), vec4(left)));
         x.hi = mix(vec4(0.0), x.hi, lessThan(vec4(4, 5, 6, 7), vec4(left)));
     }
-    moments[i] += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
+    moments[own] += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
+}
+
+// Of the stage that is in shared memory.
+void add_moments(place at, uint pixels_at) {
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        uint first = norm_part(own) * (DEPTH / PARTS), from = pixels_at + norm_pixel(own) * ROW + first;
+        if (NORM_ITEMS % LOCAL == 0 || norm_part(own) < PARTS) {
+            [[unroll]] for (uint cell = 0; cell < DEPTH / PARTS; cell++) {
+                add_cell(own, at.cell + first + cell, memory[from + cell]);
+            }
+        }
+    }
 }
 
 void share_pixels(place at, uint buffer_at) {
-    bool wide = kernel_of(at.term) == 3;
+    bool wide = is_wide(at.term);
+    uint end = (wide ? STAGE_PIXELS : PIXELS) * DEPTH;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL, cell = from % DEPTH;
-        uvec4 value = pixel_next[i];
-        if (NORM && i < POINT_LOADS) {
-            add_moments(i, at.cell + cell, value);
-        }
-        if (from < (wide ? STAGE_PIXELS : PIXELS) * DEPTH) {
-            memory[buffer_at + from / DEPTH * ROW + cell] = value;
+        if (gl_LocalInvocationID.x + i * LOCAL < end) {
+            uint kept = WIDE && wide ? ~uint(wide_pixel[i] >> 31) : 0xFFFFFFFFu;
+            memory[buffer_at + copied_to(i)] = pixel_next[i] & kept;
         }
     }
 }
 
 void share_weights(place at, uint buffer_at) {
-    uint taps = kernel_of(at.term) == 3 ? TAPS : 1;
+    uint end = weights_of_step(at);
     [[unroll]] for (uint i = 0; i < WEIGHT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < taps * CHANNELS * DEPTH) {
-            memory[buffer_at + from / DEPTH * ROW + from % DEPTH] = weight_next[i];
+        if (gl_LocalInvocationID.x + i * LOCAL < end) {
+            memory[buffer_at + copied_to(i)] = weight_next[i];
         }
     }
 }
@@ -295,23 +406,25 @@ void multiply(uint pixels_at, uint weights_at, uint pixels_across) {
 }
 
 void multiply_step(place at, uint pixels_at, uint weights_at) {
-    if (WIDE && kernel_of(at.term) == 3) {
+    if (is_wide(at.term)) {
         [[unroll]] for (uint t = 0; t < TAPS; t++) {
             uint tap = at.tap + t, y = tap / 3, x = tap - 3 * y;
             multiply(pixels_at + (y * HALO_WIDTH + x) * ROW, weights_at + t * CHANNELS * ROW, HALO_WIDTH);
         }
     } else if (POINT) {
         multiply(pixels_at, weights_at, TILE_WIDTH);
+        if (NORM) {
+            add_moments(at, pixels_at);
+        }
     }
 }
 
-void sum_up(uint first_stage, uint end_stage) {
-    place at = stage_place(first_stage);
+// From a step on whose weights and pixels have been loaded.
+void sum_up(place at, uint end_stage) {
     uint pixels_at = 0, weights_at = WEIGHTS_AT;
-    load_pixels(at);
-    load_weights(at);
-    share_pixels(at, pixels_at);
     share_weights(at, weights_at);
+    share_pixels(at, pixels_at);
+    share_bias();
     while (true) {
         barrier();
         place next = at;
@@ -345,98 +458,140 @@ void sum_up(uint first_stage, uint end_stage) {
 void put_norm(uint pixel, vec2 sums, float s) {
     float count = float(p.norm_channels * (KERNEL0 == 2 ? 4 : 1)), mean = sums.x / count;
     float scale = inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON);
-    memory[NORM_AT + pixel * ROW] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
+    memory[NORM_AT + pixel] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
 }
 
 vec2 pixel_norm(uint pixel) {
-    return uintBitsToFloat(memory[NORM_AT + pixel * ROW].xy);
+    return uintBitsToFloat(memory[NORM_AT + pixel].xy);
 }
 
-// Adds up what the DEPTH lanes of each pixel have, in the order of their cells: the norm, or the moments of a split.
+void leave_moments(uint partial_at, uint pixel, vec2 sum, float s) {
+#ifdef SPLIT
+    partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
+#else
+    put_norm(pixel, sum, s);
+#endif
+}
+
+// The norms, or the moments of a split: adds up what the lanes of each pixel have, in the order of their parts.
 void join_moments(uint partial_at) {
     barrier();
-    [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-        uint from = gl_LocalInvocationID.x + i * LOCAL;
-        if (from < PIXELS * DEPTH) {
-            memory[NORM_AT + from / DEPTH * ROW + from % DEPTH] = floatBitsToUint(vec4(moments[i], shift[i], 0.0));
+    [[unroll]] for (uint own = 0; own < NORM_OWN; own++) {
+        uint item = gl_LocalInvocationID.x + own * LOCAL;
+        if (NORM_ITEMS % LOCAL == 0 || item < NORM_ITEMS) {
+            if (PARTS == 1) {
+                leave_moments(partial_at, item, moments[own], shift[own]);
+            } else {
+                memory[NORM_AT + item] = floatBitsToUint(vec4(moments[own], shift[own], 0.0));
+            }
         }
     }
-    barrier();
-    uint pixel = gl_LocalInvocationID.x;
-    if (pixel < PIXELS) {
-        do {
+    if (PARTS > 1) {
+        barrier();
+        uint pixel = gl_LocalInvocationID.x; // fewer than lanes
+        if (pixel < PIXELS) {
             vec2 sum = vec2(0.0);
-            for (uint cell = 0; cell < DEPTH; cell++) {
-                sum += uintBitsToFloat(memory[NORM_AT + pixel * ROW + cell].xy);
+            [[unroll]] for (uint part = 0; part < PARTS; part++) {
+                sum += uintBitsToFloat(memory[NORM_AT + part * PIXELS + pixel].xy);
             }
-            float s = uintBitsToFloat(memory[NORM_AT + pixel * ROW].z);
-#ifdef SPLIT
-            partial[partial_at + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2] = vec4(sum, s, 0.0);
-#else
-            put_norm(pixel, sum, s);
-#endif
-            pixel += LOCAL;
-        } while (pixel < PIXELS);
+            leave_moments(partial_at, pixel, sum, uintBitsToFloat(memory[NORM_AT + pixel].z));
+        }
     }
 }
 
-hymn_cell shared_sums(uint at) {
+hymn_cell shared_cell(uint at) {
     return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
 }
 
-// pixel, cell: of the tile.
-void finish(ivec3 origin, uint pixel, uint cell, hymn_cell value) {
-    int place = pixel_at(origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0));
-    cell += gl_WorkGroupID.y * (CHANNELS / 8);
-    if (place >= 0 && cell < p.out_stride) {
+// A cell of the output. pixel, cell: of the tile.
+struct target {
+    uint pixel, cell;
+    ivec3 place;
+    uint of_all; // the cell
+    int outside; // -1: nothing to be stored
+};
+
+target target_at(ivec3 origin, uint pixel, uint cell) {
+    ivec3 place = origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0);
+    uint of_all = cell + gl_WorkGroupID.y * (CHANNELS / 8);
+    return target(pixel, cell, place, of_all, outside(place) | (int(p.out_stride - 1 - of_all) >> 31));
+}
+
+// Of any cell for a target outside.
+hymn_cell residual_of(target to) {
+    ivec3 place = to.place & ~to.outside;
+    return hymn_conv2d_residual(uint(pixel_at(place)), place, to.of_all & ~uint(to.outside));
+}
+
+void finish(target to, hymn_cell value, hymn_cell residual) {
+    if (to.outside == 0) {
         if (NORM) {
-            vec2 by = pixel_norm(pixel);
-            uint at = p.weight_sums_at + 2 * cell;
-            value.lo = (value.lo - by.x * uintBitsToFloat(weights[at])) * by.y;
-            value.hi = (value.hi - by.x * uintBitsToFloat(weights[at + 1])) * by.y;
+            vec2 by = pixel_norm(to.pixel);
+            hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * to.cell);
+            value.lo = (value.lo - by.x * ones.lo) * by.y;
+            value.hi = (value.hi - by.x * ones.hi) * by.y;
         }
-        hymn_conv2d_finish(uint(place), cell, value);
+        hymn_cell bias = shared_cell(BIAS_AT + 2 * to.cell);
+        value.lo += bias.lo;
+        value.hi += bias.hi;
+        if (RESIDUAL != 0u) {
+            value.lo += residual.lo;
+            value.hi += residual.hi;
+        }
+        hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
     }
 }
 
-// Passes on the e-th cell of those of M pixels that are in shared memory from `memory_at` on.
+// Passes on AHEAD of the cells that are in shared memory from `memory_at` on: the e-th, and those SUBGROUP apart.
 void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
-    uint pixel = first_pixel + e / END_CELLS, cell = first_cell + e % END_CELLS;
-    hymn_cell value = shared_sums(memory_at + 2 * e);
-#ifdef SPLIT
-    uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-    partial[to] = value.lo;
-    partial[to + 1] = value.hi;
-#else
-    finish(origin, pixel, cell, value);
+#ifndef SPLIT
+    hymn_cell residual[AHEAD];
+    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+        uint at = e + n * SUBGROUP;
+        if (RESIDUAL != 0u) {
+            residual[n] = residual_of(target_at(origin, first_pixel + at / END_CELLS, first_cell + at % END_CELLS));
+        }
+    }
 #endif
+    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
+        uint at = e + n * SUBGROUP, pixel = first_pixel + at / END_CELLS, cell = first_cell + at % END_CELLS;
+        if (END_COUNT % (AHEAD * SUBGROUP) == 0 || at < END_COUNT) {
+            hymn_cell value = shared_cell(memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * 2);
+#ifdef SPLIT
+            uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
+            partial[to] = value.lo;
+            partial[to + 1] = value.hi;
+#else
+            finish(target_at(origin, pixel, cell), value, residual[n]);
+#endif
+        }
+    }
 }
 
-// Each subgroup spreads M pixels of its sums over its lanes by way of shared memory: cells of channels leave together.
+// Each subgroup spreads its sums over its lanes by way of shared memory: cells of channels leave together.
 void write_sums(ivec3 origin, uint partial_at) {
     uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
-    uint memory_at = gl_SubgroupID * M * END_CELLS * 2;
+    uint memory_at = gl_SubgroupID * (END_ROWS * M * END_PITCH);
     barrier();
     [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
         uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
-                coopMatStore(sums[i * BLOCK_COLUMNS + first + j], memory, memory_at + j * (N / 4), END_CELLS * 2,
-                             gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i += END_ROWS) {
+            [[unroll]] for (uint row = 0; row < END_ROWS; row++) {
+                [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
+                    coopMatStore(sums[(i + row) * BLOCK_COLUMNS + first + j], memory,
+                                 memory_at + row * M * END_PITCH + j * (N / 4), END_PITCH,
+                                 gl_CooperativeMatrixLayoutRowMajor);
+                }
             }
             subgroupBarrier();
-            uint e = gl_SubgroupInvocationID;
-            if (UNROLLED) {
-                [[unroll]] for (uint n = 0; n < END_STEPS; n++) {
-                    if (e + n * SUBGROUP < M * END_CELLS) {
-                        put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e + n * SUBGROUP);
-                    }
-                }
-            } else if (e < M * END_CELLS) {
+            uint e = gl_SubgroupInvocationID, first_pixel = (block_row + i) * M;
+            if (END_STEPS == AHEAD) {
+                put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
+            } else if (e < END_COUNT) {
                 do {
-                    put_sums(origin, partial_at, memory_at, (block_row + i) * M, first_cell, e);
-                    e += gl_SubgroupSize;
-                } while (e < M * END_CELLS);
+                    put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
+                    e += AHEAD * SUBGROUP;
+                } while (e < END_COUNT);
             }
             subgroupBarrier();
         }
@@ -483,15 +638,21 @@ void join_splits(ivec3 origin, uint tile) {
     uint e = gl_LocalInvocationID.x;
     if (e < PIXELS * (CHANNELS / 8)) {
         do {
-            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8), split = 0;
-            hymn_cell value = hymn_cell_zero();
-            do {
+            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8);
+            target to = target_at(origin, pixel, cell);
+            hymn_cell value = hymn_cell_zero(), residual, part[SPLITS];
+            if (RESIDUAL != 0u) {
+                residual = residual_of(to);
+            }
+            [[unroll]] for (uint split = 0; split < SPLITS; split++) { // all of them waited for together
                 uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
-                value.lo += partial[from];
-                value.hi += partial[from + 1];
-                split++;
-            } while (split < SPLITS);
-            finish(origin, pixel, cell, value);
+                part[split] = hymn_cell(partial[from], partial[from + 1]);
+            }
+            [[unroll]] for (uint split = 0; split < SPLITS; split++) {
+                value.lo += part[split].lo;
+                value.hi += part[split].hi;
+            }
+            finish(to, value, residual);
             e += LOCAL;
         } while (e < PIXELS * (CHANNELS / 8));
     }
@@ -499,15 +660,25 @@ void join_splits(ivec3 origin, uint tile) {
 #endif
 
 void main() {
+    uint stages = stages_of(0) + stages_of(1) + stages_of(2);
+    uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
+    place at = SPLITS == 1 ? place(0, 0, 0, 0, 0) : stage_place(stages * split / SPLITS);
+    load_weights(at);
+    load_bias();
     ivec3 origin = tile_origin();
+    if (JOINED ? uint(origin.x) >= p.width : origin.z * p.height >= p.rows) {
+        return; // the last layer of the dispatch has no tile for each of its workgroups
+    }
     locate(origin);
+    load_pixels(at);
+    if (NORM) {
+        start_moments(origin);
+    }
     [[unroll]] for (uint i = 0; i < BLOCK_ROWS * BLOCK_COLUMNS; i++) {
         sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
     }
-    uint stages = stages_of(0) + stages_of(1) + stages_of(2);
-    uint split = SPLITS == 1 ? 0 : gl_WorkGroupID.z;
     uint tile = gl_WorkGroupID.x * gl_NumWorkGroups.y + gl_WorkGroupID.y;
-    sum_up(stages * split / SPLITS, stages * (split + 1) / SPLITS);
+    sum_up(at, stages * (split + 1) / SPLITS);
     uint partial_at = (tile * SPLITS + split) * PART;
     if (NORM) {
         join_moments(partial_at);

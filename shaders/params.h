@@ -36,7 +36,8 @@ struct hymn_conv2d_params {
     hymn_uint wide_terms, point_terms;  // lanes: how many sources are read 3x3 and how many 1x1
     hymn_uint scale;                    // lanes: 2 for kernel 2, else 1
     hymn_uint tiles_down, tile_weights; // matrix: tiles of an image's column; of a tile of channels, units of 16 bytes
-    hymn_uint out_stride;               // cells per pixel
+    float across_reciprocal, down_reciprocal;            // matrix: of the numbers of tiles
+    hymn_uint out_stride;                                // cells per pixel
     hymn_uint residual, residual_stride, residual_first; // residual: 0 none, 1 same size, 2 half size and resized
     hymn_uint bias_at;                                   // in the weights, in units of 16 bytes
     hymn_uint norm_channels;  // matrix, of a source that is normalised: its channels of a pixel;

@@ -327,6 +327,7 @@ static const struct layer layers[] = {
     {"encoder.3 out_proj", 32, {1}, {512}, 256, 1, 2, 0},
     {"encoder.4 in_proj", 16, {1}, {512}, 2048, 0, 2, HYMN_PROLOGUE_NORM},
     {"encoder.4 out_proj", 16, {1}, {1024}, 512, 1, 2, 0},
+    {"large product", 64, {1}, {1024}, 1024, 0, 0, 0},
 };
 
 static struct test_conv_case layer_case(const struct layer *l, uint32_t batch) {
@@ -398,13 +399,16 @@ static double time_tile(const struct test_conv_case *shape, const struct hymn_vk
     return ok ? ms : INFINITY;
 }
 
-static int bench(uint32_t batch, uint32_t most) {
+static int bench(uint32_t batch, uint32_t most, const char *only) {
     struct test_random random = test_random_fixed(1);
     struct hymn_vk_plan plan = matrix_plan();
     double total = 0.0, total_best = 0.0;
     static struct hymn_conv2d_tile tiles[2048];
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
         const struct layer *l = &layers[i];
+        if (only && strncmp(l->name, only, strlen(only)) != 0) {
+            continue;
+        }
         struct test_conv_case c = layer_case(l, batch);
         struct test_conv b;
         test_conv_build(&b, &c, &random);
@@ -443,7 +447,8 @@ int main(int argc, char **argv) {
     }
     int failed;
     if (argc > 1 && strncmp(argv[1], "--bench", 7) == 0) {
-        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1, argc > 3 ? (uint32_t)atoi(argv[3]) : 0);
+        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1, argc > 3 ? (uint32_t)atoi(argv[3]) : 0,
+                       argc > 4 ? argv[4] : NULL);
     } else {
         const struct CMUnitTest tests[] = {
             cmocka_unit_test(test_terms),     cmocka_unit_test(test_layouts),       cmocka_unit_test(test_epilogues),

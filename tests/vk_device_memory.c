@@ -141,6 +141,9 @@ static void missing_memory_is_named_before_it_is_taken(void **state) {
     vk.device->snapshot.max_allocation_bytes = 0; // not what is tested here
     expect_no_memory(&vk, heap + MIB, "MiB of device memory are needed");
     expect_no_memory(&vk, (uint64_t)1 << 62, "4398046511104.0 MiB of device memory are needed");
+    vk.device->memory_bytes += 5 * MIB; // staged in the host's heap, as behind a bus
+    expect_no_memory(&vk, heap + MIB, " MiB are free, and 0.0 MiB are in use here");
+    vk.device->memory_bytes -= 5 * MIB;
     vk.device->snapshot.max_allocation_bytes = 64 * MIB;
     expect_no_memory(&vk, 65 * MIB, "68157440 bytes of device memory are needed");
     struct hymn_vk_buffer buffer, second;

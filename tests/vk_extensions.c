@@ -77,6 +77,19 @@ static void subgroup_sizes_are_an_extension_of_older_devices(void **state) {
     }
 }
 
+// Only where its feature is there too.
+static void bounds_checks_are_switched_off_where_they_can_be(void **state) {
+    (void)state;
+    for (int can = 0; can < 2; can++) {
+        const struct hymn_vk_snapshot snapshot = {.api_version = VK_API_VERSION_1_1, .pipeline_robustness = can};
+        const struct hymn_vk_plan plan = {0};
+        struct hymn_vk_extensions chosen = {0};
+        hymn_vk_extensions_offer(&snapshot, &plan, false, "VK_EXT_pipeline_robustness", &chosen);
+        assert_int_equal(chosen.pipeline_robustness, can);
+        assert_int_equal(enabled(&chosen, "VK_EXT_pipeline_robustness"), can);
+    }
+}
+
 static void only_what_is_used_is_enabled(void **state) {
     (void)state;
     const struct hymn_vk_snapshot snapshot = {.api_version = VK_API_VERSION_1_3, .float16 = true};
@@ -151,6 +164,7 @@ static void what_is_not_told_is_not_zero(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(portability_subset_is_enabled_where_it_is_offered),
+        cmocka_unit_test(bounds_checks_are_switched_off_where_they_can_be),
         cmocka_unit_test(subgroup_sizes_are_an_extension_of_older_devices),
         cmocka_unit_test(only_what_is_used_is_enabled),
         cmocka_unit_test(an_extension_offered_twice_is_enabled_once),

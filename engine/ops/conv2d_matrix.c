@@ -82,16 +82,29 @@ static uint32_t most_cells(const struct problem *problem) {
 
 // ------------------------------------------------------------------------------------------------------------ the tile
 
+// The kernel's PARTS: lanes that share the moments of a pixel.
+static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) {
+    uint32_t parts = 8;
+    while (parts > 1 && (lanes / (tile->width * tile->height) < parts || tile->depth % parts != 0)) {
+        parts /= 2;
+    }
+    return parts;
+}
+
 static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
-                             const struct hymn_vk_matrix *matrix) {
+                             const struct hymn_vk_plan *plan) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
     uint32_t pixels = tile->width * tile->height;
     uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
     uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
     uint32_t columns = tile->channels / matrix->n / tile->columns, cells = tile->channels / tile->columns / CELL;
     uint32_t parts = problem->norm && columns % 2 == 0 && cells % 2 == 0 ? 2 : 1;
-    uint32_t end = tile->rows * tile->columns * matrix->m * (cells / parts) * 2;
-    end += problem->norm ? pixels * (tile->depth + 1) : 0;
-    return 16 * (loop > end ? loop : end) + 16;
+    uint32_t stripe = tile->rows * tile->columns * matrix->m * (2 * (cells / parts) + 1);
+    uint32_t norm = problem->norm ? pixels * norm_parts(tile, lanes) : 0;
+    uint32_t whole = pixels / matrix->m / tile->rows * stripe + norm, end = whole <= loop ? whole : stripe + norm;
+    uint32_t bias = tile->channels / 4 * (problem->norm ? 2 : 1);
+    return 16 * ((loop > end ? loop : end) + bias) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -99,7 +112,7 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
     struct problem problem = describe(graph, node);
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
-    return lanes <= plan->max_invocations && shared_bytes(&problem, tile, matrix) <= plan->max_shared_bytes &&
+    return lanes <= plan->max_invocations && shared_bytes(&problem, tile, plan) <= plan->max_shared_bytes &&
            tile->width % matrix->m == 0 && pixels % (matrix->m * tile->rows) == 0 &&
            tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
            tile->depth * CELL % matrix->k == 0 && tile->splits <= stages(&problem, tile->depth) &&
@@ -134,7 +147,7 @@ static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_
                             uint32_t pixels, struct hymn_conv2d_tile *tile) {
     uint32_t least_pixels = problem->wide ? 64 : 32, least_channels = problem->norm ? 64 : 32;
     while (groups_of(problem, tile) < target && (pixels > 64 || tile->channels > 64)) {
-        if (pixels > 64) {
+        if (pixels > 64 && !(problem->wide && tile->channels > 64)) {
             pixels /= 2;
         } else {
             tile->channels /= 2;
@@ -155,19 +168,20 @@ static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_
 }
 
 // Few subgroups with many sums each, as each loads its pixels and weights from shared memory: 64 x 64 at most, as far
-// as registers go. With a norm more of them, as its moments take registers too (measured on an H100: half the time).
-static void set_subgroups(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
-                          struct hymn_conv2d_tile *tile) {
+// as registers go.
+static void set_subgroups(const struct hymn_vk_plan *plan, uint32_t pixels, struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t sums = SUMS_PER_LANE * plan->subgroup_size;
-    tile->columns = tile->channels >= (problem->norm ? 32 : 64) && tile->channels >= 2 * matrix->n ? 2 : 1;
+    tile->columns = tile->channels >= 64 && tile->channels >= 2 * matrix->n ? 2 : 1;
     tile->rows = tile->channels >= 64 ? 2 : 4 / tile->columns;
-    tile->rows = problem->norm && tile->channels == 64 ? 4 : tile->rows;
     while (pixels * tile->channels > sums * tile->rows * tile->columns && tile->rows < 8) {
         tile->rows *= 2;
     }
     while (pixels / tile->rows < matrix->m) {
         tile->rows /= 2;
+    }
+    if (tile->rows * tile->columns < 4 && tile->columns == 1 && tile->channels >= 2 * matrix->n) {
+        tile->columns = 2; // small tiles wait rather than compute: more lanes to load
     }
 }
 
@@ -176,16 +190,12 @@ static bool set_step(const struct problem *problem, const struct hymn_vk_plan *p
     static const uint32_t point[][2] = {{1, 16}, {1, 8}, {1, 4}, {1, 2}}; // taps, depth
     static const uint32_t wide[][2] = {{1, 16}, {1, 8}, {3, 4}, {3, 2}, {1, 4}};
     uint32_t k = plan->matrix.k, least = k > 2 * CELL ? k / CELL : 2, cells = most_cells(problem);
-    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
     uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
     for (uint32_t i = 0; i < count; i++) {
         tile->taps = problem->wide ? wide[i][0] : point[i][0];
         tile->depth = problem->wide ? wide[i][1] : point[i][1];
         bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
-        // Each cell that a lane copies has moments in registers.
-        bool many = problem->norm && tile->depth > least && pixels * tile->depth > 2 * lanes;
-        if (tile->depth >= least && !deep && !many &&
-            shared_bytes(problem, tile, &plan->matrix) <= plan->max_shared_bytes) {
+        if (tile->depth >= least && !deep && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes) {
             return true;
         }
     }
@@ -197,7 +207,7 @@ static void fit(const struct problem *problem, const struct hymn_vk_plan *plan, 
                 struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     while (true) {
-        set_subgroups(problem, plan, pixels, tile);
+        set_subgroups(plan, pixels, tile);
         tile->buffers = !problem->wide && pixels * tile->channels <= SMALL_TILE ? 2 : 1;
         if (set_step(problem, plan, tile) &&
             tile->rows * tile->columns * plan->subgroup_size <= plan->max_invocations) {
@@ -279,7 +289,7 @@ static uint32_t registers(const uint32_t kernels[3], bool norm, const struct hym
     uint32_t pixels = divide_up(staged * tile->depth, lanes), points = divide_up(inner * tile->depth, lanes);
     uint32_t weights = divide_up(tile->taps * tile->channels * tile->depth, lanes);
     return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
-           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * points : 0);
+           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * divide_up(inner, lanes) : 0);
 }
 
 static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
@@ -287,7 +297,7 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
     struct problem problem = describe(list->graph, list->node);
     uint32_t lanes = tile->rows * tile->columns * list->plan->subgroup_size;
     // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
-    bool sensible = rows * columns >= 512 && rows * columns <= 4096 &&
+    bool sensible = rows * columns >= 256 && rows * columns <= 4096 &&
                     registers(problem.kernels, problem.norm, tile, lanes) <= MOST_REGISTERS;
     bool listed = false;
     for (uint32_t i = 0; i < list->count; i++) {
@@ -300,7 +310,7 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
 }
 
 static void vary_steps(struct tile_list *list, const struct problem *problem, const struct hymn_conv2d_tile *from) {
-    static const uint32_t steps[][2] = {{1, 8}, {1, 4}, {3, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
+    static const uint32_t steps[][2] = {{1, 8}, {3, 8}, {1, 4}, {3, 4}, {9, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
     for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         struct hymn_conv2d_tile tile = *from;
         tile.taps = steps[i][0];
@@ -353,13 +363,14 @@ static void vary_splits(struct tile_list *list, const struct problem *problem, c
 // Tiles that were the best of some layer on an H100, from small to large: those of which there are enough to fill the
 // device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct problem *problem) {
-    static const uint32_t point[][7] = {{32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1}, {32, 64, 2, 2, 1, 8, 2},
-                                        {64, 64, 4, 2, 1, 8, 2},   {64, 64, 2, 2, 1, 8, 2},  {128, 64, 4, 1, 1, 4, 2},
-                                        {64, 128, 2, 2, 1, 8, 1},  {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1},
-                                        {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
-    static const uint32_t wide[][7] = {{64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},   {128, 64, 4, 2, 3, 4, 1},
-                                       {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},  {256, 32, 4, 1, 9, 2, 1},
-                                       {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 32, 4, 1, 3, 2, 1}};
+    static const uint32_t point[][7] = {
+        {32, 32, 2, 2, 1, 16, 2}, {32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1},  {32, 64, 2, 2, 1, 8, 2},
+        {64, 64, 4, 2, 1, 8, 2},  {64, 64, 2, 2, 1, 8, 2},   {128, 64, 4, 1, 1, 4, 2},  {64, 128, 2, 2, 1, 8, 1},
+        {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
+    static const uint32_t wide[][7] = {{64, 32, 4, 2, 1, 16, 1}, {64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},
+                                       {128, 64, 4, 2, 3, 4, 1}, {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},
+                                       {256, 32, 4, 1, 9, 2, 1}, {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1},
+                                       {128, 32, 4, 1, 3, 2, 1}};
     // pixels, channels, rows, columns, taps, depth, buffers
     const struct hymn_vk_plan *plan = list->plan;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
@@ -471,6 +482,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     params->tiles_across = divide_up(params->width, tile.width);
     params->tiles_down = divide_up(params->height, tile.height);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
+    params->across_reciprocal = 1.0f / (float)params->tiles_across;
+    params->down_reciprocal = 1.0f / (float)params->tiles_down;
     enum hymn_status status =
         hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
     if (status != HYMN_STATUS_OK) {

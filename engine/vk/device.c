@@ -105,6 +105,7 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, struct 
     hymn_free(properties);
     device->memory_budget = out_chosen->memory_budget;
     device->statistics = out_chosen->statistics;
+    device->unchecked = out_chosen->pipeline_robustness;
     return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
 }
 
@@ -171,8 +172,12 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
                  : device->plan.subgroup_full ? (void *)&subgroup_size
                                               : (void *)&storage,
         .pipelineExecutableInfo = VK_TRUE};
+    VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT,
+        .pNext = device->statistics ? (void *)&executables : executables.pNext,
+        .pipelineRobustness = VK_TRUE};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
-                                          .pNext = device->statistics ? (void *)&executables : executables.pNext};
+                                          .pNext = device->unchecked ? (void *)&robustness : robustness.pNext};
     float priority = 1.0f;
     VkDeviceQueueCreateInfo queues[2];
     VkDeviceCreateInfo info = {

@@ -40,6 +40,7 @@ struct hymn_vk_device {
     bool memory_budget;                               // VK_EXT_memory_budget is enabled
     bool inspected;                                   // it was asked for a device whose pipelines keep statistics
     bool statistics;                                  // and VK_KHR_pipeline_executable_properties is enabled
+    bool unchecked;                                   // pipelines do without bounds checks: see pipeline.c
     double submission_seconds;                        // most estimated work of one submission
     double slowness;   // how much longer it takes than the plan's rates say; measured, kept in the store
     _Atomic bool lost; // sticky

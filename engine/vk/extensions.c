@@ -38,6 +38,9 @@ void hymn_vk_extensions_offer(const struct hymn_vk_snapshot *snapshot, const str
     if (snapshot->api_version < VK_API_VERSION_1_3 && plan->subgroup_full) {
         enable(chosen, name, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     }
+    if (snapshot->pipeline_robustness) {
+        chosen->pipeline_robustness |= enable(chosen, name, VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME);
+    }
     if (statistics) {
         chosen->statistics |= enable(chosen, name, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     }

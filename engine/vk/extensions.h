@@ -15,7 +15,7 @@ enum { HYMN_VK_MAX_EXTENSIONS = 8 };
 struct hymn_vk_extensions {
     const char *names[HYMN_VK_MAX_EXTENSIONS]; // static storage
     uint32_t count;
-    bool memory_budget, statistics, portability_subset; // enabled
+    bool memory_budget, statistics, portability_subset, pipeline_robustness; // enabled
 };
 
 // To be called with each extension that the device has, on an initially zero *chosen: adds it where it is worth

@@ -42,7 +42,7 @@ static enum hymn_status no_room(const struct hymn_vk_device *device, const char 
                      "%s: %.1f MiB of device memory are needed; of %s's %.1f MiB, %.1f MiB are free, and %.1f MiB are "
                      "in use here",
                      what, (double)bytes / mib, device->info.name, (double)room.size / mib, (double)room.free / mib,
-                     (double)device->memory_bytes / mib);
+                     (double)device->heap_bytes[heap] / mib);
 }
 
 // The best type with room for `bytes`.

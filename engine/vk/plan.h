@@ -42,6 +42,7 @@ struct hymn_vk_snapshot {
     uint32_t max_subgroups;              // of a workgroup whose size was asked for; 0: not told
     bool subgroup_fixed;                 // has subgroup_size always, and can ask for full subgroups
     bool portability_subset;             // VK_KHR_portability_subset: not a conformant Vulkan (MoltenVK)
+    bool pipeline_robustness;            // VK_EXT_pipeline_robustness: bounds checks of shaders can be left out
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
     uint32_t matrix_count;
     bool compute_queue;

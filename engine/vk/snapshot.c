@@ -64,7 +64,7 @@ static void read_limits(const VkPhysicalDeviceProperties *properties, struct hym
 
 // The extensions that tell more about a device of Vulkan 1.1.
 struct extensions {
-    bool driver_properties, float16, subgroup_size_control, cooperative_matrix, portability_subset;
+    bool driver_properties, float16, subgroup_size_control, cooperative_matrix, portability_subset, pipeline_robustness;
 };
 
 static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
@@ -89,6 +89,8 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
                 strcmp(list[i].extensionName, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0;
             out_found->portability_subset |=
                 strcmp(list[i].extensionName, HYMN_VK_PORTABILITY_SUBSET_EXTENSION_NAME) == 0;
+            out_found->pipeline_robustness |=
+                strcmp(list[i].extensionName, VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME) == 0;
         }
     }
     hymn_free(list);
@@ -143,10 +145,16 @@ static void read_features(const struct hymn_vk_instance *instance, VkPhysicalDev
     if (extensions.subgroup_size_control) {
         features.pNext = &subgroup_size;
     }
+    VkPhysicalDevicePipelineRobustnessFeaturesEXT robustness = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_ROBUSTNESS_FEATURES_EXT, .pNext = features.pNext};
+    if (extensions.pipeline_robustness) {
+        features.pNext = &robustness;
+    }
     instance->table.vkGetPhysicalDeviceFeatures2(physical, &features);
     s->storage_16bit = storage.storageBuffer16BitAccess;
     s->float16 = float16.shaderFloat16;
     s->memory_model = memory_model.vulkanMemoryModel;
+    s->pipeline_robustness = robustness.pipelineRobustness;
     if (!subgroup_size.subgroupSizeControl || !subgroup_size.computeFullSubgroups) {
         s->subgroup_min = s->subgroup_max = 0;
         s->subgroup_fixed = false;

@@ -52,10 +52,15 @@ hymn_cell hymn_load_residual(uint at) {
     return cell;
 }
 
+// Of an output pixel: x, y, image.
+ivec3 hymn_conv2d_place(uint pixel) {
+    uint row = pixel / p.width, image = row / p.height;
+    return ivec3(pixel - row * p.width, row - image * p.height, image);
+}
+
 // The residual of half the size at an output pixel: weights 1/4 and 3/4 of the nearest rows and columns, edges clamped.
-hymn_cell hymn_resized_residual(uint pixel, uint cell) {
-    int height = int(p.height), width = int(p.width), half_height = height / 2, half_width = width / 2;
-    int row = int(pixel) / width, x = int(pixel) - row * width, image = row / height, y = row - image * height;
+hymn_cell hymn_resized_residual(ivec3 place, uint cell) {
+    int half_height = int(p.height) / 2, half_width = int(p.width) / 2, x = place.x, y = place.y, image = place.z;
     int y0 = (y - 1) >> 1, x0 = (x - 1) >> 1;
     float down = (y & 1) == 0 ? 0.75 : 0.25, right = (x & 1) == 0 ? 0.75 : 0.25;
     int upper = (image * half_height + max(y0, 0)) * half_width;
@@ -75,25 +80,31 @@ vec4 hymn_conv2d_activate(vec4 v) {
     return ACTIVATION == 2u ? v / (1.0 + exp(-v)) : ACTIVATION == 1u ? max(v, vec4(0.0)) : v;
 }
 
-// Adds bias and residual to the sums of a cell of channels of a pixel, activates and stores them.
+// Of a cell of channels of an output pixel. place: of the pixel, where the residual is resized.
+hymn_cell hymn_conv2d_residual(uint pixel, ivec3 place, uint cell) {
+    return RESIDUAL == 1u ? hymn_load_residual(pixel * p.residual_stride + p.residual_first + cell)
+                          : hymn_resized_residual(place, cell);
+}
+
+// Activates and stores.
+void hymn_conv2d_end(uint pixel, uint cell, hymn_cell value) {
+    value.lo = hymn_conv2d_activate(value.lo);
+    value.hi = hymn_conv2d_activate(value.hi);
+    uint to = pixel * p.out_stride + cell;
+    HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+}
+
+// Adds bias and residual, activates and stores.
 void hymn_conv2d_finish(uint pixel, uint cell, hymn_cell value) {
     uint bias_at = p.bias_at + 2 * cell;
     value.lo += uintBitsToFloat(weights[bias_at]);
     value.hi += uintBitsToFloat(weights[bias_at + 1]);
     if (RESIDUAL != 0u) {
-        hymn_cell r;
-        if (RESIDUAL == 1u) {
-            r = hymn_load_residual(pixel * p.residual_stride + p.residual_first + cell);
-        } else {
-            r = hymn_resized_residual(pixel, cell);
-        }
+        hymn_cell r = hymn_conv2d_residual(pixel, RESIDUAL == 2u ? hymn_conv2d_place(pixel) : ivec3(0), cell);
         value.lo += r.lo;
         value.hi += r.hi;
     }
-    value.lo = hymn_conv2d_activate(value.lo);
-    value.hi = hymn_conv2d_activate(value.hi);
-    uint to = pixel * p.out_stride + cell;
-    HYMN_STORE_CELL(result, to, IS_HALF(5), value)
+    hymn_conv2d_end(pixel, cell, value);
 }
 
 #endif

@@ -7,6 +7,8 @@
 #ifndef HYMN_GRID_GLSL
 #define HYMN_GRID_GLSL
 
+#include "divide.glsl"
+
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const bool SOFTWARE = false;
 
@@ -15,12 +17,6 @@ layout(constant_id = 1) const bool SOFTWARE = false;
 // May be past the last row: the caller compares.
 uint hymn_row() {
     return gl_WorkGroupID.z * gl_NumWorkGroups.y + gl_WorkGroupID.y;
-}
-
-// floor(n / d) with reciprocal = 1 / float(d) correctly rounded; exact for n < 2^21. Integer division is a loop over
-// lanes on software devices and some twenty instructions elsewhere.
-uint hymn_divide(uint n, float reciprocal) {
-    return uint((float(n) + 0.5) * reciprocal);
 }
 
 #endif
