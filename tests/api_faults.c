@@ -68,7 +68,12 @@ static struct hymn_context *open_behind_a_bus(void) {
 static struct hymn_session *open_session(struct hymn_context *on, enum hymn_precision precision, enum hymn_tier tier) {
     struct hymn_session *session = NULL;
     struct hymn_session_params params = {
-        .height = golden.height, .width = golden.width, .batch = golden.batch, .precision = precision, .tier = tier};
+        .height = golden.height,
+        .width = golden.width,
+        .batch = golden.batch,
+        .precision = precision,
+        .tier = tier,
+        .tuning_ms = HYMN_TUNING_NONE}; // sessions are compared with each other: the same ways of each operator
     assert_int_equal(hymn_session_create(on, golden.model, &params, &session), HYMN_STATUS_OK);
     return session;
 }

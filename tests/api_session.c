@@ -34,7 +34,12 @@ static uint8_t *random_image(struct test_random *random, struct hymn_image *out_
 static struct hymn_session *open_session(const struct golden *golden, uint32_t size, uint32_t batch, bool timings) {
     struct hymn_session *session = NULL;
     struct hymn_session_params params = {
-        .height = size, .width = size, .batch = batch, .precision = HYMN_PRECISION_FP32, .timings = timings};
+        .height = size,
+        .width = size,
+        .batch = batch,
+        .precision = HYMN_PRECISION_FP32,
+        .timings = timings,
+        .tuning_ms = HYMN_TUNING_NONE}; // sessions are compared with each other: the same ways of each operator
     assert_int_equal(hymn_session_create(context, golden->model, &params, &session), HYMN_STATUS_OK);
     return session;
 }
@@ -337,7 +342,8 @@ static void masks_alone_are_those_with_logits(void **state) {
     static float probabilities[AREA], sorted[AREA];
     static uint8_t masks[2][COUNT][AREA];
     for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
-        struct hymn_session_params params = {.height = HEIGHT, .width = WIDTH, .batch = COUNT, .timings = true};
+        struct hymn_session_params params = {
+            .height = HEIGHT, .width = WIDTH, .batch = COUNT, .timings = true, .tuning_ms = HYMN_TUNING_NONE};
         params.precision = (enum hymn_precision)precision;
         struct hymn_session *session = NULL;
         assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
