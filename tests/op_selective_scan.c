@@ -240,7 +240,7 @@ static void test_groups(void **state) {
         c.group = methods[i].group;
         c.tile = methods[i].tile;
         c.lanes = methods[i].lanes;
-        c.span = methods[i].span;
+        c.span = races ? 1 : methods[i].span;   // rounds that are not unrolled compile faster
         c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
         check(&c, &random);
@@ -253,7 +253,7 @@ static void test_local(void **state) {
     (void)state;
     static const uint32_t together[] = {16, 8, 32, 2, 8, 8, 8, 4, 4}, lanes[] = {64, 128, 64, 32, 128, 16, 128, 64, 16};
     struct test_random random = test_random_start("op_selective_scan local");
-    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++) {
+    for (size_t i = 0; i < (races ? 6 : sizeof lanes / sizeof *lanes); i++) { // the last are about rows
         struct scan_case c = random_case(&random);
         if (races) { // little shared memory
             c.states = i == 4 ? 17 : c.states;
@@ -278,7 +278,7 @@ static void test_spans(void **state) {
     (void)state;
     static const uint32_t spans[] = {1, 2, 3, 4, 4, 8, 8, 4, 4, 8}, lengths[] = {7, 5, 9, 1, 13, 3, 11, 200, 6, 10};
     struct test_random random = test_random_start("op_selective_scan spans");
-    for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+    for (size_t i = 0; i < (races ? 8 : sizeof spans / sizeof *spans); i++) { // likewise
         struct scan_case c = random_case(&random);
         c.states = i % 2 ? (races ? 9 : 16) : c.states; // combined in two rounds
         c.span = spans[i];
