@@ -325,7 +325,7 @@ static uint64_t resident_bytes(void) {
 
 static enum exit_code measure(struct bench *bench) {
     struct bench_result *result = bench->result;
-    enum exit_code code = start(bench, 0, &result->cold);
+    enum exit_code code = start(bench, bench->setup->tuning > 0 ? 0 : HYMN_TUNING_NONE, &result->cold);
     if (code == CODE_OK) {
         const uint32_t batch = hymn_session_get_info(bench->session)->batch;
         bench->data.logit_count = bench->data.logit_count / bench->setup->batch * batch;
