@@ -404,7 +404,8 @@ static void every_kind_of_memory_gives_the_same_bits(void **state) {
         assert_memory_equal(own, other, golden.output_count * sizeof *own);
         assert_int_equal(session->plan.skip_staging, device->plan.skip_staging);
         const struct hymn_slot *slot = &session->slots[0]; // also behind a bus shaders may read what the host wrote
-        assert_true(slot->direct ? session->plan.skip_staging || device->direct_bytes > 0 : !session->plan.skip_staging);
+        assert_true(slot->direct ? session->plan.skip_staging || device->direct_bytes > 0
+                                 : !session->plan.skip_staging);
         assert_int_equal(slot->before_program.steps[0].kind == HYMN_VK_STEP_COPY, !slot->direct);
         assert_int_equal(flushes > 0, !coherent);
         assert_int_equal(invalidates > 0, !coherent);
