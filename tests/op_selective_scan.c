@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The selective scan against plain C in double precision: random shapes, one pass, and two and three with chunks of any
-// length. --bench [BATCH] times base's scans by each method (chunk: group/tile x block, together of lanes, span;
-// 0: its own): milliseconds, G updates/s. --races: each way in which lanes share memory, with few states, for the
+// length. --bench [BATCH] times base's scans by each method (chunk: group/tile x block, together of lanes + helpers,
+// span; 0: its own): milliseconds, G updates/s. --races: each way in which lanes share memory, with few states, for the
 // validation layers' check of shared memory, with which a software device compiles long for each access.
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,9 +30,9 @@ struct scan_case {
     uint32_t chunk_length; // forced; 0: not
     uint32_t group, block; // likewise
     uint32_t together, lanes;
-    uint32_t span; // with chunk_length or group
-    uint32_t tile; // with group
-    float reach;   // of the projection's values; 0: 1
+    uint32_t span;          // with chunk_length or group
+    uint32_t tile, helpers; // with group
+    float reach;            // of the projection's values; 0: 1
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -137,7 +137,8 @@ static struct hymn_vk_plan plan_of(uint32_t index) {
 }
 
 static struct hymn_scan_method method_of(const struct scan_case *c) {
-    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together, c->lanes, c->span, c->tile};
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together,
+                                     c->lanes,        c->span,  c->tile,  c->helpers};
 }
 
 // By the method that the case forces, if it does.
@@ -165,9 +166,11 @@ static double check(const struct scan_case *c, struct test_random *random) {
             continue;
         }
         char what[160];
-        snprintf(what, sizeof what,
-                 "plan %u, %u states, rank %u, chunks of %u, group %u, tile %u, blocks of %u, %u of %u, spans of %u", i,
-                 c->states, c->rank, c->chunk_length, c->group, c->tile, c->block, c->together, c->lanes, c->span);
+        snprintf(
+            what, sizeof what,
+            "plan %u, %u states, rank %u, chunks of %u, group %u, tile %u, blocks of %u, %u of %u + %u, spans of %u", i,
+            c->states, c->rank, c->chunk_length, c->group, c->tile, c->block, c->together, c->lanes, c->helpers,
+            c->span);
         run(&test, c, &plan);
         test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), what);
     }
@@ -216,7 +219,7 @@ static void test_chunks(void **state) {
 }
 
 // Groups of lanes a channel: sequences shorter and longer than a block, whole and in chunks, full and odd numbers of
-// states and ranks.
+// states and ranks; with helpers and without.
 static void test_groups(void **state) {
     (void)state;
     static const struct hymn_scan_method methods[] = {
@@ -228,6 +231,11 @@ static void test_groups(void **state) {
         {.group = 4, .tile = 2, .block = 8, .lanes = 64, .span = 1},
         {.group = 4, .tile = 4, .block = 8, .chunk_length = 13, .lanes = 32},
         {.group = 8, .tile = 4, .block = 8, .chunk_length = 40},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 64, .helpers = 64},
+        {.group = 4, .tile = 1, .block = 16, .lanes = 64, .helpers = 32},
+        {.group = 2, .tile = 1, .block = 8, .lanes = 64, .helpers = 32, .chunk_length = 21},
+        {.group = 4, .tile = 4, .block = 8, .lanes = 32, .helpers = 32, .span = 1},
+        {.group = 8, .tile = 2, .block = 8, .lanes = 32, .helpers = 32},
     };
     struct test_random random = test_random_start("op_selective_scan groups");
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
@@ -240,6 +248,7 @@ static void test_groups(void **state) {
         c.group = methods[i].group;
         c.tile = methods[i].tile;
         c.lanes = methods[i].lanes;
+        c.helpers = methods[i].helpers;
         c.span = races ? 1 : methods[i].span;   // rounds that are not unrolled compile faster
         c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
@@ -455,14 +464,14 @@ static int bench(uint32_t batch) {
         {.group = 4, .tile = 2, .block = 4},
         {.group = 4, .tile = 2, .block = 8},
         {.group = 4, .tile = 2, .block = 16},
-        {.group = 4, .tile = 4, .block = 8, .lanes = 128},
-        {.group = 8, .tile = 2, .block = 8},
-        {.group = 8, .tile = 4, .block = 8},
-        {.group = 2, .tile = 1, .block = 16},
-        {.group = 2, .tile = 2, .block = 8, .lanes = 64},
-        {.group = 4, .tile = 1, .block = 16, .span = 1},
         {.group = 4, .tile = 2, .block = 8, .span = 1},
-        {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
+        {.group = 8, .tile = 1, .block = 16},
+        {.group = 2, .tile = 1, .block = 16},
+        {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
+        {.group = 8, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
+        {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.together = 16, .lanes = 256},
         {.together = 8, .lanes = 256},
         {.together = 16, .lanes = 512},
@@ -490,8 +499,9 @@ static int bench(uint32_t batch) {
         for (size_t m = 0; m < sizeof methods / sizeof *methods; m++) {
             const struct hymn_scan_method *method = &methods[m];
             double ms = measure(&test, method), updates = 4.0 * batch * c.height * c.width * c.channels * c.states;
-            printf("  %4u: %2u/%u x %2u, %2u of %4u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length, method->group,
-                   method->tile, method->block, method->together, method->lanes, method->span, ms, updates / ms * 1e-6);
+            printf("  %4u: %2u/%u x %2u, %2u of %4u + %3u, %u  %7.4f ms %7.1f G/s\n", method->chunk_length,
+                   method->group, method->tile, method->block, method->together, method->lanes, method->helpers,
+                   method->span, ms, updates / ms * 1e-6);
             fflush(stdout);
         }
         test_node_end(&test);

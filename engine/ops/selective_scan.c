@@ -20,10 +20,13 @@
 // Groups of lanes: channels and lanes of a workgroup at most, steps of a block; what hymn_divide divides exactly.
 #define GROUP_CHANNELS 64u
 #define GROUP_LANES 128u
+// Lanes a channel: where so many of them fill the device there are enough sequences to need no chunks, and many.
+#define ENOUGH_LANES 32u
 #define MANY_LANES 4u
 #define SHORT_BLOCK_RANK 16u
 #define MIN_BLOCK 8u
 #define UNROLLED_ROUNDS 2u
+#define UNROLLED_STEPS 16u
 #define MAX_DIVIDED (1u << 21)
 // Chunks within a workgroup: states that a lane holds, those that are carried at once, steps of a chunk worth trying,
 // lanes, and the numbers that a lane of twice as many has room for where registers are few.
@@ -53,8 +56,8 @@ struct scan {
     bool hold;             // W_dt in registers
     uint32_t chunks, chunk_length;
     // group 0: not selective_scan_group.comp; else lanes that share `tile` channels, steps of a block, lanes of a
-    // workgroup
-    uint32_t group, tile, block, group_lanes;
+    // workgroup that scan, and those that do the rest for them (0: the same)
+    uint32_t group, tile, block, group_lanes, helpers;
     uint32_t rounds; // of a block's steps that are unrolled
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
@@ -75,14 +78,15 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
         return forced;
     }
     const uint32_t *words = node->method.words;
-    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5], words[6]};
+    *storage =
+        (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
     node->method = (struct hymn_method){{method->chunk_length, method->group, method->block, method->together,
-                                         method->lanes, method->span, method->tile}};
+                                         method->lanes, method->span, method->tile, method->helpers}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -139,7 +143,8 @@ static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t each = (scan->states + scan->group - 1) / scan->group;
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
-    return (uint64_t)scan->block * (3 * pitch * 16 + 2 * pairs * (16 + 8) + 8 * 4) + (uint64_t)dt * pairs * 8 + 16;
+    uint32_t rows = each % 4 == 2 ? 6 : 3;
+    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * pairs * (16 + 8) + 16 * 4) + (uint64_t)dt * pairs * 8 + 32;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
@@ -151,28 +156,35 @@ static uint32_t choose_group_lanes(const struct scan *scan, uint32_t wanted, con
 
 static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan) {
     uint32_t least = scan->tile > 1 ? scan->group : 2 * scan->group; // of a subgroup
-    return least <= plan->subgroup_size && scan->tile <= scan->group && scan->group_lanes <= plan->max_invocations &&
-           scan->group_lanes % plan->subgroup_size == 0 && scan->block % (2 * scan->group / scan->tile) == 0 &&
+    uint32_t lanes = scan->group_lanes + scan->helpers, pairs = scan->group_lanes / scan->group * scan->tile / 2;
+    uint32_t made = pairs > 0 ? (scan->helpers > 0 ? scan->helpers : lanes) / pairs : 0; // steps at a time
+    return made > 0 && least <= plan->subgroup_size && scan->tile <= scan->group && lanes <= plan->max_invocations &&
+           scan->group_lanes % plan->subgroup_size == 0 && scan->helpers % plan->subgroup_size == 0 &&
+           scan->helpers % pairs == 0 && scan->block % (2 * scan->group / scan->tile) == 0 && scan->block % made == 0 &&
            shared_bytes(scan) <= plan->max_shared_bytes;
 }
 
-// Where the lanes fill the device without chunks, each exponential is computed once; long sequences are better off with
-// chunks all the same, but where there are many (measured on an H100).
-static bool are_many(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    return (uint64_t)4 * scan->batch * scan->width * MANY_LANES >= plan->target_lanes;
+// Whether so many lanes a channel are as many as fill the device.
+static bool lanes_fill(const struct scan *scan, uint32_t lanes, const struct hymn_vk_plan *plan) {
+    return (uint64_t)4 * scan->batch * scan->width * lanes >= plan->target_lanes;
 }
 
-static bool group_pays(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    bool fill = (uint64_t)4 * scan->batch * scan->width * 4 >= plan->target_lanes / 4;
-    return fill && (scan->length <= 1024 || are_many(scan, plan));
-}
-
-// Two channels a lane, where there are enough sequences for that; then short blocks, which leave shared memory to more
-// workgroups, unless the weights of delta, which every block reads anew, are many (measured on an H100).
+// Where there are many sequences, two channels a lane, and short blocks, which leave shared memory to more workgroups,
+// unless the weights of delta, which every block reads anew, are many. Where there are fewer, helpers, as the scan's
+// few lanes should wait for nothing else. Measured on an H200.
 static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    bool many = are_many(scan, plan);
-    return (struct hymn_scan_method){
-        .group = 4, .tile = many ? 2 : 1, .block = many && scan->rank <= SHORT_BLOCK_RANK ? 8 : 16};
+    static const struct hymn_scan_method helped[] = {
+        {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = 64},
+        {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = 128},
+        {.group = 4, .tile = 1, .block = 32, .lanes = GROUP_LANES, .helpers = 64},
+    };
+    if (lanes_fill(scan, MANY_LANES, plan)) {
+        return (struct hymn_scan_method){.group = 4, .tile = 2, .block = scan->rank <= SHORT_BLOCK_RANK ? 8 : 16};
+    }
+    uint32_t i = lanes_fill(scan, 2 * MANY_LANES, plan) ? 0 : lanes_fill(scan, 4 * MANY_LANES, plan) ? 1 : 2;
+    bool fits =
+        helped[i].lanes + helped[i].helpers <= plan->max_invocations && helped[i].helpers % plan->subgroup_size == 0;
+    return fits ? helped[i] : (struct hymn_scan_method){.group = 4, .tile = 1, .block = 16};
 }
 
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
@@ -181,15 +193,17 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->group = scan->tile = scan->block = 0;
     bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
-    if (!able || (method ? method->group == 0 : plan->cpu || !group_pays(scan, plan))) {
+    if (!able || (method ? method->group == 0 : plan->cpu || !lanes_fill(scan, ENOUGH_LANES, plan))) {
         return;
     }
     struct hymn_scan_method wanted = method ? *method : group_rule(scan, plan);
     scan->group = wanted.group;
     scan->tile = wanted.tile;
     scan->block = wanted.block;
-    scan->rounds = wanted.span == 1 ? 1 : UNROLLED_ROUNDS;
     scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
+    scan->helpers = wanted.helpers;
+    uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
+    scan->rounds = wanted.span == 1 || rounds == 0 ? 1 : rounds;
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
@@ -370,9 +384,9 @@ static bool worth_timing(const struct scan *scan, const struct hymn_scan_method 
                (uint64_t)4 * scan->batch * scan->width < plan->target_lanes;
     }
     return scan->group == method->group && scan->tile == method->tile &&
-           (scan->group > 0 || scan->span == method->span) && 2 * method->chunk_length <= scan->length &&
-           (method->chunk_length == 0 || scan->chunks > 1) && span_has_registers(scan, plan) &&
-           spans_read(method->span, scan) <= 4 * carry_moves(scan);
+           (scan->group == 0 || scan->helpers == method->helpers) && (scan->group > 0 || scan->span == method->span) &&
+           2 * method->chunk_length <= scan->length && (method->chunk_length == 0 || scan->chunks > 1) &&
+           span_has_registers(scan, plan) && spans_read(method->span, scan) <= 4 * carry_moves(scan);
 }
 
 static struct hymn_scan_method method_from(const struct scan *scan) {
@@ -387,6 +401,7 @@ static struct hymn_scan_method method_from(const struct scan *scan) {
         .block = scan->group > 0 ? scan->block : scan->staged,
         .lanes = scan->group > 0 ? scan->group_lanes : 0,
         .span = scan->group > 0 ? scan->rounds == 1 : scan->span,
+        .helpers = scan->group > 0 ? scan->helpers : 0,
     };
 }
 
@@ -404,8 +419,10 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
                                           struct hymn_method *out_methods, uint32_t most) {
     static const struct hymn_scan_method methods[] = {
         {.group = 4, .tile = 1, .block = 16}, // what was best of some length and batch, then the rest
+        {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 8},
-        {.group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 256},
         {.span = 8},
@@ -421,20 +438,16 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.chunk_length = 128, .span = 4, .block = 1},
         {.span = 1},
         {.group = 4, .tile = 2, .block = 16},
-        {.group = 8, .tile = 4, .block = 8},
-        {.group = 8, .tile = 2, .block = 8},
+        {.group = 8, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
+        {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 4},
-        {.group = 4, .tile = 4, .block = 4, .lanes = 128},
         {.group = 2, .tile = 1, .block = 16},
-        {.group = 2, .tile = 2, .block = 8, .lanes = 64},
-        {.group = 4, .tile = 1, .block = 16, .span = 1},
         {.group = 4, .tile = 2, .block = 8, .span = 1},
         {.group = 8, .tile = 1, .block = 16},
         {.chunk_length = 64},
         {.chunk_length = 128},
         {.chunk_length = 256},
         {.chunk_length = 32},
-        {.chunk_length = 128, .group = 4, .tile = 4, .block = 8, .lanes = 128},
         {.chunk_length = 256, .group = 4, .tile = 2, .block = 8},
     };
     if (plan->cpu || from || most == 0) {
@@ -575,12 +588,12 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     struct hymn_scan_params params = make_params(lower->graph, node, scan);
     hymn_vk_step_push(step, &params, sizeof params);
     uint32_t local = scan->group > 0 ? scan->group_lanes : joint ? joint_lanes(scan, plan) : scan->local;
-    const uint32_t constants[] = {local, plan->cpu, scan->states, scan->rank};
-    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds};
+    const uint32_t constants[] = {local + (scan->group > 0 ? scan->helpers : 0), plan->cpu, scan->states, scan->rank};
+    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds, scan->helpers};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND), scan->staged};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 || joint ? 5 : 3);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 6 : joint ? 5 : 3);
     uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
              span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
