@@ -443,7 +443,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 2, .block = 4},
         {.group = 2, .tile = 1, .block = 16},
         {.group = 4, .tile = 2, .block = 8, .span = 1},
-        {.group = 8, .tile = 1, .block = 16},
+        {.group = 8, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.chunk_length = 64},
         {.chunk_length = 128},
         {.chunk_length = 256},
