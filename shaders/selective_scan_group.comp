@@ -233,7 +233,7 @@ void make_deltas(uint block, uint from) {
             vec2 x = half_rows[2 * (row) + part * (EACH / 2) + ((first) / 2 + n)];                                     \
             to[2 * n] = x.x, to[2 * n + 1] = x.y;                                                                      \
         }                                                                                                              \
-    } else if (EACH % 4 == 0) {                                                                                               \
+    } else if (EACH % 4 == 0) {                                                                                        \
         [[unroll]] for (uint n = 0; n < EACH / 4; n++) {                                                               \
             vec4 x = rows[(row) + part * (EACH / 4) + ((first) / 4 + n)];                                              \
             to[4 * n] = x.x, to[4 * n + 1] = x.y, to[4 * n + 2] = x.z, to[4 * n + 3] = x.w;                            \
@@ -465,7 +465,8 @@ void make_in_between(uint turn, uint blocks, uint stored, uint made) {
 }
 
 // The same by helpers: nothing is kept from turn to turn, as compilers would copy it, and so wait for it. What is behind
-// the last block is located as the last step, and so may be loaded and made too.
+// the last block is located as the last step, and so may be loaded and made too; in the first turns, when there are no
+// rows yet, what is made is never read.
 void help(uint turn, uint stored, uint made) {
     load_u(max(turn, 1) - 1);
     if (MODE != 1) {

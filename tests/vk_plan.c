@@ -118,8 +118,7 @@ static void phone_reads_host_memory_directly(void **state) {
     assert_true(plan.usable && plan.skip_staging && plan.timestamps);
     assert_false(plan.cpu || plan.weights_f32);
     assert_int_equal(plan.needs_met, HYMN_NEEDS_BUFFERS | HYMN_NEEDS_WIDE | HYMN_NEEDS_STORAGE_16BIT |
-                                         HYMN_NEEDS_FLOAT16 | HYMN_NEEDS_SUBGROUP_ARITHMETIC |
-                                         HYMN_NEEDS_SUBGROUP_SHUFFLE);
+                                         HYMN_NEEDS_FLOAT16 | HYMN_NEEDS_SUBGROUP_SHUFFLE);
     assert_int_equal(plan.tier, HYMN_TIER_HALF);
     assert_int_equal(plan.max_invocations, 512);
     assert_int_equal(plan.subgroup_size, 16);
@@ -263,7 +262,7 @@ static void implausible_claims_are_not_believed(void **state) {
     assert_int_equal(plan.max_invocations, 1024);
     assert_int_equal(plan.max_shared_bytes, 65536);
     assert_int_equal(plan.subgroup_size, 1);
-    assert_int_equal(plan.needs_met & (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE), 0);
+    assert_int_equal(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE, 0);
     assert_false(plan.timestamps);
     s.subgroup_size = 48;
     assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).subgroup_size, 1);
@@ -292,8 +291,7 @@ static void integrated_gpu_without_halves_is_wide(void **state) {
     s.storage_16bit = s.float16 = false;
     struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_int_equal(plan.tier, HYMN_TIER_WIDE);
-    assert_int_equal(plan.needs_met, HYMN_NEEDS_BUFFERS | HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC |
-                                         HYMN_NEEDS_SUBGROUP_SHUFFLE);
+    assert_int_equal(plan.needs_met, HYMN_NEEDS_BUFFERS | HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_SHUFFLE);
     // Only one of the two kinds of halves is enough.
     s.float16 = true;
     assert_int_equal(plan_of(&s, HYMN_TIER_AUTO).tier, HYMN_TIER_HALF);
@@ -307,8 +305,7 @@ static void integrated_gpu_without_halves_is_wide(void **state) {
 
 static void a_lower_tier_hides_what_is_above_it(void **state) {
     (void)state;
-    const uint32_t wide =
-        HYMN_NEEDS_BUFFERS | HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    const uint32_t wide = HYMN_NEEDS_BUFFERS | HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_SHUFFLE;
     const uint32_t half = wide | HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16;
     const uint32_t needs[] = {half | HYMN_NEEDS_COOPERATIVE_MATRIX, HYMN_NEEDS_BUFFERS, wide, half,
                               half | HYMN_NEEDS_COOPERATIVE_MATRIX};
@@ -396,7 +393,6 @@ static void subgroups_of_any_size(void **state) {
             assert_int_equal(plan.subgroup_full, known);
             assert_false(base.subgroup_sized || base.subgroup_full);
             assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX), known && size >= 4);
-            assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_ARITHMETIC), known && size >= 2);
             assert_int_equal(!!(plan.needs_met & HYMN_NEEDS_SUBGROUP_SHUFFLE), known);
             assert_int_equal(plan.tier, known && size >= 4 ? HYMN_TIER_MATRIX : HYMN_TIER_HALF);
         }

@@ -77,7 +77,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, const struct 
 }
 
 static json_t *describe_plan(const struct survey_plan *plan) {
-    static const char *const needs[] = {"storage16", "float16", "subgroup", "coopmat", "shuffle", "wide", "buffers"};
+    static const char *const needs[] = {"storage16", "float16", "coopmat", "shuffle", "wide", "buffers"};
     const struct hymn_vk_plan *p = &plan->plan;
     json_t *object = json_object(), *met = json_array();
     for (uint32_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {

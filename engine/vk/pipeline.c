@@ -232,8 +232,7 @@ static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry
         .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO,
         .requiredSubgroupSize = device->plan.subgroup_size,
     };
-    const uint32_t sharing =
-        HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    const uint32_t sharing = HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_SUBGROUP_SHUFFLE;
     bool shares = entry->shader->needs & sharing, sized = shares && device->plan.subgroup_sized;
     // Constant 0 is the size of a workgroup: smaller ones than a subgroup exist.
     bool full = shares && device->plan.subgroup_full && entry->constants[0] % device->plan.subgroup_size == 0;

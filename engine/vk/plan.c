@@ -105,9 +105,6 @@ static uint32_t needs_met(const struct hymn_vk_snapshot *s) {
     if (s->float16) {
         met |= HYMN_NEEDS_FLOAT16;
     }
-    if (s->subgroup_arithmetic && s->subgroup_size >= 2 && subgroup_size_known(s)) {
-        met |= HYMN_NEEDS_SUBGROUP_ARITHMETIC;
-    }
     if (s->subgroup_shuffle && subgroup_size_known(s)) {
         met |= HYMN_NEEDS_SUBGROUP_SHUFFLE;
     }
@@ -139,7 +136,7 @@ static struct hymn_vk_matrix choose_matrix(const struct hymn_vk_snapshot *s) {
 
 // ------------------------------------------------------------------------------------------------------------- tiers
 
-#define WIDE_NEEDS (HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE)
+#define WIDE_NEEDS (HYMN_NEEDS_WIDE | HYMN_NEEDS_SUBGROUP_SHUFFLE)
 #define HALF_NEEDS (HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16)
 
 enum hymn_tier hymn_vk_tier_limit(enum hymn_tier a, enum hymn_tier b) {
@@ -234,8 +231,7 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     plan->direct_bytes = plan->usable && !plan->skip_staging ? s->visible_bytes / DIRECT_PART : 0;
     choose_tier(s, tier, plan);
     plan->weights_f32 = plan->cpu && plan->tier < HYMN_TIER_MATRIX; // the matrix kernels read halves
-    bool shares = plan->needs_met &
-                  (HYMN_NEEDS_SUBGROUP_ARITHMETIC | HYMN_NEEDS_SUBGROUP_SHUFFLE | HYMN_NEEDS_COOPERATIVE_MATRIX);
+    bool shares = plan->needs_met & (HYMN_NEEDS_SUBGROUP_SHUFFLE | HYMN_NEEDS_COOPERATIVE_MATRIX);
     plan->subgroup_sized = shares && subgroup_size_asked(s);
     plan->subgroup_full = plan->subgroup_sized || (shares && s->subgroup_fixed);
     plan->max_invocations = BASE_INVOCATIONS;
