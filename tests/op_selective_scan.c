@@ -297,7 +297,9 @@ static void test_spans(void **state) {
     }
 }
 
-static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan) {
+// The steps of a case's method, or its own choice; the first of them to *out_first.
+static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan,
+                            struct hymn_vk_step *out_first) {
     struct hymn_scan_method method = method_of(c);
     struct hymn_lower lower = {.graph = &test->graph, .plan = plan, .log = &context->device->log};
     test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
@@ -307,6 +309,7 @@ static uint32_t count_steps(struct test_node *test, const struct scan_case *c, c
     assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_OK);
     hymn_selective_scan_force(NULL);
     uint32_t count = lower.program.count;
+    *out_first = lower.program.steps[0];
     hymn_lower_free(&lower);
     return count;
 }
@@ -325,8 +328,9 @@ static void test_spans_chosen(void **state) {
     };
     for (uint32_t i = 0; i < 3; i++) {
         struct test_node test;
+        struct hymn_vk_step first;
         build(&test, &cases[i], &random);
-        assert_int_equal(count_steps(&test, &cases[i], &plan), able && i < 2 ? 2 : 3);
+        assert_int_equal(count_steps(&test, &cases[i], &plan, &first), able && i < 2 ? 2 : 3);
         if (i == 0) {
             double *expected = reference(&test, &cases[i]);
             run(&test, &cases[i], &plan);
@@ -335,6 +339,41 @@ static void test_spans_chosen(void **state) {
         }
         test_node_end(&test);
     }
+}
+
+// A GPU scans by groups of lanes where there are enough sequences, and gives them helpers, as far as a workgroup has
+// room for those, where there are not many.
+static void test_helpers_chosen(void **state) {
+    (void)state;
+    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS }; // of selective_scan_group.comp
+    static const struct {
+        uint32_t filling, tile, helpers; // lanes a channel that fill the device; tile 0: no groups
+    } cases[] = {{4, 2, 0}, {8, 2, 64}, {16, 2, 128}, {32, 1, 64}, {64, 0, 0}};
+    const struct scan_case c = {.batch = 2, .height = 5, .width = 7, .channels = 24, .states = 16, .rank = 5};
+    struct test_random random = test_random_start("op_selective_scan helpers chosen");
+    struct test_node test;
+    build(&test, &c, &random);
+    double *values = reference(&test, &c);
+    for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+        plan.target_lanes = 4 * c.batch * c.channels * cases[i].filling;
+        bool room = 128 + cases[i].helpers <= plan.max_invocations && cases[i].helpers % plan.subgroup_size == 0;
+        uint32_t tile = room ? cases[i].tile : 1, helpers = room ? cases[i].helpers : 0;
+        bool groups = cases[i].tile > 0 && hymn_variant_allowed(&plan, "selective_scan_group", ".f32") &&
+                      plan.subgroup_size >= (tile > 1 ? 4 : 8);
+        struct hymn_vk_step first;
+        count_steps(&test, &c, &plan, &first);
+        assert_int_equal(first.constant_count == CONSTANTS, groups);
+        if (groups) {
+            assert_int_equal(first.constants[AT_GROUP], 4);
+            assert_int_equal(first.constants[AT_TILE], tile);
+            assert_int_equal(first.constants[AT_HELPERS], helpers);
+        }
+        run(&test, &c, &plan);
+        test_node_compare(&test, 0, values, test_op_tolerance(HYMN_STORAGE_F32), "own choice");
+    }
+    free(values);
+    test_node_end(&test);
 }
 
 // A chunk a workgroup: what two passes sum, they sum in the order of three, and so to the same bits.
@@ -347,17 +386,18 @@ static void test_spans_exact(void **state) {
     struct test_random random = test_random_start("op_selective_scan spans exact");
     for (uint32_t i = 0; i < 4; i++) {
         struct scan_case c = random_case(&random);
+        struct hymn_vk_step first;
         struct test_node test;
         c.height += 4; // two chunks at least
         c.chunk_length = test_random_range(&random, 1, c.height * c.width / 2);
         build(&test, &c, &random);
         size_t bytes = test_op_size(&test.graph, test.outputs[0].value) * sizeof(float);
-        assert_int_equal(count_steps(&test, &c, &plan), 3);
+        assert_int_equal(count_steps(&test, &c, &plan, &first), 3);
         run(&test, &c, &plan);
         float *three = test.outputs[0].data;
         test.outputs[0].data = NULL;
         c.span = 1;
-        assert_int_equal(count_steps(&test, &c, &plan), 2);
+        assert_int_equal(count_steps(&test, &c, &plan, &first), 2);
         run(&test, &c, &plan);
         assert_memory_equal(test.outputs[0].data, three, bytes);
         free(three);
@@ -530,7 +570,7 @@ int main(int argc, char **argv) {
             cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
             cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
             cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
-            cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),
+            cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_helpers_chosen),
         };
         failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
     }
