@@ -20,8 +20,10 @@
 // Groups of lanes: channels and lanes of a workgroup at most, steps of a block; what hymn_divide divides exactly.
 #define GROUP_CHANNELS 64u
 #define GROUP_LANES 128u
-// Lanes a channel: where so many of them fill the device there are enough sequences to need no chunks, and many.
+// Lanes a channel: where so many of them fill the device there are enough sequences to need no chunks (without helpers
+// where half as many do), and many.
 #define ENOUGH_LANES 32u
+#define LONGEST_ALONE 1024u // steps, without helpers
 #define MANY_LANES 4u
 #define SHORT_BLOCK_RANK 16u
 #define MIN_BLOCK 8u
@@ -171,7 +173,8 @@ static bool lanes_fill(const struct scan *scan, uint32_t lanes, const struct hym
 
 // Where there are many sequences, two channels a lane, and short blocks, which leave shared memory to more workgroups,
 // unless the weights of delta, which every block reads anew, are many. Where there are fewer, helpers, as the scan's
-// few lanes should wait for nothing else. Measured on an H200.
+// few lanes should wait for nothing else; without room for those, chunks are better for long sequences. Group 0 where
+// there are too few sequences. Measured on an H200.
 static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
     static const struct hymn_scan_method helped[] = {
         {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = 64},
@@ -184,7 +187,11 @@ static struct hymn_scan_method group_rule(const struct scan *scan, const struct 
     uint32_t i = lanes_fill(scan, 2 * MANY_LANES, plan) ? 0 : lanes_fill(scan, 4 * MANY_LANES, plan) ? 1 : 2;
     bool fits =
         helped[i].lanes + helped[i].helpers <= plan->max_invocations && helped[i].helpers % plan->subgroup_size == 0;
-    return fits ? helped[i] : (struct hymn_scan_method){.group = 4, .tile = 1, .block = 16};
+    struct hymn_scan_method none = {0}, alone = {.group = 4, .tile = 1, .block = 16};
+    if (fits) {
+        return lanes_fill(scan, ENOUGH_LANES, plan) ? helped[i] : none;
+    }
+    return lanes_fill(scan, ENOUGH_LANES / 2, plan) && scan->length <= LONGEST_ALONE ? alone : none;
 }
 
 // Fills group and block; group 0 where selective_scan.comp does better (software devices), or must do.
@@ -193,10 +200,13 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->group = scan->tile = scan->block = 0;
     bool able = hymn_variant_allowed(plan, "selective_scan_group", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->length < MAX_DIVIDED && scan->length / MIN_BLOCK <= MAX_ITERATIONS;
-    if (!able || (method ? method->group == 0 : plan->cpu || !lanes_fill(scan, ENOUGH_LANES, plan))) {
+    if (!able || (!method && plan->cpu)) {
         return;
     }
     struct hymn_scan_method wanted = method ? *method : group_rule(scan, plan);
+    if (wanted.group == 0) {
+        return;
+    }
     scan->group = wanted.group;
     scan->tile = wanted.tile;
     scan->block = wanted.block;
