@@ -3,7 +3,7 @@
 # hymn_shader_table(OUTPUT FILE.c NAME IDENTIFIER VARIANTS FILE): compiles every line of a variants.txt to SPIR-V and
 # embeds the results in a C file that defines `const struct hymn_shader IDENTIFIER[]`, sorted by name, and
 # `const uint32_t IDENTIFIER_count` (hymn_shaders -> hymn_shader_count). A line is
-#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,coopmat,shuffle,wide,buffers]
+#   NAME SOURCE [-DDEFINE[=VALUE]]... [needs=storage16,float16,coopmat,halfsums,shuffle,wide,buffers]
 # SOURCE relative to the file's own folder. What this glslang cannot compile is taken from the folder's prebuilt/, which
 # shaders/prebuilt/make fills, or left out, with a message.
 find_program(HYMN_GLSLANG NAMES glslangValidator glslang REQUIRED)
@@ -18,6 +18,7 @@ set(HYMN_NEEDS_storage16 STORAGE_16BIT)
 set(HYMN_NEEDS_float16 FLOAT16)
 set(HYMN_NEEDS_shuffle SUBGROUP_SHUFFLE)
 set(HYMN_NEEDS_coopmat COOPERATIVE_MATRIX)
+set(HYMN_NEEDS_halfsums HALF_SUMS)
 set(HYMN_NEEDS_wide WIDE)
 set(HYMN_NEEDS_buffers BUFFERS)
 

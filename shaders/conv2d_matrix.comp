@@ -21,9 +21,12 @@
 //   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
 //   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
 //   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19
-//   UNROLLED: no loop among those over the sums is left to the compiler; 20 SPLITS (SPLIT).
+//   UNROLLED: no loop among those over the sums is left to the compiler; 20 ONE: there is a single stage;
+//   21 SPLITS (SPLIT).
 // Bindings: common/conv2d.glsl, but no stats; with SPLIT 6 sums [tile][split][pixel][CHANNELS, and with NORM a cell of
 //   moments] f32; 7 counters [tile], zero before and after.
+// PACKED 1: bias and norm are applied to the matrices of sums, which go to shared memory as f16, with half of the traffic
+// and none of it for biases; for f16 outputs without residual, and activations that are no more than a clamp.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -32,6 +35,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_shader_subgroup_basic : require
+#define HYMN_HALF_ARITHMETIC
 #include "common/divide.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -57,8 +61,12 @@ layout(constant_id = 16) const uint TAPS = 3;
 layout(constant_id = 17) const uint DEPTH = 4;
 layout(constant_id = 18) const uint BUFFERS = 1;
 layout(constant_id = 19) const bool UNROLLED = false;
+layout(constant_id = 20) const bool ONE = false;
+#ifndef PACKED
+#define PACKED 0
+#endif
 #ifdef SPLIT
-layout(constant_id = 20) const uint SPLITS = 2;
+layout(constant_id = 21) const uint SPLITS = 2;
 #else
 const uint SPLITS = 1;
 #endif
@@ -88,25 +96,28 @@ const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
 // At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
-// their channels, so that there is room for the moments. Behind it all a row of biases, and with NORM one of the sums of
-// weights.
+// their channels, so that there is room for the moments. PACKED: as f16. Behind it all a row of biases, and with NORM one
+// of the sums of weights.
 const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
-const uint END_PARTS = NORM ? (END_ODD == 0 ? 2 : 1) : 1;
+const uint END_PARTS = NORM ? (END_ODD + PACKED == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
-const uint END_PITCH = 2 * END_CELLS + 1, END_STRIPE = ROWS * COLUMNS * M * END_PITCH; // one more for the banks
+const uint END_UNITS = 2 - PACKED; // of a cell
+const uint END_PITCH = END_UNITS * END_CELLS + 1, END_STRIPE = ROWS * COLUMNS * M * END_PITCH; // one more for the banks
 // Lanes that share a pixel's cells of a stage: as many as there are, of as many cells each.
 const uint LANES_THERE = LOCAL / PIXELS >= 8 ? 8 : LOCAL / PIXELS >= 4 ? 4 : LOCAL / PIXELS >= 2 ? 2 : 1;
 const uint CELLS_SHARED = DEPTH % 8 == 0 ? 8 : DEPTH % 4 == 0 ? 4 : DEPTH % 2 == 0 ? 2 : 1;
 const uint PARTS = LANES_THERE < CELLS_SHARED ? LANES_THERE : CELLS_SHARED;
 const uint NORM_ITEMS = PIXELS * PARTS, NORM_OWN = (NORM_ITEMS + LOCAL - 1) / LOCAL;
-const uint NORM_SHARED = NORM ? NORM_ITEMS : 0; // [part][pixel]
+// [part][pixel], and packed each pixel's 1 / deviation and -mean / deviation.
+const uint NORM_SHARED = NORM ? NORM_ITEMS + PACKED * (PIXELS / 2) : 0;
 const uint END_ROWS = BLOCK_ROWS * END_STRIPE + NORM_SHARED <= LOOP_SHARED ? BLOCK_ROWS : 1; // matrices at a time
-const uint NORM_AT = END_ROWS * END_STRIPE, END_SHARED = NORM_AT + NORM_SHARED;
+const uint NORM_AT = END_ROWS * END_STRIPE, SCALE_AT = NORM_AT + NORM_ITEMS, SHIFT_AT = SCALE_AT + PIXELS / 4;
+const uint END_SHARED = NORM_AT + NORM_SHARED;
 const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
-const uint END_AHEAD = RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1; // cells whose residuals are waited for together
+const uint END_AHEAD = RESIDUAL == 2 ? 2 : 4; // cells that are waited for together
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
@@ -429,7 +440,8 @@ void sum_up(place at, uint end_stage) {
         barrier();
         place next = at;
         advance(next);
-        bool more = next.stage < end_stage, stage = more && next.stage != at.stage;
+        bool more = ONE ? WIDE && at.tap + TAPS < 9 : next.stage < end_stage;
+        bool stage = !ONE && more && next.stage != at.stage;
         if (more) {
             load_weights(next);
         }
@@ -458,7 +470,12 @@ void sum_up(place at, uint end_stage) {
 void put_norm(uint pixel, vec2 sums, float s) {
     float count = float(p.norm_channels * (KERNEL0 == 2 ? 4 : 1)), mean = sums.x / count;
     float scale = inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON);
+#if PACKED
+    memory[SCALE_AT + pixel / 4][pixel % 4] = floatBitsToUint(scale);
+    memory[SHIFT_AT + pixel / 4][pixel % 4] = floatBitsToUint(-(s + mean) * scale);
+#else
     memory[NORM_AT + pixel] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
+#endif
 }
 
 vec2 pixel_norm(uint pixel) {
@@ -556,31 +573,72 @@ void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, u
     [[unroll]] for (uint n = 0; n < AHEAD; n++) {
         uint at = e + n * SUBGROUP, pixel = first_pixel + at / END_CELLS, cell = first_cell + at % END_CELLS;
         if (END_COUNT % (AHEAD * SUBGROUP) == 0 || at < END_COUNT) {
-            hymn_cell value = shared_cell(memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * 2);
-#ifdef SPLIT
+            uint from = memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * END_UNITS;
+#if PACKED
+            target to = target_at(origin, pixel, cell);
+            if (to.outside == 0) {
+                hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, memory[from]);
+            }
+#elif defined(SPLIT)
+            hymn_cell value = shared_cell(from);
             uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
             partial[to] = value.lo;
             partial[to + 1] = value.hi;
 #else
-            finish(target_at(origin, pixel, cell), value, residual[n]);
+            finish(target_at(origin, pixel, cell), shared_cell(from), residual[n]);
 #endif
         }
     }
 }
+
+#if PACKED
+// Applies bias and norm to the sums, as matrices whose rows or columns are all the same.
+void finish_sums(uint block_row, uint block_column) {
+    [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+        uint bias_at = BIAS_AT + (block_column + j) * (N / 4);
+        coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> bias, ones, scale, offset;
+        coopMatLoad(bias, memory, bias_at, 0, gl_CooperativeMatrixLayoutRowMajor);
+        if (NORM) {
+            coopMatLoad(ones, memory, bias_at + BIAS_ROW, 0, gl_CooperativeMatrixLayoutRowMajor);
+        }
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+            uint at = i * BLOCK_COLUMNS + j;
+            if (NORM) {
+                uint pixel = (block_row + i) * (M / 4);
+                coopMatLoad(scale, memory, SCALE_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
+                coopMatLoad(offset, memory, SHIFT_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
+                sums[at] = sums[at] * scale + (offset * ones + bias);
+            } else {
+                sums[at] = sums[at] + bias;
+            }
+        }
+    }
+}
+#endif
+
+#if PACKED
+#define END_TYPE coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
+#else
+#define END_TYPE coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
+#endif
 
 // Each subgroup spreads its sums over its lanes by way of shared memory: cells of channels leave together.
 void write_sums(ivec3 origin, uint partial_at) {
     uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
     uint memory_at = gl_SubgroupID * (END_ROWS * M * END_PITCH);
     barrier();
+#if PACKED
+    finish_sums(block_row, block_column);
+#endif
     [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
         uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
         [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i += END_ROWS) {
             [[unroll]] for (uint row = 0; row < END_ROWS; row++) {
                 [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
-                    coopMatStore(sums[(i + row) * BLOCK_COLUMNS + first + j], memory,
-                                 memory_at + row * M * END_PITCH + j * (N / 4), END_PITCH,
-                                 gl_CooperativeMatrixLayoutRowMajor);
+                    uint at = (i + row) * BLOCK_COLUMNS + first + j;
+                    uint to = memory_at + row * M * END_PITCH + j * (N / 8 * END_UNITS);
+                    END_TYPE leaving = END_TYPE(sums[at]);
+                    coopMatStore(leaving, memory, to, END_PITCH, gl_CooperativeMatrixLayoutRowMajor);
                 }
             }
             subgroupBarrier();

@@ -48,10 +48,10 @@ static void plans_of_made_up_devices(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_DISCRETE_GPU);
     assert_string_equal(plan_names(&s), "half wide base other few");
-    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16};
-    s.matrices[1] = (struct hymn_vk_matrix){16, 8, 16};
-    s.matrices[2] = (struct hymn_vk_matrix){16, 16, 16}; // again, with other types of the result
-    s.matrices[3] = (struct hymn_vk_matrix){12, 12, 12}; // of no use
+    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16, 0};
+    s.matrices[1] = (struct hymn_vk_matrix){16, 8, 16, 0};
+    s.matrices[2] = (struct hymn_vk_matrix){16, 16, 16, 0}; // again, with other types of the result
+    s.matrices[3] = (struct hymn_vk_matrix){12, 12, 12, 0}; // of no use
     s.matrix_count = 4;
     assert_string_equal(plan_names(&s), "matrix half wide base matrix-16x8x16 other few");
     s.subgroup_min = s.subgroup_max = 0; // cannot be asked for
@@ -69,7 +69,7 @@ static void a_full_list_of_matrices_fits(void **state) {
     struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_CPU);
     static const uint32_t sides[] = {8, 16, 32};
     for (uint32_t i = 0; i < 27; i++) {
-        s.matrices[s.matrix_count++] = (struct hymn_vk_matrix){sides[i / 9], sides[i / 3 % 3], sides[i % 3]};
+        s.matrices[s.matrix_count++] = (struct hymn_vk_matrix){sides[i / 9], sides[i / 3 % 3], sides[i % 3], 0};
     }
     struct survey_plan plans[SURVEY_MAX_PLANS];
     assert_int_equal(survey_plans(&s, plans), 27 + 3 + 2); // tier matrix chooses one of the 27

@@ -58,7 +58,7 @@ static void check_listed(const struct hymn_vk_snapshot *snapshot) {
 static void every_shader_is_listed(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_DISCRETE_GPU);
-    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16};
+    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16, 0};
     s.matrix_count = 1;
     check_listed(&s);
     s = test_snapshot(HYMN_DEVICE_TYPE_INTEGRATED_GPU);

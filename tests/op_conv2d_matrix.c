@@ -32,6 +32,9 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     test_conv_build(&b, shape, random);
     struct hymn_vk_plan plan = matrix_plan();
     plan.unrolled_ends = test_random_range(random, 0, 1);
+    if (test_random_range(random, 0, 1)) {
+        plan.needs_met &= ~(uint32_t)HYMN_NEEDS_HALF_SUMS;
+    }
     float *expected = test_conv_reference(&b);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
@@ -165,6 +168,54 @@ static void test_prologues(void **state) {
     }
 }
 
+// All of k in one stage, for which the kernel is another: each step a turn, or a single one.
+static void test_single_stage(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix single stage");
+    for (uint32_t round = 0; round < 12; round++) {
+        bool wide = round % 3 == 0;
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){wide ? 3 : 1});
+        struct hymn_conv2d_tile tile = make_tile(wide, 1);
+        tile.taps = wide ? (const uint32_t[]){1, 3, 9}[round / 3 % 3] : 1;
+        c.channels[0] = test_random_range(&random, 1, 8 * tile.depth);
+        c.prologue = round % 3 == 1 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+        c.residual = round % 2;
+        c.output = round % 4 < 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        check(&c, &tile, &random);
+    }
+}
+
+// Outputs of binary16 saturate, whatever way they take there: with a residual, a norm, split sums or none of these.
+static void test_saturation(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix saturation");
+    for (uint32_t round = 0; round < 6; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
+        c.channels[0] = 64;
+        c.residual = round % 3 == 1;
+        c.prologue = round % 3 == 2 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+        c.activation = HYMN_ACTIVATION_NONE;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        for (uint32_t o = 0; o < b.out_channels; o++) {
+            b.bias[o] = o % 2 ? 1e5f : -1e5f; // which no sum of 64 products here makes up for
+        }
+        struct hymn_vk_plan plan = matrix_plan();
+        struct hymn_conv2d_tile tile = make_tile(false, round < 3 ? 1 : 2);
+        hymn_conv2d_matrix_force(&tile);
+        assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
+        assert_true(test_conv_run(&b, context, &plan, 1, NULL));
+        hymn_conv2d_matrix_force(NULL);
+        size_t count = test_op_size(&b.graph, b.output.value);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(b.output.data[i] == (i % b.out_channels % 2 ? 65504.0f : -65504.0f));
+        }
+        test_conv_destroy(&b);
+    }
+}
+
 // A source that is normalised: its statistics are found by the kernel, whole or in parts, from pixels or from 2x2
 // cells, however large the mean is against the deviations (here 50 and 170 times).
 static void test_norms(void **state) {
@@ -225,8 +276,10 @@ static void test_no_statistics(void **state) {
         test_conv_build(&b, &c, &random);
         struct hymn_vk_plan plan = context->device->plan, other;
         plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+        plan.needs_met &= ~(uint32_t)HYMN_NEEDS_HALF_SUMS;
+        plan.needs_met |= round % 4 < 2 ? 0 : HYMN_NEEDS_HALF_SUMS;
         plan.cpu = plan.weights_f32 = false;
-        plan.matrix = (struct hymn_vk_matrix){16, 16, 16};
+        plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 0};
         plan.target_lanes = 64;
         other = plan;
         hymn_vk_plan_demote(&other, hymn_shader_find("conv2d_matrix"), true);
@@ -242,7 +295,7 @@ static void test_no_statistics(void **state) {
 
         assert_int_equal(hymn_ops_prepare(&b.graph, &plan, &quiet), HYMN_STATUS_OK);
         assert_true(b.graph.node_count == 1 && nodes[0].kind == HYMN_KIND_CONV2D && nodes[0].stats == HYMN_NONE);
-        assert_int_equal(lowered_steps(&b, &plan, "conv2d_matrix"), 1);
+        assert_int_equal(lowered_steps(&b, &plan, round % 4 < 2 ? "conv2d_matrix" : "conv2d_matrix_packed"), 1);
         assert_true(b.graph.values[stats].bytes == 0);
         assert_int_equal(lowered_steps(&b, &other, ""), 0); // not what it was prepared for
         test_conv_destroy(&b);
@@ -265,8 +318,8 @@ static void test_splits(void **state) {
 // The rule's tiles are valid on devices of every matrix shape, and fill them.
 static void test_choice(void **state) {
     (void)state;
-    static const struct hymn_vk_matrix shapes[] = {{16, 16, 16}, {8, 8, 8},    {16, 8, 16},
-                                                   {8, 8, 16},   {16, 16, 32}, {32, 8, 16}};
+    static const struct hymn_vk_matrix shapes[] = {{16, 16, 16, 0}, {8, 8, 8, 0},    {16, 8, 16, 0},
+                                                   {8, 8, 16, 0},   {16, 16, 32, 0}, {32, 8, 16, 0}};
     struct test_random random = test_random_start("op_conv2d_matrix choice");
     for (size_t i = 0; i < 600; i++) {
         const uint32_t kernels[][3] = {{3}, {1}, {2}, {3, 3}, {3, 1}, {3, 1, 1}};
@@ -276,7 +329,7 @@ static void test_choice(void **state) {
         struct test_conv b;
         test_conv_build(&b, &c, &random);
         struct hymn_vk_plan plan = context->device->plan;
-        plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+        plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | (i % 2 ? HYMN_NEEDS_HALF_SUMS : 0);
         plan.weights_f32 = false;
         plan.matrix = shapes[i / 6 % 6];
         plan.subgroup_size = 8u << test_random_range(&random, 0, 3);
@@ -451,9 +504,11 @@ int main(int argc, char **argv) {
                        argc > 4 ? argv[4] : NULL);
     } else {
         const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms),     cmocka_unit_test(test_layouts),       cmocka_unit_test(test_epilogues),
-            cmocka_unit_test(test_prologues), cmocka_unit_test(test_norms),         cmocka_unit_test(test_splits),
-            cmocka_unit_test(test_choice),    cmocka_unit_test(test_no_statistics),
+            cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),
+            cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_prologues),
+            cmocka_unit_test(test_norms),        cmocka_unit_test(test_splits),
+            cmocka_unit_test(test_choice),       cmocka_unit_test(test_no_statistics),
+            cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
         };
         failed = cmocka_run_group_tests_name("op_conv2d_matrix", tests, NULL, NULL);
     }

@@ -291,7 +291,7 @@ static void test_listed(void **state) {
     assert_int_equal(hymn_ops[HYMN_KIND_CONV2D].list_methods(&b.graph, b.node, &plan, NULL, again, 3), 3);
     assert_int_equal(hymn_ops[HYMN_KIND_CONV2D].list_methods(&b.graph, b.node, &plan, &methods[2], again, 3), 0);
     plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX;
-    plan.matrix = (struct hymn_vk_matrix){16, 16, 16};
+    plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 0};
     plan.subgroup_size = 32;
     plan.max_invocations = 256;
     plan.max_shared_bytes = 32768;

@@ -309,7 +309,7 @@ static void a_lower_tier_hides_what_is_above_it(void **state) {
     const uint32_t half = wide | HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16;
     const uint32_t needs[] = {half | HYMN_NEEDS_COOPERATIVE_MATRIX, HYMN_NEEDS_BUFFERS, wide, half,
                               half | HYMN_NEEDS_COOPERATIVE_MATRIX};
-    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
     for (int tier = HYMN_TIER_AUTO; tier <= HYMN_TIER_MATRIX; tier++) {
         struct hymn_vk_plan plan = plan_of(&s, tier);
         assert_int_equal(plan.tier, tier ? tier : HYMN_TIER_MATRIX);
@@ -320,6 +320,12 @@ static void a_lower_tier_hides_what_is_above_it(void **state) {
         // What is asked for and not there becomes the best that is.
         struct hymn_vk_snapshot p = phone();
         assert_int_equal(plan_of(&p, tier).tier, tier && tier < HYMN_TIER_HALF ? tier : HYMN_TIER_HALF);
+    }
+    // That sums may be f16 comes with the matrices.
+    s.matrices[0].half_sums = 1;
+    for (int tier = HYMN_TIER_AUTO; tier <= HYMN_TIER_MATRIX; tier++) {
+        bool matrices = needs[tier] & HYMN_NEEDS_COOPERATIVE_MATRIX;
+        assert_int_equal(plan_of(&s, tier).needs_met, needs[tier] | (matrices ? HYMN_NEEDS_HALF_SUMS : 0));
     }
     assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_AUTO, HYMN_TIER_WIDE), HYMN_TIER_WIDE);
     assert_int_equal(hymn_vk_tier_limit(HYMN_TIER_HALF, HYMN_TIER_AUTO), HYMN_TIER_HALF);
@@ -333,11 +339,11 @@ static void matrix_shapes_are_chosen_or_refused(void **state) {
         struct hymn_vk_matrix matrices[3];
         uint32_t count, m, n, k; // m 0: none
     } cases[] = {
-        {{{16, 16, 16}}, 1, 16, 16, 16},
-        {{{8, 8, 16}}, 1, 8, 8, 16},
-        {{{8, 8, 8}, {16, 16, 16}, {32, 32, 32}}, 3, 16, 16, 16},
-        {{{16, 8, 8}, {16, 8, 16}}, 2, 16, 8, 16},
-        {{{4, 4, 4}, {16, 16, 12}, {64, 64, 64}}, 3, 0, 0, 0}, // of no useful size
+        {{{16, 16, 16, 0}}, 1, 16, 16, 16},
+        {{{8, 8, 16, 0}}, 1, 8, 8, 16},
+        {{{8, 8, 8, 0}, {16, 16, 16, 0}, {32, 32, 32, 0}}, 3, 16, 16, 16},
+        {{{16, 8, 8, 0}, {16, 8, 16, 0}}, 2, 16, 8, 16},
+        {{{4, 4, 4, 0}, {16, 16, 12, 0}, {64, 64, 64, 0}}, 3, 0, 0, 0}, // of no useful size
         {{{0}}, 1, 0, 0, 0},
         {{{0}}, 0, 0, 0, 0},
     };
@@ -356,7 +362,7 @@ static void matrix_shapes_are_chosen_or_refused(void **state) {
 // is known nothing is shared across a subgroup.
 static void lies_about_one_feature_cost_only_what_needs_it(void **state) {
     (void)state;
-    const struct hymn_vk_snapshot good = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    const struct hymn_vk_snapshot good = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
     struct hymn_vk_snapshot lies[] = {good, good, good, good, good, good};
     lies[0].float16 = false;
     lies[1].memory_model = false;
@@ -381,7 +387,7 @@ static void subgroups_of_any_size(void **state) {
     for (uint32_t size = 1; size <= 128; size *= 2) {
         for (int kind = 0; kind < 3; kind++) {
             bool sized = kind == 1, fixed = kind == 2, known = sized || fixed;
-            struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+            struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
             s.subgroup_size = size;
             s.subgroup_min = sized ? size / 2 + (size == 1) : 0;
             s.subgroup_max = sized ? 128 : 0;
@@ -402,7 +408,7 @@ static void subgroups_of_any_size(void **state) {
 // A workgroup whose subgroups' size is asked for has so many of them at most.
 static void subgroups_limit_workgroups(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
     static const uint32_t subgroups[] = {0, 1, 8, 16, 64, UINT32_MAX}, lanes[] = {1024, 128, 256, 512, 1024, 1024};
     for (int i = 0; i < 6; i++) {
         s.max_subgroups = subgroups[i];
@@ -417,7 +423,7 @@ static void subgroups_limit_workgroups(void **state) {
 // The loop that NVIDIA's driver is faster with makes Mesa's keep the sums of matrices in memory.
 static void sums_stay_in_registers_on_nvk(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
     assert_false(plan_of(&s, HYMN_TIER_AUTO).unrolled_ends);
     s.nvk = true;
     assert_true(plan_of(&s, HYMN_TIER_AUTO).unrolled_ends);
@@ -425,7 +431,7 @@ static void sums_stay_in_registers_on_nvk(void **state) {
 
 static void software_device_uses_matrices_only_when_told(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){8, 8, 8}, 1);
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){8, 8, 8, 0}, 1);
     s.type = HYMN_DEVICE_TYPE_CPU;
     struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
     assert_int_equal(plan.tier, HYMN_TIER_HALF);
@@ -441,7 +447,7 @@ static void software_device_uses_matrices_only_when_told(void **state) {
 
 static void plans_allow_what_they_have_and_is_not_demoted(void **state) {
     (void)state;
-    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16}, 1);
+    struct hymn_vk_snapshot s = with_matrices(&(struct hymn_vk_matrix){16, 16, 16, 0}, 1);
     struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), base = plan_of(&s, HYMN_TIER_BASE);
     assert_true(hymn_shader_count <= HYMN_VK_MAX_SHADERS);
     assert_false(hymn_vk_plan_allows(&plan, NULL));

@@ -43,6 +43,7 @@ struct problem {
     uint32_t channels;            // with padding
     bool wide, joined;            // some kernel is 3; no kernel needs rows
     bool norm;                    // what it reads is normalised
+    bool plain;                   // f16, no residual, and no activation that is more than a clamp
     uint32_t kernels[3], cells[3];
 };
 
@@ -58,7 +59,9 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
                               .rows = params.rows,
                               .channels = output->stride,
                               .joined = params.rows == 1,
-                              .norm = node->prologue == HYMN_PROLOGUE_NORM};
+                              .norm = node->prologue == HYMN_PROLOGUE_NORM,
+                              .plain = node->residual.value == HYMN_NONE && output->storage == HYMN_STORAGE_F16 &&
+                                       node->activation != HYMN_ACTIVATION_SILU};
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;
         problem.cells[i] = divide_up(node->terms[i].source.channels, CELL);
@@ -91,20 +94,36 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
     return parts;
 }
 
-static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
-                             const struct hymn_vk_plan *plan) {
+// Whether the variant is to be used that finishes sums as matrices.
+static bool packs(const struct problem *problem, const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
+    return problem->plain && tile->splits <= 1 && hymn_variant_allowed(plan, SHADER "_packed", NULL);
+}
+
+// Units of 16 bytes of the sums on their way out.
+static uint32_t end_units(const struct problem *problem, const struct hymn_conv2d_tile *tile,
+                          const struct hymn_vk_plan *plan, uint32_t loop, bool packed) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
     uint32_t pixels = tile->width * tile->height;
-    uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
-    uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1);
     uint32_t columns = tile->channels / matrix->n / tile->columns, cells = tile->channels / tile->columns / CELL;
-    uint32_t parts = problem->norm && columns % 2 == 0 && cells % 2 == 0 ? 2 : 1;
-    uint32_t stripe = tile->rows * tile->columns * matrix->m * (2 * (cells / parts) + 1);
-    uint32_t norm = problem->norm ? pixels * norm_parts(tile, lanes) : 0;
-    uint32_t whole = pixels / matrix->m / tile->rows * stripe + norm, end = whole <= loop ? whole : stripe + norm;
-    uint32_t bias = tile->channels / 4 * (problem->norm ? 2 : 1);
-    return 16 * ((loop > end ? loop : end) + bias) + 16;
+    uint32_t parts = problem->norm && !packed && columns % 2 == 0 && cells % 2 == 0 ? 2 : 1;
+    uint32_t stripe = tile->rows * tile->columns * matrix->m * ((packed ? 1 : 2) * (cells / parts) + 1);
+    uint32_t norm = problem->norm ? pixels * norm_parts(tile, lanes) + (packed ? pixels / 2 : 0) : 0;
+    uint32_t whole = pixels / matrix->m / tile->rows * stripe + norm;
+    return whole <= loop ? whole : stripe + norm;
+}
+
+// Enough for each variant that may be used, as whether workgroups share the tile is decided last.
+static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
+                             const struct hymn_vk_plan *plan) {
+    uint32_t pixels = tile->width * tile->height;
+    uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
+    uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1), most = loop;
+    for (uint32_t packed = 0; packed < (problem->plain ? 2 : 1); packed++) {
+        uint32_t end = end_units(problem, tile, plan, loop, packed != 0);
+        most = end > most ? end : most;
+    }
+    return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1)) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -489,10 +508,13 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, tile.splits > 1 ? SHADER "_split" : SHADER, NULL);
+    struct problem problem = describe(lower->graph, node);
+    const char *shader = tile.splits > 1 ? SHADER "_split" : packs(&problem, &tile, plan) ? SHADER "_packed" : SHADER;
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, NULL);
     if (!step) {
         return lower->status;
     }
+    const uint32_t one = stages(&problem, tile.depth) == 1;
     const uint32_t constants[] = {tile.rows * tile.columns * plan->subgroup_size,
                                   dispatch.storage,
                                   node->prologue,
@@ -513,6 +535,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   tile.depth,
                                   tile.buffers,
                                   plan->unrolled_ends,
+                                  one,
                                   tile.splits};
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);
@@ -526,7 +549,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
 // ------------------------------------------------------------------------------------------------------------ surveys
 
 // Of the constants above.
-enum { AT_LANES = 0, AT_PROLOGUE = 2, AT_KERNELS = 3, AT_WIDTH = 11, AT_UNROLLED = 19 };
+enum { AT_LANES = 0, AT_PROLOGUE = 2, AT_KERNELS = 3, AT_WIDTH = 11, AT_UNROLLED = 19, AT_ONE = 20 };
 
 static struct hymn_conv2d_tile tile_of_step(const struct hymn_vk_step *step) {
     struct hymn_conv2d_tile tile = {0};
@@ -548,5 +571,6 @@ static uint32_t sums_of_step(const struct hymn_vk_step *step) {
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {
     return a->shader != NULL && a->shader == b->shader && strncmp(a->shader->name, SHADER, strlen(SHADER)) == 0 &&
            memcmp(a->constants + 1, b->constants + 1, (AT_WIDTH - 1) * sizeof *a->constants) == 0 &&
-           sums_of_step(a) == sums_of_step(b) && registers_of_step(a) >= registers_of_step(b);
+           a->constants[AT_ONE] <= b->constants[AT_ONE] && sums_of_step(a) == sums_of_step(b) &&
+           registers_of_step(a) >= registers_of_step(b);
 }

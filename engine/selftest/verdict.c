@@ -25,7 +25,6 @@ struct subject {
     uint64_t shader;
     uint32_t version, subgroup_size;
     struct hymn_vk_matrix matrix;
-    uint32_t zero;
 };
 static_assert(sizeof(struct subject) == 32, "subject has padding");
 

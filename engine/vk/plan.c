@@ -150,7 +150,7 @@ static uint32_t allowed_needs(enum hymn_tier tier) {
     uint32_t needs = HYMN_NEEDS_BUFFERS; // what a device lacks there is no matter of speed: the base tier has it too
     needs |= tier >= HYMN_TIER_WIDE ? WIDE_NEEDS : 0;
     needs |= tier >= HYMN_TIER_HALF ? HALF_NEEDS : 0;
-    return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX : 0);
+    return needs | (tier >= HYMN_TIER_MATRIX ? HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS : 0);
 }
 
 // The highest tier that brings something over the one before it.
@@ -171,7 +171,7 @@ static void choose_tier(const struct hymn_vk_snapshot *s, enum hymn_tier asked, 
     plan->matrix = choose_matrix(s);
     if (plan->usable && plan->matrix.m && needs & HYMN_NEEDS_BUFFERS && s->float16 && s->memory_model &&
         s->subgroup_size >= 4 && subgroup_size_known(s)) {
-        needs |= HYMN_NEEDS_COOPERATIVE_MATRIX;
+        needs |= HYMN_NEEDS_COOPERATIVE_MATRIX | (plan->matrix.half_sums ? HYMN_NEEDS_HALF_SUMS : 0);
     }
     plan->needs_met = needs & allowed_needs(most);
     uint32_t groups = most > HYMN_TIER_BASE && plan->usable ? s->max_workgroup_count[0] : BASE_GROUPS;

@@ -12,6 +12,7 @@
 // A shape of cooperative matrices: M x K times K x N.
 struct hymn_vk_matrix {
     uint32_t m, n, k;
+    uint32_t half_sums; // 1: M x N of sums may be f16 too
 };
 
 enum { HYMN_VK_MAX_MATRICES = 32 };

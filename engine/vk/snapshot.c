@@ -97,6 +97,22 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
     return HYMN_STATUS_OK;
 }
 
+static bool of_subgroup(const VkCooperativeMatrixPropertiesKHR *p) {
+    return p->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && p->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+           p->scope == VK_SCOPE_SUBGROUP_KHR && !p->saturatingAccumulation;
+}
+
+// Whether sums of the same shape may be f16, which is a property of its own.
+static bool has_half_sums(const VkCooperativeMatrixPropertiesKHR *list, uint32_t count,
+                          const VkCooperativeMatrixPropertiesKHR *like) {
+    bool found = false;
+    for (uint32_t i = 0; i < count; i++) {
+        found = found || (of_subgroup(&list[i]) && list[i].MSize == like->MSize && list[i].NSize == like->NSize &&
+                          list[i].ResultType == VK_COMPONENT_TYPE_FLOAT16_KHR);
+    }
+    return found;
+}
+
 // The shapes of f16 x f16 + f32 -> f32 that a subgroup multiplies.
 static enum hymn_status read_matrices(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                       struct hymn_vk_snapshot *s) {
@@ -117,12 +133,10 @@ static enum hymn_status read_matrices(const struct hymn_vk_instance *instance, V
         count = 0;
     }
     for (uint32_t i = 0; i < count && s->matrix_count < HYMN_VK_MAX_MATRICES; i++) {
-        bool fits = list[i].AType == VK_COMPONENT_TYPE_FLOAT16_KHR && list[i].BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
-                    list[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-                    list[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && list[i].scope == VK_SCOPE_SUBGROUP_KHR &&
-                    !list[i].saturatingAccumulation;
-        if (fits) {
-            s->matrices[s->matrix_count++] = (struct hymn_vk_matrix){list[i].MSize, list[i].NSize, list[i].KSize};
+        if (of_subgroup(&list[i]) && list[i].CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+            list[i].ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR) {
+            s->matrices[s->matrix_count++] = (struct hymn_vk_matrix){list[i].MSize, list[i].NSize, list[i].KSize,
+                                                                     has_half_sums(list, count, &list[i])};
         }
     }
     hymn_free(list);

@@ -86,11 +86,28 @@ hymn_cell hymn_conv2d_residual(uint pixel, ivec3 place, uint cell) {
                           : hymn_resized_residual(place, cell);
 }
 
+#ifdef HYMN_HALF_ARITHMETIC
+// With ReLU or none, clamping is all there is to activate.
+float16_t hymn_conv2d_least() {
+    return ACTIVATION == 1u ? float16_t(0.0) : float16_t(-65504.0);
+}
+
+void hymn_conv2d_end_packed(uint pixel, uint cell, uvec4 halves) {
+    result[pixel * p.out_stride + cell] = hymn_cell_clamp(halves, hymn_conv2d_least());
+}
+#endif
+
 // Activates and stores.
 void hymn_conv2d_end(uint pixel, uint cell, hymn_cell value) {
+    uint to = pixel * p.out_stride + cell;
+#ifdef HYMN_HALF_ARITHMETIC
+    if (IS_HALF(5) && ACTIVATION != 2u) {
+        result[to] = hymn_cell_pack_from(value, hymn_conv2d_least());
+        return;
+    }
+#endif
     value.lo = hymn_conv2d_activate(value.lo);
     value.hi = hymn_conv2d_activate(value.hi);
-    uint to = pixel * p.out_stride + cell;
     HYMN_STORE_CELL(result, to, IS_HALF(5), value)
 }
 
