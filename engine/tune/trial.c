@@ -89,8 +89,8 @@ static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hym
     return status;
 }
 
-static enum hymn_status record(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
-                               struct hymn_trial *trial) {
+enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
+                                   struct hymn_trial *trial) {
     struct hymn_vk_record_params params = {
         .name = "tuning",
         .steps = trial->repeated.steps,
@@ -116,7 +116,7 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
         return no_memory(device);
     }
     enum hymn_status status = upload_weights(device, trial);
-    return status == HYMN_STATUS_OK ? record(device, activations, trial) : status;
+    return status == HYMN_STATUS_OK ? hymn_trial_record(device, activations, trial) : status;
 }
 
 static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_trial *trial) {
@@ -200,7 +200,7 @@ enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk
     struct hymn_vk_write write = {0, host, bytes};
     enum hymn_status status = hymn_vk_buffer_write(device, activations, &write, 1);
     if (status == HYMN_STATUS_OK) {
-        status = record(device, activations, trial);
+        status = hymn_trial_record(device, activations, trial);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_trial_run(device, trial, fence);

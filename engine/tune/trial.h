@@ -30,6 +30,9 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
 // run at the same time may share. What they hold does not matter: nothing branches on it.
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                   struct hymn_trial *trial);
+// Records it anew, for activations that are elsewhere than when it was made ready.
+enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
+                                   struct hymn_trial *trial);
 // Runs it and keeps the time of each step that was shorter than those before.
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
 // Records it anew, for the activations may be others than those it was timed with, runs it on random inputs, the same
