@@ -21,8 +21,8 @@
 //   hymn_prologue); 3..5 kernels of the terms, 0 = absent; 6 residual: 0 none, 1 same size, 2 half size and resized;
 //   7 activation (enum hymn_activation); 8..10 M, N, K of the device's matrices; 11, 12 TILE_WIDTH (a multiple of M),
 //   TILE_HEIGHT; 13 CHANNELS; 14, 15 ROWS, COLUMNS; 16 TAPS: 1, 3 or 9; 17 DEPTH; 18 BUFFERS for pixels: 1 or 2; 19
-//   UNROLLED: no loop among those over the sums is left to the compiler; 20 ONE: there is a single stage;
-//   21 SPLITS (SPLIT).
+//   UNROLLED: no loop among those over the sums is left to the compiler; 20 ONE: there is a single stage; 21 SPLITS
+//   (SPLIT).
 // Bindings: common/conv2d.glsl, but no stats; with SPLIT 6 sums [tile][split][pixel][CHANNELS, and with NORM a cell of
 //   moments] f32; 7 counters [tile], zero before and after.
 // PACKED 1: bias and norm are applied to the matrices of sums, which go to shared memory as f16, with half of the traffic
@@ -592,7 +592,9 @@ void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, u
 }
 
 #if PACKED
-// Applies bias and norm to the sums, as matrices whose rows or columns are all the same.
+#define END_TYPE coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
+
+// Applies bias and norm to the sums, as matrices whose rows or columns are all the same: loads may have a stride of 0.
 void finish_sums(uint block_row, uint block_column) {
     [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
         uint bias_at = BIAS_AT + (block_column + j) * (N / 4);
@@ -614,10 +616,6 @@ void finish_sums(uint block_row, uint block_column) {
         }
     }
 }
-#endif
-
-#if PACKED
-#define END_TYPE coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 #else
 #define END_TYPE coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "devices_report.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "report.h"
@@ -77,7 +78,8 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, const struct 
 }
 
 static json_t *describe_plan(const struct survey_plan *plan) {
-    static const char *const needs[] = {"storage16", "float16", "coopmat", "shuffle", "wide", "buffers"};
+    static const char *const needs[] = {"storage16", "float16", "coopmat", "shuffle", "wide", "buffers", "halfsums"};
+    static_assert(sizeof(needs) / sizeof(needs[0]) == HYMN_NEEDS_BITS, "each bit has a name");
     const struct hymn_vk_plan *p = &plan->plan;
     json_t *object = json_object(), *met = json_array();
     for (uint32_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vk/pipeline.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -304,6 +305,7 @@ static enum hymn_status check_step(struct hymn_vk_device *device, const struct h
     static const char *const needs[] = {"16-bit storage",       "fp16 arithmetic",   "cooperative matrices",
                                         "subgroup shuffles",    "larger workgroups", "eight storage buffers",
                                         "matrices of fp16 sums"}; // by bits
+    static_assert(sizeof needs / sizeof *needs == HYMN_NEEDS_BITS, "each bit has a name");
     if (!step->shader || step->constant_count > HYMN_VK_MAX_CONSTANTS || step->binding_count > HYMN_VK_MAX_BINDINGS ||
         step->push_bytes > HYMN_VK_MAX_PUSH_BYTES || step->push_bytes % 4 != 0) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: no shader, or too many constants or bindings",

@@ -14,9 +14,10 @@ enum hymn_shader_needs {
     HYMN_NEEDS_FLOAT16 = 1 << 1,
     HYMN_NEEDS_COOPERATIVE_MATRIX = 1 << 2,
     HYMN_NEEDS_SUBGROUP_SHUFFLE = 1 << 3,
-    HYMN_NEEDS_WIDE = 1 << 4,     // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
-    HYMN_NEEDS_BUFFERS = 1 << 5,  // eight storage buffers: only the very smallest devices have four; of every tier
-    HYMN_NEEDS_HALF_SUMS = 1 << 6 // cooperative matrices of sums in f16 too
+    HYMN_NEEDS_WIDE = 1 << 4,      // more than 128 invocations or 16 KiB: its operator looks how many the plan allows
+    HYMN_NEEDS_BUFFERS = 1 << 5,   // eight storage buffers: only the very smallest devices have four; of every tier
+    HYMN_NEEDS_HALF_SUMS = 1 << 6, // cooperative matrices of sums in f16 too
+    HYMN_NEEDS_BITS = 7            // how many these are
 };
 
 struct hymn_shader {
