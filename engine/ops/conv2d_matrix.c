@@ -94,9 +94,11 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
     return parts;
 }
 
-// Whether the variant is to be used that finishes sums as matrices.
+// Whether the variant is to be used that finishes sums as matrices. Not where matrices are emulated: Mesa takes minutes
+// to compile it for the tiles of GPUs.
 static bool packs(const struct problem *problem, const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
-    return problem->plain && tile->splits <= 1 && hymn_variant_allowed(plan, SHADER "_packed", NULL);
+    return problem->plain && tile->splits <= 1 && (!plan->cpu || forced_tile) &&
+           hymn_variant_allowed(plan, SHADER "_packed", NULL);
 }
 
 // Units of 16 bytes of the sums on their way out.
