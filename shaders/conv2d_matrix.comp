@@ -35,7 +35,9 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_shader_subgroup_basic : require
+#ifdef PACKED
 #define HYMN_HALF_ARITHMETIC
+#endif
 #include "common/divide.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -117,7 +119,8 @@ const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_R
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
-const uint END_AHEAD = RESIDUAL == 2 ? 2 : 4; // cells that are waited for together
+// Cells that are waited for together. (Mesa takes minutes to compile more of them for its processor.)
+const uint END_AHEAD = PACKED == 1 ? 4 : RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1;
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
