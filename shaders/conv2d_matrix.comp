@@ -119,7 +119,7 @@ const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_R
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
-// Cells that are waited for together. (Mesa takes minutes to compile more of them for its processor.)
+// Cells that are waited for together.
 const uint END_AHEAD = PACKED == 1 ? 4 : RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1;
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
