@@ -25,11 +25,14 @@ static bool is_listed(const struct survey *survey, const struct hymn_shader *sha
     return false;
 }
 
-// Software devices have a kernel for each size of subgroups, and no use for sums in memory.
+// Software devices have a kernel for each size of subgroups, and no use for sums in memory or for those that leave as
+// f16, whose compilation takes them minutes.
 static bool is_foreign(const struct hymn_vk_snapshot *snapshot, const struct hymn_shader *shader) {
     const char *other = snapshot->subgroup_size < 8 ? ".8" : ".4", *suffix = strchr(shader->name, '.');
     const bool lanes = strncmp(shader->name, "conv2d_lanes_", 13) == 0 && strcmp(suffix, other) == 0;
-    return lanes || (snapshot->type == HYMN_DEVICE_TYPE_CPU && strcmp(shader->name, "conv2d_matrix_split") == 0);
+    const bool sums =
+        strcmp(shader->name, "conv2d_matrix_split") == 0 || strcmp(shader->name, "conv2d_matrix_packed") == 0;
+    return lanes || (snapshot->type == HYMN_DEVICE_TYPE_CPU && sums);
 }
 
 // Every shader whose needs some plan meets.
@@ -58,7 +61,7 @@ static void check_listed(const struct hymn_vk_snapshot *snapshot) {
 static void every_shader_is_listed(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = test_snapshot(HYMN_DEVICE_TYPE_DISCRETE_GPU);
-    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16, 0};
+    s.matrices[0] = (struct hymn_vk_matrix){16, 16, 16, 1};
     s.matrix_count = 1;
     check_listed(&s);
     s = test_snapshot(HYMN_DEVICE_TYPE_INTEGRATED_GPU);
