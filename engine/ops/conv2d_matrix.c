@@ -94,10 +94,15 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
     return parts;
 }
 
-// Whether the variant is to be used that finishes sums as matrices. Not where matrices are emulated: Mesa takes minutes
-// to compile it for the tiles of GPUs.
+// Whether the kernel's special forms are worth their compilation: not where matrices are emulated, for which Mesa takes
+// minutes at the tiles of GPUs.
+static bool specializes(const struct hymn_vk_plan *plan) {
+    return !plan->cpu || forced_tile;
+}
+
+// Whether the variant is to be used that finishes sums as matrices.
 static bool packs(const struct problem *problem, const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
-    return problem->plain && tile->splits <= 1 && (!plan->cpu || forced_tile) &&
+    return problem->plain && tile->splits <= 1 && specializes(plan) &&
            hymn_variant_allowed(plan, SHADER "_packed", NULL);
 }
 
@@ -516,7 +521,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (!step) {
         return lower->status;
     }
-    const uint32_t one = stages(&problem, tile.depth) == 1;
+    const uint32_t one = specializes(plan) && stages(&problem, tile.depth) == 1;
     const uint32_t constants[] = {tile.rows * tile.columns * plan->subgroup_size,
                                   dispatch.storage,
                                   node->prologue,
