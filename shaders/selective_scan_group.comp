@@ -14,10 +14,14 @@
 // that passes, and store the results of j - 1. Steps behind the end have delta = 0 where the states that they come to
 // are left. All of it is f32. Instructions are what limits it where there are many sequences, so addresses are counted
 // up or made once, and loops over steps unrolled.
+// The lanes of two groups alternate: NVIDIA's shared memory answers loads of 64 or 128 bits in half of the time where all
+// lanes n and n ^ 1 want the same, or all n and n ^ 2. So neighbours want the same B and C, and the next but one the same
+// delta.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of PAIRED and MADE   7: TILE, a power of two, at most GROUP; with 1 at
 //   most half the subgroup is a group   8: ROUNDS: of PAIRED steps, that are unrolled, if a block has a multiple of so
-//   many   9: HELPERS, the last subgroups of a workgroup: a multiple of PAIRS
+//   many   9: HELPERS, the last subgroups of a workgroup: a multiple of PAIRS   10: WOVEN: groups whose lanes
+//   alternate: 2, or 1 where a group is all of a subgroup
 // One workgroup = WIDTH = (lanes - HELPERS) / GROUP * TILE channels (a multiple of 2). Workgroups: x: channels;
 // y: batch * 4 directions; z: chunks.
 #version 450
@@ -38,6 +42,7 @@ layout(constant_id = 6) const uint BLOCK = 16;
 layout(constant_id = 7) const uint TILE = 4;
 layout(constant_id = 8) const uint ROUNDS = 2;
 layout(constant_id = 9) const uint HELPERS = 0;
+layout(constant_id = 10) const uint WOVEN = 2;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint SCANNERS = LANES - HELPERS;
@@ -52,6 +57,8 @@ const uint FOLD = TILE > 1 ? PAIRED : GROUP;       // steps whose y a group adds
 const uint ENDING = TILE > 1 ? 2 : 1;              // numbers that each lane ends with
 const uint UNROLLED = BLOCK / PAIRED % ROUNDS == 0 ? ROUNDS * PAIRED : PAIRED; // steps
 const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
+// Of a step: sixteen lanes store their results at a time, of PAIRED steps, each of which has banks of its own so.
+const uint RESULTS = PAIRS + (PAIRED < 16 ? 16 / PAIRED : 1);
 const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + MAKERS - 1) / MAKERS; // of a lane and block
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
@@ -79,7 +86,7 @@ shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec2 half_rows[HALVES ? 6 * BLOCK * PITCH : 1]; // the same, to be read in halves
 shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
 shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[2 * BLOCK * PAIRS];  // likewise: Ds u UNIT, or, with helpers, y without that
+shared vec2 results[2 * BLOCK * RESULTS]; // likewise: Ds u UNIT, or, with helpers, y without that
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
 shared uint pixels[LOCATED];             // [block % 16][step]: of the image, behind the end that of the last step
 
@@ -221,7 +228,7 @@ void make_deltas(uint block, uint from) {
             single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
         }
         if (MODE != 1 && HELPERS == 0) {
-            results[to + i * MADE * PAIRS] = skip * u;
+            results[(block % 2 * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
         }
     }
 }
@@ -284,7 +291,7 @@ void advance(uint row, uint at, uint to) {
         bool upper = (part & reach) != 0;                                                                              \
         [[unroll]] for (uint i = 0; i < reach * ENDING; i++) {                                                         \
             float low = y[i], high = y[i + reach * ENDING];                                                            \
-            y[i] = (upper ? high : low) + subgroupShuffleXor(upper ? low : high, reach);                               \
+            y[i] = (upper ? high : low) + subgroupShuffleXor(upper ? low : high, WOVEN * reach);                       \
         }                                                                                                              \
     }
 
@@ -311,7 +318,7 @@ vec2 scan_steps(uint row, uint at) {
         fold_steps(row + FOLD * PITCH, at + FOLD * PAIRS);
         if (MODE != 1) {
             bool odd = (group & 1) != 0;
-            float other = subgroupShuffleXor(odd ? both.x : y[0], GROUP);
+            float other = subgroupShuffleXor(odd ? both.x : y[0], 1); // the other of two woven groups
             both = odd ? vec2(other, y[0]) : vec2(both.x, other);
         }
     }
@@ -334,7 +341,7 @@ uint steps_left(uint block, uint pair, uint step) {
 
 void scan(uint block, uint from) {
     uint left = steps_left(block, own_pair, own_step), stride = p.width / 2;
-    uint at = block % 2 * (BLOCK * PAIRS), row = from, own_at = at + own_step * PAIRS + own_pair;
+    uint at = block % 2 * (BLOCK * PAIRS), row = from, own_at = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
     uint located = block * BLOCK % LOCATED + own_step;
     at += TILE > 1 ? group * TILE_PAIRS : group / 2;
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
@@ -344,27 +351,27 @@ void scan(uint block, uint from) {
         }
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
             if (MODE != 1 && HELPERS > 0) {
-                results[own_at + i * PAIRED * PAIRS] = both[i];
+                results[own_at + i * PAIRED * RESULTS] = both[i];
             } else if (MODE != 1) { // loads are not for the condition to wait for
-                both[i] = fma(both[i], vec2(UNIT), results[own_at + i * PAIRED * PAIRS]);
+                both[i] = fma(both[i], vec2(UNIT), results[own_at + i * PAIRED * RESULTS]);
                 uint to = pixels[located + i * PAIRED] * stride + result_from;
                 if (step + i * PAIRED < left) {
                     store_result(to, both[i]);
                 }
             }
         }
-        at += UNROLLED * PAIRS, own_at += UNROLLED * PAIRS, row += UNROLLED * PITCH, located += UNROLLED;
+        at += UNROLLED * PAIRS, own_at += UNROLLED * RESULTS, row += UNROLLED * PITCH, located += UNROLLED;
     }
 }
 
 // By helpers.
 void store_results(uint block) {
     uint left = steps_left(block, made_pair, made_step), stride = p.width / 2;
-    uint from = block % 2 * (BLOCK * PAIRS) + maker, located = block * BLOCK % LOCATED + made_step;
+    uint from = (block % 2 * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
     vec2 both[OWN];
     uint to[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        both[i] = fma(results[from + i * MADE * PAIRS], vec2(UNIT), skip * of_words(old_u_words[i]));
+        both[i] = fma(results[from + i * MADE * RESULTS], vec2(UNIT), skip * of_words(old_u_words[i]));
         to[i] = pixels[located + i * MADE] * stride + result_from;
     }
     if (left > BLOCK - MADE) { // one branch for nearly all blocks
@@ -439,7 +446,7 @@ void place_lane(uint plane, uint image) {
     made_pair = maker % PAIRS, made_step = maker / PAIRS;
     u_from = (image * length * p.source_stride + p.source_first) * 4 +
              min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
-    part = walker % GROUP, group = walker / GROUP;
+    part = walker / WOVEN % GROUP, group = walker / (WOVEN * GROUP) * WOVEN + walker % WOVEN;
     own_pair = TILE > 1 ? group * TILE_PAIRS + part % TILE_PAIRS : group / 2;
     own_step = TILE > 1 ? part / TILE_PAIRS : part + group % 2 * GROUP;
     result_from = plane * length * (p.width / 2) + gl_WorkGroupID.x * PAIRS + (HELPERS > 0 ? made_pair : own_pair);

@@ -345,7 +345,7 @@ static void test_spans_chosen(void **state) {
 // room for those, where there are not many. Without room there have to be twice as many sequences.
 static void test_helpers_chosen(void **state) {
     (void)state;
-    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS }; // of selective_scan_group.comp
+    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS = 11 }; // of selective_scan_group.comp
     static const struct {
         uint32_t filling, tile, helpers; // lanes a channel that fill the device; tile 0: no groups
     } cases[] = {{4, 2, 0}, {8, 2, 64}, {16, 2, 128}, {32, 1, 64}, {64, 0, 0}};

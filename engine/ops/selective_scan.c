@@ -140,13 +140,20 @@ static uint32_t choose_chunk_length(const struct scan *scan, const struct hymn_s
 
 // ------------------------------------------------------------------------------------------- groups of lanes a channel
 
+// The shader's PAIRED.
+static uint32_t paired_steps(const struct scan *scan) {
+    return 2 * scan->group / scan->tile;
+}
+
 // As the shader declares them.
 static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t each = (scan->states + scan->group - 1) / scan->group;
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
-    uint32_t rows = each % 4 == 2 ? 6 : 3;
-    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * pairs * (16 + 8) + 16 * 4) + (uint64_t)dt * pairs * 8 + 32;
+    uint32_t rows = each % 4 == 2 ? 6 : 3, paired = paired_steps(scan);
+    uint32_t results = pairs + (paired < 16 ? 16 / paired : 1);
+    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * (pairs * 16 + results * 8) + 16 * 4) +
+           (uint64_t)dt * pairs * 8 + 32;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
@@ -162,7 +169,7 @@ static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan)
     uint32_t made = pairs > 0 ? (scan->helpers > 0 ? scan->helpers : lanes) / pairs : 0; // steps at a time
     return made > 0 && least <= plan->subgroup_size && scan->tile <= scan->group && lanes <= plan->max_invocations &&
            scan->group_lanes % plan->subgroup_size == 0 && scan->helpers % plan->subgroup_size == 0 &&
-           scan->helpers % pairs == 0 && scan->block % (2 * scan->group / scan->tile) == 0 && scan->block % made == 0 &&
+           scan->helpers % pairs == 0 && scan->block % paired_steps(scan) == 0 && scan->block % made == 0 &&
            shared_bytes(scan) <= plan->max_shared_bytes;
 }
 
@@ -599,11 +606,12 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     hymn_vk_step_push(step, &params, sizeof params);
     uint32_t local = scan->group > 0 ? scan->group_lanes : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local + (scan->group > 0 ? scan->helpers : 0), plan->cpu, scan->states, scan->rank};
-    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds, scan->helpers};
+    const uint32_t woven = scan->group < plan->subgroup_size ? 2 : 1;
+    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds, scan->helpers, woven};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND), scan->staged};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 6 : joint ? 5 : 3);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 7 : joint ? 5 : 3);
     uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
              span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
