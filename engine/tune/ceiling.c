@@ -5,7 +5,6 @@
 
 #include "base/half.h"
 #include "base/thread.h"
-#include "selftest/selftest.h"
 #include "tune/trial.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
@@ -266,28 +265,25 @@ static enum hymn_status fill_activations(struct product *product, uint64_t bytes
     return status == HYMN_STATUS_OK ? fill(product->device, product->numbers, bytes, &product->activations) : status;
 }
 
-// One way of computing the product: the fastest of a few runs. Shaders that are wrong here do not count.
+// One way of computing the product: the fastest of a few runs.
 static enum hymn_status time_method(struct product *product, const struct hymn_method *method, uint32_t runs) {
     struct hymn_vk_device *device = product->device;
     const struct hymn_node *node = &product->graph.nodes[0];
     struct hymn_trial trial;
-    bool demoted = false;
-    enum hymn_status status = hymn_trial_open(device, &product->plan, &product->graph, node, method, &trial);
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_selftest_check(device, &product->plan, &trial.lower.program, &demoted);
+    enum hymn_status status = hymn_trial_open_checked(device, &product->plan, &product->graph, node, method, &trial);
+    if (status != HYMN_STATUS_OK) {
+        return status;
     }
-    if (status == HYMN_STATUS_OK && !demoted) {
-        status = hymn_vk_pipelines_prepare(device, trial.lower.program.steps, trial.lower.program.count);
-        status = status == HYMN_STATUS_OK ? fill_activations(product, trial.graph.activation_bytes) : status;
-        status = status == HYMN_STATUS_OK ? hymn_trial_ready(device, &product->activations, &trial) : status;
-        double end = hymn_time_now() + RUN_SECONDS; // the first run may include the making of code
-        for (uint32_t i = 0; i < runs && status == HYMN_STATUS_OK && (i < 2 || hymn_time_now() < end); i++) {
-            status = hymn_trial_run(device, &trial, product->fence);
-        }
-        double gflop = 2e-9 * (double)hymn_node_macs(&product->graph, node);
-        if (status == HYMN_STATUS_OK && trial.ms > 0.0 && gflop / trial.ms * 1e3 > product->gflops) {
-            product->gflops = gflop / trial.ms * 1e3;
-        }
+    status = hymn_vk_pipelines_prepare(device, trial.lower.program.steps, trial.lower.program.count);
+    status = status == HYMN_STATUS_OK ? fill_activations(product, trial.graph.activation_bytes) : status;
+    status = status == HYMN_STATUS_OK ? hymn_trial_ready(device, &product->activations, &trial) : status;
+    double end = hymn_time_now() + RUN_SECONDS; // the first run may include the making of code
+    for (uint32_t i = 0; i < runs && status == HYMN_STATUS_OK && (i < 2 || hymn_time_now() < end); i++) {
+        status = hymn_trial_run(device, &trial, product->fence);
+    }
+    double gflop = 2e-9 * (double)hymn_node_macs(&product->graph, node);
+    if (status == HYMN_STATUS_OK && trial.ms > 0.0 && gflop / trial.ms * 1e3 > product->gflops) {
+        product->gflops = gflop / trial.ms * 1e3;
     }
     hymn_trial_close(device, &trial);
     return status;
@@ -307,6 +303,7 @@ static enum hymn_status time_methods(struct product *product, bool all) {
     enum hymn_status status = time_method(product, &methods[0], 3);
     for (uint32_t i = 1; all && i < count && status == HYMN_STATUS_OK && hymn_time_now() < end; i++) {
         status = time_method(product, &methods[i], 3);
+        status = status == HYMN_STATUS_UNSUPPORTED ? HYMN_STATUS_OK : status; // a way whose shader is wrong here
     }
     return status;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "selftest/selftest.h"
 #include "vk/divide.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
@@ -73,6 +74,24 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
         status = hymn_graph_plan_memory(&trial->graph, false, &device->log);
     }
     return status == HYMN_STATUS_OK ? hymn_ops_lower(&trial->lower) : status;
+}
+
+enum hymn_status hymn_trial_open_checked(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
+                                         const struct hymn_graph *graph, const struct hymn_node *node,
+                                         const struct hymn_method *method, struct hymn_trial *trial) {
+    bool demoted;
+    enum hymn_status status;
+    do {
+        demoted = false;
+        status = hymn_trial_open(device, plan, graph, node, method, trial);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_selftest_check(device, plan, &trial->lower.program, &demoted);
+        }
+        if (status != HYMN_STATUS_OK || demoted) {
+            hymn_trial_close(device, trial);
+        }
+    } while (status == HYMN_STATUS_OK && demoted);
+    return status;
 }
 
 static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hymn_trial *trial) {

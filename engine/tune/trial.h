@@ -26,6 +26,11 @@ struct hymn_trial {
 enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                  const struct hymn_graph *graph, const struct hymn_node *node,
                                  const struct hymn_method *method, struct hymn_trial *trial);
+// The same with shaders that are right on this device: where one was found wrong, which demotes it in the plan, it is
+// lowered again, and the operator takes another. Closed already when it fails.
+enum hymn_status hymn_trial_open_checked(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
+                                         const struct hymn_graph *graph, const struct hymn_node *node,
+                                         const struct hymn_method *method, struct hymn_trial *trial);
 // Uploads and records; pipelines have been made. activations: graph.activation_bytes or more, which trials that do not
 // run at the same time may share. What they hold does not matter: nothing branches on it.
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/thread.h"
-#include "selftest/selftest.h"
+#include "tune/choice.h"
 #include "tune/trial.h"
 #include "vk/pipeline.h"
 #include "vk/store.h"
@@ -23,10 +23,6 @@
 // A GPU that was idle while pipelines were made runs at a fraction of its clock; a shorter pause is of less harm.
 #define BUSY_SECONDS 0.05
 #define BUSY_AGAIN_SECONDS 0.005
-// A method must be this much faster than the operator's own choice: noise is no reason to leave it.
-#define GAIN 0.98
-// Of the fastest, how many may prove no faster than the operator's own choice before that is kept.
-#define MOST_RIVALS 4u
 
 struct tuner {
     struct hymn_vk_device *device;
@@ -146,7 +142,8 @@ static bool has_choice(const struct hymn_vk_plan *plan, const struct hymn_graph 
 
 // -------------------------------------------------------------------------------------------------------------- trials
 
-// Opens the trials of those methods that can be made, whose shaders are right and that have not been tried yet.
+// Opens the trials of those methods that can be made and that have not been tried yet: none without the first, which is
+// the operator's own choice and what the others are compared with.
 static enum hymn_status open_trials(struct tuner *tuner, const struct hymn_node *node,
                                     const struct hymn_method *methods, uint32_t count, struct hymn_trial *trials,
                                     uint32_t *trial_count) {
@@ -159,18 +156,14 @@ static enum hymn_status open_trials(struct tuner *tuner, const struct hymn_node 
             continue;
         }
         struct hymn_trial *trial = &trials[*trial_count];
-        bool demoted = false;
-        enum hymn_status status = hymn_trial_open(tuner->device, tuner->plan, tuner->graph, node, &methods[i], trial);
+        enum hymn_status status =
+            hymn_trial_open_checked(tuner->device, tuner->plan, tuner->graph, node, &methods[i], trial);
         if (status == HYMN_STATUS_OK) {
-            status = hymn_selftest_check(tuner->device, tuner->plan, &trial->lower.program, &demoted);
-        }
-        if (status == HYMN_STATUS_OK && !demoted) {
             ++*trial_count;
-            continue;
-        }
-        hymn_trial_close(tuner->device, trial);
-        if (is_fatal(status)) {
+        } else if (is_fatal(status)) {
             return status;
+        } else if (*trial_count == 0) {
+            break;
         }
     }
     return HYMN_STATUS_OK;
@@ -216,49 +209,73 @@ static bool is_made(struct hymn_vk_device *device, const struct hymn_trial *tria
     return true;
 }
 
+// Whether the trial can be run: its pipelines are there, and its activations fit into one piece.
+static bool is_possible(struct hymn_vk_device *device, const struct hymn_trial *trial) {
+    const uint64_t most = device->plan.max_piece_bytes;
+    return is_made(device, trial) && (most == 0 || trial->graph.activation_bytes <= most);
+}
+
+// What a failure leaves of a trial: no time, and no more than that where the failure is the trial's own.
+static enum hymn_status give_up(struct hymn_trial *trial, enum hymn_status status) {
+    if (status != HYMN_STATUS_OK) {
+        trial->ms = -1.0;
+    }
+    return is_fatal(status) ? status : HYMN_STATUS_OK;
+}
+
 static enum hymn_status reserve(struct tuner *tuner, uint64_t bytes) {
     if (tuner->activations.bytes >= bytes) {
         return HYMN_STATUS_OK;
-    }
-    uint64_t most = tuner->device->plan.max_piece_bytes;
-    if (most > 0 && bytes > most) {
-        return HYMN_STATUS_OUT_OF_DEVICE_MEMORY; // the operator stays as its rule has it
     }
     hymn_vk_buffer_destroy(tuner->device, &tuner->activations);
     return hymn_vk_buffer_create(tuner->device, HYMN_VK_USAGE_DEVICE, bytes, "tuning", &tuner->activations);
 }
 
+// Runs a trial that has not failed yet.
+static enum hymn_status run_trial(struct tuner *tuner, struct hymn_trial *trial, bool *possible) {
+    if (!*possible) {
+        return HYMN_STATUS_OK;
+    }
+    enum hymn_status status = hymn_trial_run(tuner->device, trial, tuner->fence);
+    *possible = status == HYMN_STATUS_OK;
+    return give_up(trial, status);
+}
+
 // In rounds, for a device's clock changes; busy: seconds before them.
 static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *trials, uint32_t count, double busy) {
-    bool made[HYMN_TUNE_MOST_METHODS];
+    bool possible[HYMN_TUNE_MOST_METHODS];
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
-        made[i] = is_made(tuner->device, &trials[i]);
-        bytes = trials[i].graph.activation_bytes > bytes ? trials[i].graph.activation_bytes : bytes;
+        possible[i] = is_possible(tuner->device, &trials[i]);
+        uint64_t own = possible[i] ? trials[i].graph.activation_bytes : 0;
+        bytes = own > bytes ? own : bytes;
     }
     enum hymn_status status = reserve(tuner, bytes);
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        status = made[i] ? hymn_trial_ready(tuner->device, &tuner->activations, &trials[i]) : HYMN_STATUS_OK;
+        if (possible[i]) {
+            status = hymn_trial_ready(tuner->device, &tuner->activations, &trials[i]);
+            possible[i] = status == HYMN_STATUS_OK;
+            status = give_up(&trials[i], status);
+        }
     }
     double start = hymn_time_now();
-    while (count > 0 && made[0] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
-        status = hymn_trial_run(tuner->device, &trials[0], tuner->fence);
+    while (count > 0 && possible[0] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
+        status = run_trial(tuner, &trials[0], &possible[0]);
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-            status = made[i] ? hymn_trial_run(tuner->device, &trials[i], tuner->fence) : HYMN_STATUS_OK;
+            status = run_trial(tuner, &trials[i], &possible[i]);
         }
     }
     return status;
 }
 
-static const struct hymn_trial *fastest(const struct hymn_trial *trials, uint32_t count) {
-    const struct hymn_trial *best = &trials[0];
-    for (uint32_t i = 1; i < count; i++) {
-        double limit = best == &trials[0] ? GAIN * best->ms : best->ms;
-        best = trials[i].ms >= 0.0 && trials[i].ms < limit ? &trials[i] : best;
+static uint32_t fastest(const struct work *work) {
+    double ms[HYMN_TUNE_MOST_METHODS];
+    for (uint32_t i = 0; i < work->count; i++) {
+        ms[i] = work->trials[i].ms;
     }
-    return best;
+    return hymn_choice_fastest(ms, work->count);
 }
 
 static void close_work(struct tuner *tuner, struct work *work) {
@@ -301,38 +318,47 @@ static enum hymn_status check_results(struct tuner *tuner, struct hymn_trial *ow
     return status;
 }
 
-// Times two trials anew, in turns.
-static enum hymn_status time_again(struct tuner *tuner, struct hymn_trial *own, struct hymn_trial *rival) {
-    struct hymn_trial *const pair[] = {own, rival};
+struct rivals {
+    struct tuner *tuner;
+    struct work *work;
+};
+
+// hymn_choice_time.
+static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
+    const struct rivals *rivals = user;
+    struct tuner *tuner = rivals->tuner;
+    struct hymn_trial *const pair[] = {&rivals->work->trials[0], &rivals->work->trials[rival]};
     enum hymn_status status = HYMN_STATUS_OK;
+    bool possible[2];
     for (uint32_t i = 0; i < 2 && status == HYMN_STATUS_OK; i++) {
         status = hymn_trial_record(tuner->device, &tuner->activations, pair[i]);
         pair[i]->ms = -1.0;
+        possible[i] = status == HYMN_STATUS_OK;
+        status = give_up(pair[i], status);
     }
     double start = hymn_time_now();
     do {
         for (uint32_t i = 0; i < 2 * ROUNDS && status == HYMN_STATUS_OK; i++) {
-            status = hymn_trial_run(tuner->device, pair[i % 2], tuner->fence);
+            status = run_trial(tuner, pair[i % 2], &possible[i % 2]);
         }
     } while (status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_AGAIN_SECONDS);
+    ms[0] = pair[0]->ms;
+    ms[rival] = pair[1]->ms;
     return status;
 }
 
-// The operator's own choice and what seemed fastest were timed in different passes, and the device's clock may have
-// been another: only who wins side by side is left.
+// The two passes' trials side by side, as far as they may be chosen.
 static enum hymn_status confirm(struct tuner *tuner, struct work *work) {
-    struct hymn_trial *own = &work->trials[0];
-    for (uint32_t i = 0; i < MOST_RIVALS && work->count > 0 && own->ms > 0.0; i++) {
-        struct hymn_trial *rival = &work->trials[fastest(work->trials, work->count) - work->trials];
-        enum hymn_status status = rival == own ? HYMN_STATUS_OK : time_again(tuner, own, rival);
-        if (status != HYMN_STATUS_OK || rival == own || rival->ms < GAIN * own->ms) {
-            return status;
-        }
+    double ms[HYMN_TUNE_MOST_METHODS];
+    for (uint32_t i = 0; i < work->count; i++) {
+        ms[i] = work->trials[i].ms;
     }
-    for (uint32_t i = 1; i < work->count; i++) {
-        work->trials[i].ms = -1.0;
+    enum hymn_status status =
+        hymn_choice_confirm(ms, work->count, time_again, &(struct rivals){.tuner = tuner, .work = work});
+    for (uint32_t i = 0; i < work->count; i++) {
+        work->trials[i].ms = ms[i];
     }
-    return HYMN_STATUS_OK;
+    return status;
 }
 
 // Gives the node the fastest method of its trials and remembers it.
@@ -342,10 +368,13 @@ static enum hymn_status choose(struct tuner *tuner, struct work *work, uint32_t 
     if (work->count == 0 || trials[0].ms <= 0.0) {
         return HYMN_STATUS_OK;
     }
-    struct hymn_trial *best = &trials[fastest(trials, work->count) - trials];
+    struct hymn_trial *best = &trials[fastest(work)];
     bool right = false;
     enum hymn_status status = check_results(tuner, &trials[0], best, &right);
-    if (status == HYMN_STATUS_OK && !right) {
+    if (status != HYMN_STATUS_OK) {
+        return status; // nothing is known of the results: to be timed again another time
+    }
+    if (!right) {
         hymn_log_write(&tuner->device->log, HYMN_LOG_WARNING,
                        "%s: the fastest way to compute it gives other results on %s, and is not used", node->name,
                        tuner->device->info.name);
@@ -378,7 +407,7 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
         if (work.count == 0 || work.trials[0].ms <= 0.0) {
             break;
         }
-        around = fastest(work.trials, work.count)->method;
+        around = work.trials[fastest(&work)].method;
     }
     status = status == HYMN_STATUS_OK ? confirm(tuner, &work) : status;
     status = status == HYMN_STATUS_OK ? choose(tuner, &work, TIMED) : status;
