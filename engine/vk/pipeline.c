@@ -312,11 +312,13 @@ static enum hymn_status check_step(struct hymn_vk_device *device, const struct h
                          step->name);
     }
     uint32_t missing = step->shader->needs & ~device->plan.needs_met;
-    for (uint32_t i = 0; i < sizeof needs / sizeof *needs; i++) {
-        if (missing & (1u << i)) {
-            return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s needs %s, which %s lacks", step->name,
-                             step->shader->name, needs[i], device->info.name);
+    if (missing != 0) {
+        uint32_t i = 0;
+        while (i + 1 < HYMN_NEEDS_BITS && !(missing & (1u << i))) {
+            i++;
         }
+        return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s needs %s, which %s lacks", step->name,
+                         step->shader->name, needs[i], device->info.name);
     }
     if (step->binding_count > device->snapshot.max_storage_buffers) {
         return hymn_fail(&device->log, HYMN_STATUS_UNSUPPORTED, "%s: %s has %u storage buffers, and shaders of %s %u",
@@ -343,6 +345,7 @@ static enum hymn_status add_to_batch(struct batch *batch, const struct hymn_vk_s
             return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
         }
         entry->shader = step->shader;
+        entry->result = VK_NOT_READY;
         entry->constant_count = step->constant_count;
         entry->binding_count = step->binding_count;
         entry->push_bytes = step->push_bytes;
@@ -353,19 +356,22 @@ static enum hymn_status add_to_batch(struct batch *batch, const struct hymn_vk_s
     status = find_layouts(device, *slot);
     if (status == HYMN_STATUS_OK) {
         (*slot)->wanted = true;
-        (*slot)->result = VK_SUCCESS;
+        (*slot)->result = VK_NOT_READY;
         batch->entries[batch->count++] = *slot;
     }
     return status;
 }
 
-// The worst result of the batch, with the shader's name.
+// The first failure of the batch, with the shader's name.
 static enum hymn_status finish_batch(struct batch *batch) {
     struct hymn_vk_device *device = batch->device;
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct entry *entry = batch->entries[i];
         entry->wanted = false;
+        if (entry->result == VK_NOT_READY) {
+            continue; // for another failure
+        }
         if (entry->result != VK_SUCCESS) {
             enum hymn_status failed = hymn_vk_result(device, entry->result, entry->shader->name);
             status = status == HYMN_STATUS_OK ? failed : status;
@@ -391,9 +397,14 @@ enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const 
         hymn_free(batch.entries);
         return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
+    enum hymn_status refused = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         if (steps[i].kind == HYMN_VK_STEP_DISPATCH) {
             status = add_to_batch(&batch, &steps[i]);
+        }
+        if (status == HYMN_STATUS_UNSUPPORTED) { // costs this step its pipeline, not the others theirs
+            refused = status;
+            status = HYMN_STATUS_OK;
         }
     }
     if (status == HYMN_STATUS_OK && batch.count > 0) {
@@ -406,5 +417,6 @@ enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const 
     }
     enum hymn_status finished = finish_batch(&batch);
     hymn_free(batch.entries);
-    return status == HYMN_STATUS_OK ? finished : status;
+    status = status == HYMN_STATUS_OK ? finished : status;
+    return status == HYMN_STATUS_OK ? refused : status;
 }
