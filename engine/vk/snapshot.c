@@ -78,8 +78,13 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
     if (!list) {
         return hymn_fail(&instance->log, HYMN_STATUS_OUT_OF_MEMORY, "out of memory");
     }
-    if (result >= VK_SUCCESS &&
-        instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, list) >= VK_SUCCESS) {
+    result = result >= VK_SUCCESS ? instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, list)
+                                  : result;
+    if (result < VK_SUCCESS) {
+        hymn_log_write(&instance->log, HYMN_LOG_WARNING,
+                       "vkEnumerateDeviceExtensionProperties: %s; the device counts as one without extensions",
+                       hymn_vk_result_string(result));
+    } else {
         for (uint32_t i = 0; i < count; i++) {
             out_found->driver_properties |= strcmp(list[i].extensionName, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME) == 0;
             out_found->float16 |= strcmp(list[i].extensionName, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME) == 0;
