@@ -26,21 +26,49 @@ static struct hymn_vk_plan matrix_plan(void) {
     return plan;
 }
 
+// How many steps the node is lowered to; the last of them has the shader of that name.
+static uint32_t lowered_steps(struct test_conv *b, const struct hymn_vk_plan *plan, const char *last) {
+    static const struct hymn_log quiet;
+    struct hymn_lower lower = {.graph = &b->graph, .plan = plan, .log = &quiet};
+    assert_int_equal(hymn_graph_plan_memory(&b->graph, true, &quiet), HYMN_STATUS_OK);
+    enum hymn_status status = hymn_ops_lower(&lower);
+    uint32_t count = status == HYMN_STATUS_OK ? lower.program.count : 0;
+    if (count > 0) {
+        assert_string_equal(lower.program.steps[count - 1].shader->name, last);
+    }
+    hymn_lower_free(&lower);
+    return count;
+}
+
+// The kernel that a case gets. Of those whose sums may leave as f16, every third has them leave as f32 all the same.
+static const char *plan_sums(const struct test_conv_case *shape, uint32_t splits, struct hymn_vk_plan *plan) {
+    static uint32_t plain;
+    if (splits > 1) {
+        return "conv2d_matrix_split";
+    }
+    if (shape->residual || shape->output != HYMN_STORAGE_F16 || shape->activation == HYMN_ACTIVATION_SILU) {
+        return "conv2d_matrix";
+    }
+    if (plain++ % 3 == 2) {
+        plan->needs_met &= ~(uint32_t)HYMN_NEEDS_HALF_SUMS;
+    }
+    return plan->needs_met & HYMN_NEEDS_HALF_SUMS ? "conv2d_matrix_packed" : "conv2d_matrix";
+}
+
 // Runs the case with the tile, which must be valid, and compares.
 static void check(const struct test_conv_case *shape, const struct hymn_conv2d_tile *tile, struct test_random *random) {
     struct test_conv b;
     test_conv_build(&b, shape, random);
     struct hymn_vk_plan plan = matrix_plan();
     plan.unrolled_ends = test_random_range(random, 0, 1);
-    if (test_random_range(random, 0, 1)) {
-        plan.needs_met &= ~(uint32_t)HYMN_NEEDS_HALF_SUMS;
-    }
+    const char *kernel = plan_sums(shape, tile->splits, &plan);
     float *expected = test_conv_reference(&b);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
     size_t count = test_op_size(&b.graph, b.output.value);
     // Twice: the second run finds the counters as the first one left them.
     double nmse = test_conv_run(&b, context, &plan, 1, NULL) ? test_op_nmse(expected, b.output.data, count) : INFINITY;
+    assert_int_equal(lowered_steps(&b, &plan, kernel), 1);
     hymn_conv2d_matrix_force(NULL);
     if (!(nmse <= test_op_tolerance(HYMN_STORAGE_F16))) {
         test_conv_print(shape, "matrix");
@@ -140,13 +168,13 @@ static void test_epilogues(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_matrix epilogues");
-    for (uint32_t round = 0; round < 4; round++) {
+    for (uint32_t round = 0; round < 5; round++) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, 1});
-        c.residual = 1 + round % 2;
+        c.residual = round < 4 ? 1 + round % 2 : 0;
         c.height *= 2;
         c.width *= 2;
-        c.output = round < 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
-        c.activation = round == 3 ? HYMN_ACTIVATION_SILU : HYMN_ACTIVATION_RELU;
+        c.output = round == 2 || round == 3 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
+        c.activation = round >= 3 ? HYMN_ACTIVATION_SILU : HYMN_ACTIVATION_RELU;
         struct hymn_conv2d_tile tile = make_tile(true, 1);
         check(&c, &tile, &random);
     }
@@ -228,11 +256,12 @@ static void test_norms(void **state) {
         c.activation = HYMN_ACTIVATION_NONE;
         c.channels[0] += 70;
         c.mean = (const float[]){0.0f, 30.0f, -100.0f}[round / 6];
-        c.output = round % 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
+        c.output = round % 4 < 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
         struct hymn_conv2d_tile tile = make_tile(false, 1 + round % 3);
         tile.depth *= 1 + round / 2 % 2;
         tile.buffers += round / 3 % 2;
-        tile.channels *= 1 + round / 6; // which leave in halves where there are several matrices side by side
+        tile.channels *= 1 + round / 6;   // which leave in halves where there are several matrices side by side
+        tile.height *= 1 + round / 3 % 2; // and several above each other
         check(&c, &tile, &random);
     }
 }
@@ -249,19 +278,6 @@ static struct hymn_node *add_statistics_node(struct test_conv *b) {
     b->graph.nodes[1] = conv;
     b->node = &b->graph.nodes[1];
     return b->graph.nodes;
-}
-
-static uint32_t lowered_steps(struct test_conv *b, const struct hymn_vk_plan *plan, const char *last) {
-    static const struct hymn_log quiet;
-    struct hymn_lower lower = {.graph = &b->graph, .plan = plan, .log = &quiet};
-    assert_int_equal(hymn_graph_plan_memory(&b->graph, true, &quiet), HYMN_STATUS_OK);
-    enum hymn_status status = hymn_ops_lower(&lower);
-    uint32_t count = status == HYMN_STATUS_OK ? lower.program.count : 0;
-    if (count > 0) {
-        assert_string_equal(lower.program.steps[count - 1].shader->name, last);
-    }
-    hymn_lower_free(&lower);
-    return count;
 }
 
 // What finds the statistics itself needs no node for them, whatever the device, tuned or not; other kernels do.
@@ -315,7 +331,7 @@ static void test_splits(void **state) {
     }
 }
 
-// The rule's tiles are valid on devices of every matrix shape, and fill them.
+// The rule's tiles are valid on devices of every matrix shape.
 static void test_choice(void **state) {
     (void)state;
     static const struct hymn_vk_matrix shapes[] = {{16, 16, 16, 0}, {8, 8, 8, 0},    {16, 8, 16, 0},

@@ -228,6 +228,45 @@ static void older_devices_tell_of_subgroups_by_an_extension(void **state) {
     }
 }
 
+static PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get_matrices;
+
+static VKAPI_ATTR VkResult VKAPI_CALL hide_half_sums(VkPhysicalDevice physical, uint32_t *count,
+                                                     VkCooperativeMatrixPropertiesKHR *properties) {
+    VkResult result = get_matrices(physical, count, properties);
+    for (uint32_t i = 0; properties && i < *count; i++) {
+        if (properties[i].ResultType == VK_COMPONENT_TYPE_FLOAT16_KHR) {
+            properties[i].saturatingAccumulation = VK_TRUE; // which no shader here has
+        }
+    }
+    return result;
+}
+
+// Of all that a device with cooperative matrices can do, only what needs such sums is left out.
+static void sums_of_halves_are_a_need_of_their_own(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
+    struct hymn_vk_instance *instance = NULL;
+    struct hymn_vk_device *device = NULL;
+    uint32_t met[2];
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
+        get_matrices = instance->table.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR;
+        if (i == 1) {
+            instance->table.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = hide_half_sums;
+        }
+        assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OK);
+        met[i] = device->plan.needs_met;
+        hymn_vk_device_destroy(&device);
+    }
+    if (!(met[0] & HYMN_NEEDS_HALF_SUMS)) {
+        print_message("no cooperative matrices, or none of fp16 sums\n");
+        skip();
+    }
+    assert_true(met[0] & HYMN_NEEDS_COOPERATIVE_MATRIX);
+    assert_int_equal(met[1], met[0] & ~(uint32_t)HYMN_NEEDS_HALF_SUMS);
+}
+
 static void two_devices_live_side_by_side(void **state) {
     (void)state;
     struct test_vk one, two;
@@ -409,6 +448,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_refused_feature_costs_a_tier),
         cmocka_unit_test(a_device_that_refuses_everything_is_an_error),
         cmocka_unit_test(older_devices_tell_of_subgroups_by_an_extension),
+        cmocka_unit_test(sums_of_halves_are_a_need_of_their_own),
         cmocka_unit_test(two_devices_live_side_by_side),
         cmocka_unit_test(results_become_statuses),
         cmocka_unit_test(allocation_failures_are_reported),

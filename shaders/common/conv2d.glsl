@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // What the convolutions for GPUs (conv2d_tiled.comp, conv2d_matrix.comp) share: the bindings, the prologue on what is
-// read and the epilogue on what is written. Include after load.glsl and params.h, with these constants or macros: PROLOGUE (enum
-// hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum hymn_activation), IS_HALF(bit)
-// (storage: bits 0..2 sources, 3 residual, 5 output, 6 weights).
+// read and the epilogue on what is written. Include after load.glsl and params.h, with these constants or macros:
+// PROLOGUE (enum hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum
+// hymn_activation), IS_HALF(bit) (storage: bits 0..2 sources, 3 residual, 5 output, 6 weights).
 // Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
 //   5 residual. With FEW defined, for devices whose shaders have four storage buffers, there is one source, and 3 is the
 //   stats or the residual.
@@ -86,7 +86,7 @@ hymn_cell hymn_conv2d_residual(uint pixel, ivec3 place, uint cell) {
                           : hymn_resized_residual(place, cell);
 }
 
-#ifdef HYMN_HALF_ARITHMETIC
+#ifdef HYMN_HALF_ARITHMETIC // as of load.glsl
 // With ReLU or none, clamping is all there is to activate.
 float16_t hymn_conv2d_least() {
     return ACTIVATION == 1u ? float16_t(0.0) : float16_t(-65504.0);
@@ -99,15 +99,9 @@ void hymn_conv2d_end_packed(uint pixel, uint cell, uvec4 halves) {
 
 // Activates and stores.
 void hymn_conv2d_end(uint pixel, uint cell, hymn_cell value) {
-    uint to = pixel * p.out_stride + cell;
-#ifdef HYMN_HALF_ARITHMETIC
-    if (IS_HALF(5) && ACTIVATION != 2u) {
-        result[to] = hymn_cell_pack_from(value, hymn_conv2d_least());
-        return;
-    }
-#endif
     value.lo = hymn_conv2d_activate(value.lo);
     value.hi = hymn_conv2d_activate(value.hi);
+    uint to = pixel * p.out_stride + cell;
     HYMN_STORE_CELL(result, to, IS_HALF(5), value)
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+//
+// Division of small numbers, by multiplication with a reciprocal that the host makes.
 #ifndef HYMN_DIVIDE_GLSL
 #define HYMN_DIVIDE_GLSL
 

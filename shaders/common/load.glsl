@@ -38,7 +38,7 @@ uint hymn_pack_halves(vec2 values) {
 #define HYMN_PACK_HALVES packHalf2x16
 #endif
 
-#ifdef HYMN_HALF_ARITHMETIC
+#ifdef HYMN_HALF_ARITHMETIC // define where the variant needs float16
 // At least `least` and at most the largest binary16, two at a time.
 uint hymn_clamp_halves(f16vec2 values, float16_t least) {
     return packFloat2x16(clamp(values, f16vec2(least), f16vec2(65504.0)));
@@ -47,11 +47,6 @@ uint hymn_clamp_halves(f16vec2 values, float16_t least) {
 uvec4 hymn_cell_clamp(uvec4 words, float16_t least) {
     return uvec4(hymn_clamp_halves(unpackFloat2x16(words.x), least), hymn_clamp_halves(unpackFloat2x16(words.y), least),
                  hymn_clamp_halves(unpackFloat2x16(words.z), least), hymn_clamp_halves(unpackFloat2x16(words.w), least));
-}
-
-uvec4 hymn_cell_pack_from(hymn_cell cell, float16_t least) {
-    return uvec4(hymn_clamp_halves(f16vec2(cell.lo.xy), least), hymn_clamp_halves(f16vec2(cell.lo.zw), least),
-                 hymn_clamp_halves(f16vec2(cell.hi.xy), least), hymn_clamp_halves(f16vec2(cell.hi.zw), least));
 }
 #endif
 
