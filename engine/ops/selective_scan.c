@@ -456,7 +456,6 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.span = 1},
         {.group = 4, .tile = 2, .block = 16},
         {.group = 4, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
-        {.group = 4, .tile = 1, .block = 16, .lanes = 256, .helpers = 128},
         {.group = 8, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 4},
