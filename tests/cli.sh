@@ -149,18 +149,32 @@ usage_errors() {
         complains 2 "HYMN_TIER 'best'" env HYMN_TIER=best "$hymn" bench -m "$model" &&
         complains 2 "HYMN_TRANSFER 'maybe'" env HYMN_TRANSFER=maybe "$hymn" bench -m "$model" &&
         complains 2 "needs a value" "$hymn" run --model &&
-        complains 2 "unexpected argument 'x'" "$hymn" devices x
+        complains 2 "unexpected argument 'x'" "$hymn" devices x &&
+        complains 2 "--selftest and --runs need --report" "$hymn" devices --selftest &&
+        complains 2 "--selftest and --runs need --report" "$hymn" devices --json --runs 2
 }
 
 # ------------------------------------------------------------------------------------------------------- devices, inspect
 
 devices() {
-    expect 0 "$hymn" devices && holds out device driver &&
-        expect 0 "$hymn" devices --json && holds out '"uuid"' '"transfer_queue": ' '"usable": true' &&
+    expect 0 "$hymn" devices && holds out device driver tier &&
+        expect 0 "$hymn" devices --json && holds out '"uuid"' '"transfer_queue": ' '"usable": true' '"tier": "' &&
         expect 0 "$hymn" devices --report=quick --device 0 && holds out '"pipelines"' '"built": true' '"selftest": null' \
         '"usable": true' '"reason": null' &&
         expect 0 "$hymn" devices --help && holds out --selftest verdict &&
         complains 2 "full or quick" "$hymn" devices --report=long
+}
+
+one_device() {
+    # The variable is for commands that take one device: this one is what tells of a wrong value.
+    expect 0 env HYMN_DEVICE=nonesuch "$hymn" devices --json && cp out all && expect 0 "$hymn" devices --json &&
+        cmp all out && expect 0 "$hymn" devices --json --device 0 &&
+        [ "$(grep -c '"uuid"' out)" = 1 ] && holds out '"index": 0' || return 1
+    uuid=$(sed -n 's/.*"uuid": "\([0-9a-f]*\)".*/\1/p' out)
+    expect 0 "$hymn" devices -d "$uuid" && [ "$(grep -c '^ *0 ' out)" = 1 ] && ! grep '^ *1 ' out &&
+        expect 3 "$hymn" devices --device nonesuch && holds err 'hymn: no Vulkan device matches "nonesuch"' "0: " &&
+        [ ! -s out ] && expect 3 env HYMN_DEVICE=nonesuch "$hymn" devices --report &&
+        holds err 'hymn: HYMN_DEVICE: no Vulkan device matches "nonesuch"' && holds out '"devices": []'
 }
 
 # The loader shows drivers of devices that lack a part of Vulkan, as MoltenVK, only to who asks for them.
@@ -346,8 +360,12 @@ no_vulkan() {
 
 no_such_device() {
     # The devices that there are follow on further lines.
-    expect 3 "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch && holds err "hymn: " '"nonesuch"' "0: " &&
-        expect 3 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy && holds err '"nonesuch"' &&
+    expect 3 "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch &&
+        holds err 'hymn: no Vulkan device matches "nonesuch"' "0: " &&
+        expect 3 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy &&
+        holds err 'hymn: HYMN_DEVICE: no Vulkan device matches "nonesuch"' &&
+        expect 3 env HYMN_DEVICE=nothing "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch &&
+        holds err 'hymn: no Vulkan device matches "nonesuch"' &&
         expect 0 env HYMN_DEVICE=nonesuch "$hymn" run -m "$model" -i zeros.npy -o y.npy --device "${HYMN_DEVICE:-0}"
 }
 
@@ -444,6 +462,7 @@ bar_on_a_terminal() {
 tally_check "help, examples, versions" help_has_examples
 tally_check "wrong command lines: one line, status 2, suggestions" usage_errors
 tally_check "devices: table and JSON" devices
+tally_check "devices: one of them; HYMN_DEVICE" one_device
 lavapipe=$(find /usr/share/vulkan/icd.d -name "lvp_icd*$(uname -m).json" 2>/dev/null | head -n 1)
 if [ -n "$lavapipe" ]; then
     tally_check "devices: drivers of portability" portability_drivers

@@ -12,7 +12,8 @@ static const struct command command = {
         "and 99), images per second with two runs in flight, the time from nothing to the first result\n"
         "without caches (cold) and with them (warm; ready: its part until a run can begin), device memory,\n"
         "the session's host memory, and the largest difference of the logits from those of the fp32\n"
-        "shaders that run on every device.\n",
+        "shaders that run on every device. On GPUs a cold start contains about a second of timing the ways of\n"
+        "operators, as the first start of every command has, but not with --tuning 0.\n",
     .examples = "  hymn bench --model tiny.safetensors\n"
                 "  hymn bench -m base.safetensors --size 256,512 --batch 1,8 --precision fp16 --json base.json\n"
                 "  hymn bench -m tiny.safetensors --profile --trace trace.json --device 1\n",
@@ -46,8 +47,9 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
          "seconds that GPUs may take to choose the fastest way of\neach operator first (default 10; 0: none)",
          &s->tuning, 0, 3600, NULL},
         {"input", 0, OPTION_CHOICE, "KIND",
-         "image: 8-bit pictures to masks, with resizing (the\ndefault); tensor: float tensors to logits", &s->input, 0,
-         0, input_kinds},
+         "image: 8-bit pictures of the network's size to masks\n(the default; no resizing is in it); tensor: float\n"
+         "tensors to logits",
+         &s->input, 0, 0, input_kinds},
         {"profile", 0, OPTION_FLAG, NULL,
          "print the time of each operator, with GB/s, GFLOP/s\nand its share of what the device can do", &s->profile, 0,
          0, NULL},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "common.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,8 +9,9 @@ static const char *const transfers[] = {"auto", "off", "on", NULL}; // in the or
 const char *const common_tiers[] = {"auto", "base", "wide", "half", "matrix", NULL};
 
 struct common common_defaults(void) {
-    const char *tier = getenv("HYMN_TIER"), *transfer = getenv("HYMN_TRANSFER");
-    return (struct common){.device = getenv("HYMN_DEVICE"),
+    const char *device = getenv("HYMN_DEVICE"), *tier = getenv("HYMN_TIER"), *transfer = getenv("HYMN_TRANSFER");
+    return (struct common){.device = device,
+                           .default_device = device,
                            .tier = tier && *tier ? tier : NULL,
                            .transfer = transfer && *transfer ? transfer : NULL};
 }
@@ -60,10 +62,19 @@ enum exit_code common_open_device(const struct common *common, const char *cache
                                                .transfer = (enum hymn_transfer)transfer};
     const enum hymn_status status = hymn_context_create(&params, out_context);
     if (status != HYMN_STATUS_OK) {
-        console_status(NULL, status);
+        common_device_status(common, status);
         return CODE_ENGINE;
     }
     return CODE_OK;
+}
+
+void common_device_status(const struct common *common, enum hymn_status status) {
+    char said[512], wanted[256];
+    console_peek(said, sizeof(said));
+    snprintf(wanted, sizeof(wanted), "matches \"%s\"", common->device != NULL ? common->device : "");
+    const bool unknown = status == HYMN_STATUS_NO_DEVICE && strstr(said, wanted) != NULL;
+    // Pointers: whether no --device has taken the variable's place.
+    console_status(unknown && common->device == common->default_device ? "HYMN_DEVICE" : NULL, status);
 }
 
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,

@@ -8,7 +8,8 @@
 #include "options.h"
 
 struct common {
-    const char *device; // the selector of struct hymn_context_params; starts as $HYMN_DEVICE
+    const char *device;         // the selector of struct hymn_context_params; starts as:
+    const char *default_device; // $HYMN_DEVICE
     enum hymn_precision precision;
     const char *tier;     // starts as $HYMN_TIER; NULL: auto
     const char *transfer; // likewise, $HYMN_TRANSFER
@@ -70,6 +71,9 @@ enum options_result common_parse(const struct common *common, const struct comma
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model);
 enum exit_code common_open_device(const struct common *common, const char *cache_dir,
                                   struct hymn_context **out_context);
+// As console_status, of a failure to find or open common->device: where there is none of that name and it is from
+// HYMN_DEVICE, its lines begin with that.
+void common_device_status(const struct common *common, enum hymn_status status);
 // size 0 x 0: the model's. `model_path` is for messages.
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
                                    const struct hymn_session_params *params, struct hymn_session **out_session);

@@ -176,7 +176,7 @@ static enum exit_code report_device(const struct devices_report_options *options
     struct hymn_vk_device *device = NULL;
     enum hymn_status status = hymn_vk_device_look(&log, selector, &info, &snapshot);
     if (status != HYMN_STATUS_OK && status != HYMN_STATUS_UNSUPPORTED) {
-        console_status(NULL, status);
+        common_device_status(options->common, status);
         return CODE_ENGINE; // nothing is known of it
     }
     if (status == HYMN_STATUS_OK) {
@@ -216,8 +216,9 @@ static enum exit_code report_all(const struct devices_report_options *options, j
 
 enum exit_code devices_report(const struct devices_report_options *options) {
     json_t *document = json_object(), *devices = json_array();
-    const bool named = options->device != NULL && options->device[0] != '\0';
-    const enum exit_code code = named ? report_device(options, options->device, devices) : report_all(options, devices);
+    const char *device = options->common->device;
+    const bool named = device != NULL && device[0] != '\0';
+    const enum exit_code code = named ? report_device(options, device, devices) : report_all(options, devices);
     json_object_set_new(document, "format", json_integer(REPORT_FORMAT));
     json_object_set_new(document, "hymn", report_text(hymn_version_string()));
     json_object_set_new(document, "devices", devices);

@@ -5,10 +5,10 @@
 #include "common.h"
 
 struct devices_report_options {
-    const char *device; // as of --device; NULL or "": all of them
-    bool quick;         // see survey_device
-    bool selftest;      // run it too
-    uint32_t runs;      // of each of its problems; 0: as hymn_selftest_params
+    const struct common *common; // its device: as of --device; NULL or "": all of them
+    bool quick;                  // see survey_device
+    bool selftest;               // run it too
+    uint32_t runs;               // of each of its problems; 0: as hymn_selftest_params
 };
 
 // `hymn devices --report`: one JSON document on standard output, with an entry for every device, those that cannot be

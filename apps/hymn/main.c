@@ -31,7 +31,8 @@ static void print_help(void) {
            "  hymn segment photo.jpg --model tiny.safetensors -o out\n"
            "  hymn devices\n\n"
            "Exit status: 0 all is well; 1 an input could not be read or an output not be written; 2 the command\n"
-           "line is wrong; 3 the model or the device cannot be used; 130 interrupted.\n");
+           "line is wrong; 3 the model or the device cannot be used, or a self-test or the validation layers\n"
+           "found something wrong; 130 interrupted.\n");
 }
 
 static int complain_unknown(const char *name) {
