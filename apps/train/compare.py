@@ -17,109 +17,14 @@ Python package and a model without Mamba stages (``tests/golden/make.py --large 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import pathlib
 import sys
 import tempfile
-from typing import Any, Callable, Dict, List, Optional, Sequence
-
-try:
-    import torch
-except ImportError:
-    sys.exit("compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md)")
+from typing import List, Optional, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from hymn_train.compare import layers, pytorch, report  # noqa: E402
-from hymn_train.compare.engine import Hymn, version  # noqa: E402
-from hymn_train.compare.job import Deadline, Job, Result, describe_machine, file_hash, note, reason  # noqa: E402
-from hymn_train.compare.ncnn_backend import Ncnn, ncnn_name  # noqa: E402
-from hymn_train.compare.rounds import COMPILE_SECONDS, Field  # noqa: E402
-
-LAYER_SECONDS = 45.0
-FORMAT = 1
-
-
-def makers(job: Job) -> Dict[str, Callable[[], Any]]:
-    """Who takes part, by name; hymn first, whom the others are compared with."""
-    options = job.options
-    found: Dict[str, Callable[[], Any]] = {}
-    for pictures in (False, True):
-        if options.input in ("both", "image" if pictures else "tensor"):
-            contestant = Hymn(job, pictures)
-            found[contestant.name] = lambda contestant=contestant: contestant
-    if options.ncnn:
-        for vulkan, half in ((True, True), (True, False), (False, True)):
-            found[ncnn_name(vulkan, half)] = \
-                lambda vulkan=vulkan, half=half: Ncnn(job, vulkan, half)
-    found.update({name: make for name, make in pytorch.contestants(job).items()
-                  if name not in options.without})
-    return found
-
-
-def measure(job: Job, deadline: Deadline, compile_seconds: float) -> Result:
-    """One size and batch: everybody's times, ratios and errors."""
-    options = job.options
-    slow = {pytorch.Compiled.name: compile_seconds}
-    field = Field(makers(job), deadline, slow)
-    measured = field.measure(options.rounds, options.runs, options.round_seconds, deadline)
-    return field.summarise(job, measured)
-
-
-def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
-    """Everything that the options ask for, as the JSON file holds it."""
-    deadline = Deadline(options.seconds)
-    reserve = LAYER_SECONDS if options.layers else 0.0
-    summary: Result = {"format": FORMAT, "model": options.model,
-                       "sha256": file_hash(options.model),
-                       "machine": {**describe_machine(), "hymn": version(options.hymn)},
-                       "options": dict(vars(options)), "cases": []}
-    compile_seconds = COMPILE_SECONDS
-    for batch in options.batch:
-        note(f"batch {batch}, {deadline.spent():.0f} s after the start")
-        job = Job(options, folder, batch)
-        before = Deadline(None if options.seconds is None else
-                          max(deadline.left() - reserve, 1.0))
-        case = measure(job, before, compile_seconds)
-        compile_seconds = case["preparation_s"].get(pytorch.Compiled.name, compile_seconds)
-        summary["cases"].append(case)
-        save(summary, options.json)
-        del job
-        release()
-    if options.layers:
-        summary["layer_failures"] = {}
-        summary["layers"] = layer_part(options, folder, deadline, summary["layer_failures"])
-    summary["seconds"] = round(deadline.spent(), 1)
-    save(summary, options.json)
-    return summary
-
-
-def layer_part(options: argparse.Namespace, folder: pathlib.Path,
-               deadline: Deadline, failures: Dict[str, str]) -> List[Result]:
-    """The layers at every batch asked for, and the scan of a long sequence."""
-    found = []
-    for batch in options.layer_batch:
-        note(f"layers, batch {batch}, {deadline.spent():.0f} s after the start")
-        try:
-            found.append(layers.measure(options, folder, batch, deadline))
-        except Exception as error:  # pylint: disable=broad-except # what is measured is kept
-            failures[f"batch {batch}"] = reason(error)
-            note(f"layers failed: {reason(error)}")
-        release()
-    return found
-
-
-def release() -> None:
-    """Give back what a case held on the GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def save(summary: Result, path: Optional[str]) -> None:
-    """Write the JSON file, where one is asked for."""
-    if path:
-        pathlib.Path(path).write_text(json.dumps(summary, indent=1) + "\n")
+from hymn_train.compare import report  # noqa: E402
 
 
 def numbers(text: str) -> List[int]:
@@ -174,6 +79,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     if options.table:
         summary = json.loads(pathlib.Path(options.table).read_text())
     else:
+        try:  # the tables of an earlier run need none of this
+            from hymn_train.compare.measure import measure_all
+        except ImportError as error:
+            sys.exit(f"compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md): {error}")
         with tempfile.TemporaryDirectory() as folder:
             summary = measure_all(options, pathlib.Path(folder))
     if options.chart:

@@ -32,7 +32,7 @@ class Config:
     ``dims`` has one entry a stage (S of them), ``depths`` S, ``decoder_depths`` S-1.
     ``conv_stages`` stages are convolutional, the rest are Mamba (0 to S).
     ``dt_rank`` is ``"auto"`` (ceil(C / 16)) or an integer.  ``skip`` is ``"mgf"`` or
-    ``"concat"``.  ``mean`` and ``std`` have one entry a channel, in units of 1/255;
+    ``"concat"``.  ``mean`` and ``std`` have one entry a channel, for pixels from 0 to 1;
     ``classes`` one name a class, class 0 being the background where there are several.
     """
 

@@ -9,6 +9,9 @@ import io
 import json
 import os
 import pathlib
+import platform
+import subprocess
+import sys
 import tempfile
 import unittest
 from typing import Any, Dict, List, Optional
@@ -208,6 +211,9 @@ class Command(WithModel):
         self.assertEqual([row["names"] for row in rows if not row["hymn_ms"]], [])
         with Image.open(picture) as image:
             self.assertGreater(image.height, 100)
+        # Nothing of the file tells where others lie on the machine.
+        self.assertFalse({"hymn", "json", "chart", "table"} & set(summary["options"]))
+        self.assertEqual(summary["machine"]["system"].split(",")[0], platform.system())
         with contextlib.redirect_stdout(io.StringIO()) as again:
             self.assertEqual(compare.main(["--table", str(result)]), 0)
         self.assertEqual(again.getvalue(), out.getvalue())
@@ -229,6 +235,17 @@ class Tables(unittest.TestCase):
     def test_number(self) -> None:
         self.assertEqual([report.number(x) for x in (None, 0.3456, 12.345, 123.45, 4321.0)],
                          ["-", "0.346", "12.35", "123.5", "4321"])
+
+    def test_without_pytorch(self) -> None:
+        train = ROOT / "apps" / "train"
+        blocked = "import sys, runpy; sys.modules.update(dict.fromkeys(('torch', 'numpy', 'PIL')));" \
+                  "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+        for name, code, text in (("--table", 0, "linear 512 to 256"), ("--model", 1, "needs PyTorch")):
+            done = subprocess.run([sys.executable, "-c", blocked, str(train / "compare.py"), name,
+                                   str(train / "results" / "h100-layers.json")],
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.assertIn(text, done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

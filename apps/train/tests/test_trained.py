@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The shipped weights on real pictures: the engine's masks beside PyTorch's in float32.
 
-HYMN_DATA is a folder of pairs at the network's input size (default: the ISIC 2017 validation pairs
-in ``shared/data`` beside the project), HYMN the engine's command (default: ``build/hymn``).
+HYMN_DATA is a folder of pairs (``images``, ``masks``) at the network's input size, such as ISIC 2017's
+validation pairs; without it this is skipped. HYMN is the engine's command (default: ``build/hymn``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hymn_train.export import load_model
 from hymn_train.train import set_precision
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-DATA = pathlib.Path(os.environ.get("HYMN_DATA", ROOT.parent / "shared" / "data" / "isic2017-val-256"))
+DATA = pathlib.Path(os.environ.get("HYMN_DATA", ""))
 HYMN = pathlib.Path(os.environ.get("HYMN", ROOT / "build" / "hymn"))
 MODEL = ROOT / "apps" / "demo" / "models" / "tiny.safetensors"
 PICTURES = 5
@@ -33,7 +33,7 @@ DIFFERENT = {"fp32": 1e-4, "fp16": 1e-3}  # of all pixels, at most
 DICE_DIFFERENT = 1e-3
 
 
-@unittest.skipUnless("HYMN_DATA" in os.environ or DATA.is_dir(), f"no pictures: {DATA} is not there")
+@unittest.skipUnless(os.environ.get("HYMN_DATA"), "no pictures: HYMN_DATA is not set")
 @unittest.skipUnless("HYMN" in os.environ or HYMN.exists(), f"no engine: {HYMN} is not built")
 class Trained(unittest.TestCase):
     """``hymn segment`` with tiny's weights, as its model card has it."""

@@ -86,7 +86,7 @@ def reference_logits(network: HyMUNet, x: torch.Tensor) -> numpy.ndarray:
 def describe_machine() -> Result:
     """The machine and the versions of what runs on it."""
     machine: Result = {
-        "date": datetime.date.today().isoformat(), "system": platform.platform(),
+        "date": datetime.date.today().isoformat(), "system": _system(),
         "processor": _processor(), "cores": os.cpu_count(),
         "python": platform.python_version(), "torch": torch.__version__,
     }
@@ -122,6 +122,11 @@ def _version(name: str) -> Optional[str]:
         return str(getattr(importlib.import_module(name), "__version__", "unknown"))
     except Exception:  # pylint: disable=broad-except # a broken package is as good as none
         return None
+
+
+def _system() -> str:
+    """"Linux, glibc 2.39"; without the kernel's name, which may hold a machine's."""
+    return ", ".join(part for part in (platform.system(), " ".join(platform.libc_ver()).strip()) if part)
 
 
 def _processor() -> str:

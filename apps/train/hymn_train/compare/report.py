@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
-from PIL import Image, ImageDraw
-
-from .job import Result
+if TYPE_CHECKING:  # tables need neither PyTorch nor Pillow
+    from .job import Result
 
 BAR, GAP, LEFT, WIDTH, TOP, LINE = 16, 6, 210, 900, 26, 14
 COLOURS = ((44, 123, 182), (165, 165, 165), (215, 48, 39), (253, 174, 97), (116, 173, 209),
@@ -26,7 +25,9 @@ def markdown(summary: Result) -> str:
 
 
 def chart(summary: Result, path: pathlib.Path) -> None:
-    """Bars of milliseconds, a panel a case, each panel with its own scale."""
+    """Bars of milliseconds, a panel a case, each panel with its own scale. Needs Pillow."""
+    from PIL import Image, ImageDraw
+
     panels = [_bars(case) for case in summary["cases"] if case["results"]]
     heights = [TOP + len(bars) * (BAR + GAP) + GAP for _, bars in panels]
     sheet = Image.new("RGB", (WIDTH, sum(heights) + 2 * LINE + GAP), "white")

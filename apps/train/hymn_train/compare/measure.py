@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""All that apps/train/compare.py measures, as the JSON file holds it."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import pathlib
+from typing import Any, Callable, Dict, List, Optional
+
+import torch
+
+from . import layers, pytorch
+from .engine import Hymn, version
+from .job import Deadline, Job, Result, describe_machine, file_hash, note, reason
+from .ncnn_backend import Ncnn, ncnn_name
+from .rounds import COMPILE_SECONDS, Field
+
+LAYER_SECONDS = 45.0
+FORMAT = 1
+PATHS = ("hymn", "json", "chart", "table")  # options that say where files are, not what is measured
+
+
+def makers(job: Job) -> Dict[str, Callable[[], Any]]:
+    """Who takes part, by name; hymn first, whom the others are compared with."""
+    options = job.options
+    found: Dict[str, Callable[[], Any]] = {}
+    for pictures in (False, True):
+        if options.input in ("both", "image" if pictures else "tensor"):
+            contestant = Hymn(job, pictures)
+            found[contestant.name] = lambda contestant=contestant: contestant
+    if options.ncnn:
+        for vulkan, half in ((True, True), (True, False), (False, True)):
+            found[ncnn_name(vulkan, half)] = \
+                lambda vulkan=vulkan, half=half: Ncnn(job, vulkan, half)
+    found.update({name: make for name, make in pytorch.contestants(job).items()
+                  if name not in options.without})
+    return found
+
+
+def measure(job: Job, deadline: Deadline, compile_seconds: float) -> Result:
+    """One size and batch: everybody's times, ratios and errors."""
+    options = job.options
+    slow = {pytorch.Compiled.name: compile_seconds}
+    field = Field(makers(job), deadline, slow)
+    measured = field.measure(options.rounds, options.runs, options.round_seconds, deadline)
+    return field.summarise(job, measured)
+
+
+def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
+    """Everything that the options ask for, as the JSON file holds it."""
+    deadline = Deadline(options.seconds)
+    reserve = LAYER_SECONDS if options.layers else 0.0
+    summary: Result = {"format": FORMAT, "model": options.model,
+                       "sha256": file_hash(options.model),
+                       "machine": {**describe_machine(), "hymn": version(options.hymn)},
+                       "options": {name: value for name, value in vars(options).items()
+                                   if name not in PATHS}, "cases": []}
+    compile_seconds = COMPILE_SECONDS
+    for batch in options.batch:
+        note(f"batch {batch}, {deadline.spent():.0f} s after the start")
+        job = Job(options, folder, batch)
+        before = Deadline(None if options.seconds is None else
+                          max(deadline.left() - reserve, 1.0))
+        case = measure(job, before, compile_seconds)
+        compile_seconds = case["preparation_s"].get(pytorch.Compiled.name, compile_seconds)
+        summary["cases"].append(case)
+        save(summary, options.json)
+        del job
+        release()
+    if options.layers:
+        summary["layer_failures"] = {}
+        summary["layers"] = layer_part(options, folder, deadline, summary["layer_failures"])
+    summary["seconds"] = round(deadline.spent(), 1)
+    save(summary, options.json)
+    return summary
+
+
+def layer_part(options: argparse.Namespace, folder: pathlib.Path,
+               deadline: Deadline, failures: Dict[str, str]) -> List[Result]:
+    """The layers at every batch asked for, and the scan of a long sequence."""
+    found = []
+    for batch in options.layer_batch:
+        note(f"layers, batch {batch}, {deadline.spent():.0f} s after the start")
+        try:
+            found.append(layers.measure(options, folder, batch, deadline))
+        except Exception as error:  # pylint: disable=broad-except # what is measured is kept
+            failures[f"batch {batch}"] = reason(error)
+            note(f"layers failed: {reason(error)}")
+        release()
+    return found
+
+
+def release() -> None:
+    """Give back what a case held on the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def save(summary: Result, path: Optional[str]) -> None:
+    """Write the JSON file, where one is asked for."""
+    if path:
+        pathlib.Path(path).write_text(json.dumps(summary, indent=1) + "\n")
