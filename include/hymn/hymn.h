@@ -257,7 +257,7 @@ struct hymn_model_info {
     uint32_t input_height, input_width; // the size it was trained at: a session's default
     uint32_t stages, conv_stages;       // S, and how many of them are convolutional
     uint32_t size_multiple;             // 2^(S-1): other sizes are padded inside the session
-    float mean[8], std[8];              // per input channel, in units of 1 (not 255)
+    float mean[8], std[8];              // per input channel, for pixels from 0 to 1
     float threshold;                    // of the mask when num_classes = 1
     uint64_t parameters;                // learned values: weights, biases, norms' affines; not running statistics
     uint64_t file_bytes;
@@ -285,7 +285,7 @@ enum hymn_precision {
 };
 
 // A model compiled for one device, network size and batch: weights uploaded, pipelines made, commands recorded. Running
-// it allocates nothing and compiles nothing.
+// it compiles nothing, and allocates no device memory unless an image is larger than any before.
 struct hymn_session;
 
 #define HYMN_TUNING_NONE UINT32_MAX
@@ -306,8 +306,8 @@ struct hymn_session_params {
     // On GPUs, operators that can be computed in several ways are timed until about so many milliseconds have passed,
     // most of which go into making shaders: first a few ways for every operator, then, one operator after the other,
     // all ways; those with the most work come first. What is found is kept with the pipeline cache and used by every
-    // later session, which goes on where this one stopped. 0: 1000; HYMN_TUNING_NONE: nothing is timed, what is known
-    // is used.
+    // later session, which goes on where this one stopped. 0: 1000; HYMN_TUNING_NONE: nothing is timed, but what is
+    // known already, of cache_dir or of sessions of this context, is used.
     uint32_t tuning_ms;
 };
 
@@ -371,8 +371,8 @@ struct hymn_run_params {
     uint32_t count; // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
 };
 
-// Run and wait. INVALID_ARGUMENT, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger buffers),
-// UNSUPPORTED, DEVICE_LOST.
+// Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger
+// buffers), UNSUPPORTED, DEVICE_LOST.
 // Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
 // of different contexts may.
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
