@@ -2,17 +2,11 @@
 //
 // The fused convolution against plain C in double precision: every combination of terms, prologue, epilogue and storage
 // on random shapes, on the device's own variants and on the base ones. --bench times layers of the networks instead.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_conv.h"
 #include "vk/pipeline.h"
 
@@ -241,7 +235,9 @@ static const struct layer layers[] = {
     {"head", 256, 1, {1}, {16}, 1, 0, 0},
 };
 
-static int bench(bool base) {
+static int bench(int argc, char **argv) {
+    (void)argc;
+    const bool base = strcmp(argv[0], "--bench-base") == 0;
     struct test_random random = test_random_fixed(1);
     struct hymn_vk_plan plan = context->device->plan;
     if (base) {
@@ -289,20 +285,10 @@ static int bench(bool base) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strncmp(argv[1], "--bench", 7) == 0) {
-        failed = bench(strcmp(argv[1], "--bench-base") == 0);
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms),       cmocka_unit_test(test_silu),  cmocka_unit_test(test_prologues),
-            cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_parts), cmocka_unit_test(test_saturation),
-            cmocka_unit_test(test_repeatable),
-        };
-        failed = cmocka_run_group_tests_name("op_conv2d", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_terms),       cmocka_unit_test(test_silu),  cmocka_unit_test(test_prologues),
+        cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_parts), cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_repeatable),
+    };
+    return op_main(argc, argv, &(struct op_program){"op_conv2d", &context, tests, sizeof tests / sizeof *tests, bench});
 }

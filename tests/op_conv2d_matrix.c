@@ -2,12 +2,6 @@
 //
 // The convolution on matrix units against plain C in double precision, on devices that have them: every tile layout,
 // terms, prologue, epilogue and several workgroups a tile. --bench times tiles of the layers of HyM-UNet-base instead.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +9,7 @@
 
 #include "ops/conv2d.h"
 #include "ops/conv2d_matrix.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_conv.h"
 
 static struct hymn_context *context;
@@ -468,7 +462,9 @@ static double time_tile(const struct test_conv_case *shape, const struct hymn_vk
     return ok ? ms : INFINITY;
 }
 
-static int bench(uint32_t batch, uint32_t most, const char *only) {
+static int bench(int argc, char **argv) {
+    const uint32_t batch = op_number(argc, argv, 1, 1), most = op_number(argc, argv, 2, 0);
+    const char *only = argc > 3 ? argv[3] : NULL;
     struct test_random random = test_random_fixed(1);
     struct hymn_vk_plan plan = matrix_plan();
     double total = 0.0, total_best = 0.0;
@@ -510,23 +506,12 @@ static int bench(uint32_t batch, uint32_t most, const char *only) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strncmp(argv[1], "--bench", 7) == 0) {
-        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1, argc > 3 ? (uint32_t)atoi(argv[3]) : 0,
-                       argc > 4 ? argv[4] : NULL);
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),
-            cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_prologues),
-            cmocka_unit_test(test_norms),        cmocka_unit_test(test_splits),
-            cmocka_unit_test(test_choice),       cmocka_unit_test(test_no_statistics),
-            cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
-        };
-        failed = cmocka_run_group_tests_name("op_conv2d_matrix", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_terms),      cmocka_unit_test(test_layouts),       cmocka_unit_test(test_epilogues),
+        cmocka_unit_test(test_prologues),  cmocka_unit_test(test_norms),         cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_choice),     cmocka_unit_test(test_no_statistics), cmocka_unit_test(test_single_stage),
+        cmocka_unit_test(test_saturation),
+    };
+    return op_main(argc, argv,
+                   &(struct op_program){"op_conv2d_matrix", &context, tests, sizeof tests / sizeof *tests, bench});
 }

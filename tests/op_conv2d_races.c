@@ -4,18 +4,12 @@
 // plain C in double precision. Few pipelines: for the validation layers' check of shared memory for races, with which a
 // software device compiles one for ten seconds. conv2d_matrix is not among these, as the check knows no barrier of
 // subgroups; what the convolutions compute is for their own tests.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ops/conv2d_winograd.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_conv.h"
 
 static struct hymn_context *context;
@@ -83,17 +77,13 @@ static void winograd_by_four_cells(void **state) {
     check(64, 1, &(struct hymn_conv2d_winograd){128, 4});
 }
 
-int main(void) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_of_one_team),
         cmocka_unit_test(tiles_of_several_teams),
         cmocka_unit_test(winograd_by_one_cell),
         cmocka_unit_test(winograd_by_four_cells),
     };
-    int failed = cmocka_run_group_tests_name("op_conv2d_races", tests, NULL, NULL);
-    return test_context_close(&context) != 0 || failed;
+    return op_main(argc, argv,
+                   &(struct op_program){"op_conv2d_races", &context, tests, sizeof tests / sizeof *tests, NULL});
 }

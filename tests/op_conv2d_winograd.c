@@ -3,19 +3,13 @@
 // Winograd's 3x3 convolution against plain C in double precision: every way in which it is divided among workgroups, on
 // terms, storage, epilogues and sizes, and what it refuses. --bench times layers of the networks beside the direct
 // kernel instead.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ops/conv2d_winograd.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_conv.h"
 
 #define MOST_METHODS 24
@@ -338,7 +332,8 @@ static double time_method(const struct test_conv_case *c, const struct hymn_vk_p
 }
 
 // On a software device beside its own direct kernel.
-static int bench(uint32_t batch) {
+static int bench(int argc, char **argv) {
+    const uint32_t batch = op_number(argc, argv, 1, 1);
     struct test_random random = test_random_fixed(1);
     struct hymn_vk_plan plan = context->device->plan;
     plan.needs_met &= ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX;
@@ -371,20 +366,11 @@ static int bench(uint32_t batch) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_terms),      cmocka_unit_test(test_sizes),   cmocka_unit_test(test_shares),
-            cmocka_unit_test(test_epilogues),  cmocka_unit_test(test_parts),   cmocka_unit_test(test_layers),
-            cmocka_unit_test(test_repeatable), cmocka_unit_test(test_refused), cmocka_unit_test(test_listed),
-        };
-        failed = cmocka_run_group_tests_name("op_conv2d_winograd", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_terms),      cmocka_unit_test(test_sizes),   cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_epilogues),  cmocka_unit_test(test_parts),   cmocka_unit_test(test_layers),
+        cmocka_unit_test(test_repeatable), cmocka_unit_test(test_refused), cmocka_unit_test(test_listed),
+    };
+    return op_main(argc, argv,
+                   &(struct op_program){"op_conv2d_winograd", &context, tests, sizeof tests / sizeof *tests, bench});
 }

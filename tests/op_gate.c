@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // The gated skip e * sigmoid(resize(g)) + e against plain C in double precision. --bench times the decoder's.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_node.h"
 
 static struct hymn_context *context;
@@ -90,7 +84,8 @@ static void test_shapes(void **state) {
     }
 }
 
-static int bench(void) {
+static int bench(int count, char **arguments) {
+    (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
     for (uint32_t i = 0; i < 8; i++) {
         uint32_t size = 128 >> i % 4, channels = 16 << i % 4;
@@ -106,18 +101,8 @@ static int bench(void) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes),
-        };
-        failed = cmocka_run_group_tests_name("op_gate", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes),
+    };
+    return op_main(argc, argv, &(struct op_program){"op_gate", &context, tests, sizeof tests / sizeof *tests, bench});
 }

@@ -2,12 +2,6 @@
 //
 // The network's head against plain C in double precision, and the masks made without its logits against those made of
 // them: the same bits. --bench times both ways.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +10,7 @@
 #include "base/half.h"
 #include "ops/head.h"
 #include "ops/ops.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_image.h"
 #include "support/test_op.h"
 
@@ -186,7 +180,8 @@ static void test_masks(void **state) {
     }
 }
 
-static int bench(void) {
+static int bench(int count, char **arguments) {
+    (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
     for (uint32_t i = 0; i < 4; i++) {
         uint32_t batch = i / 2 ? 8 : 1;
@@ -214,19 +209,9 @@ static int bench(void) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_logits),
-            cmocka_unit_test(test_masks),
-        };
-        failed = cmocka_run_group_tests_name("op_head", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_masks),
+    };
+    return op_main(argc, argv, &(struct op_program){"op_head", &context, tests, sizeof tests / sizeof *tests, bench});
 }

@@ -3,18 +3,12 @@
 // Pre- and post-processing against plain C in double precision: images of every format and random sizes, tensors,
 // logits, probabilities and masks; also on a plan whose bindings are so small that everything is split into bands and
 // tiles. --bench times a 20-megapixel photograph.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_image.h"
 
 static struct hymn_context *context;
@@ -512,7 +506,8 @@ static void test_refusals(void **state) {
 
 // ------------------------------------------------------------------------------------------------------------ timing
 
-static int bench(void) {
+static int bench(int count, char **arguments) {
+    (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
     for (uint32_t i = 0; i < 4; i++) {
         struct test_image_case c = {.height = i < 2 ? 3648 : 256,
@@ -554,20 +549,10 @@ static int bench(void) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_images),  cmocka_unit_test(test_session_size), cmocka_unit_test(test_long_sides),
-            cmocka_unit_test(test_tensors), cmocka_unit_test(test_outputs),      cmocka_unit_test(test_wide_outputs),
-            cmocka_unit_test(test_ties),    cmocka_unit_test(test_refusals),
-        };
-        failed = cmocka_run_group_tests_name("op_image", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_images),  cmocka_unit_test(test_session_size), cmocka_unit_test(test_long_sides),
+        cmocka_unit_test(test_tensors), cmocka_unit_test(test_outputs),      cmocka_unit_test(test_wide_outputs),
+        cmocka_unit_test(test_ties),    cmocka_unit_test(test_refusals),
+    };
+    return op_main(argc, argv, &(struct op_program){"op_image", &context, tests, sizeof tests / sizeof *tests, bench});
 }

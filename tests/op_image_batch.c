@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // Pre- and post-processing of several images of one size in one step each way.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <string.h>
 
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_image.h"
 
 static struct hymn_context *context;
@@ -115,15 +109,11 @@ static void test_most_together(void **state) {
     test_image_end(&f);
 }
 
-int main(void) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
+int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_together),
         cmocka_unit_test(test_most_together),
     };
-    int failed = cmocka_run_group_tests_name("op_image_batch", tests, NULL, NULL);
-    return test_context_close(&context) != 0 || failed;
+    return op_main(argc, argv,
+                   &(struct op_program){"op_image_batch", &context, tests, sizeof tests / sizeof *tests, NULL});
 }

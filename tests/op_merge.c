@@ -2,18 +2,12 @@
 //
 // The merge of a scan's directions, with its norm and gate, against plain C in double precision. --bench times those of
 // the tiny network.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shaders/params.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_node.h"
 
 static struct hymn_context *context;
@@ -176,7 +170,8 @@ static void test_large_values(void **state) {
     }
 }
 
-static int bench(void) {
+static int bench(int count, char **arguments) {
+    (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
     for (uint32_t i = 0; i < 6; i++) {
         uint32_t size = 64 >> i % 3, channels = 128 << i % 3;
@@ -192,20 +187,9 @@ static int bench(void) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes),         cmocka_unit_test(test_channels),
-            cmocka_unit_test(test_small_variance), cmocka_unit_test(test_large_mean),
-            cmocka_unit_test(test_large_values),
-        };
-        failed = cmocka_run_group_tests_name("op_merge", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_channels),     cmocka_unit_test(test_small_variance),
+        cmocka_unit_test(test_large_mean), cmocka_unit_test(test_large_values),
+    };
+    return op_main(argc, argv, &(struct op_program){"op_merge", &context, tests, sizeof tests / sizeof *tests, bench});
 }

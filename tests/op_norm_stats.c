@@ -2,17 +2,11 @@
 //
 // Norm statistics of pixels and of 2x2 cells against plain C in double precision. --bench times those of the tiny
 // network.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_node.h"
 
 static struct hymn_context *context;
@@ -107,7 +101,8 @@ static void test_large_mean(void **state) {
     check(&c, &random);
 }
 
-static int bench(void) {
+static int bench(int count, char **arguments) {
+    (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
     for (uint32_t i = 0; i < 8; i++) {
         uint32_t size = 64 >> i % 4 / 2, channels = 64 << i % 4 / 2, kernel = 1 + i % 2;
@@ -125,19 +120,10 @@ static int bench(void) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench();
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes),
-            cmocka_unit_test(test_large_mean),
-        };
-        failed = cmocka_run_group_tests_name("op_norm_stats", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_large_mean),
+    };
+    return op_main(argc, argv,
+                   &(struct op_program){"op_norm_stats", &context, tests, sizeof tests / sizeof *tests, bench});
 }

@@ -4,12 +4,6 @@
 // length. --bench [BATCH] times base's scans by each method (chunk: group/tile x block, together of lanes + helpers,
 // span; 0: its own): milliseconds, G updates/s. --races: each way in which lanes share memory, with few states, for the
 // validation layers' check of shared memory, with which a software device compiles long for each access.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +11,7 @@
 #include "ops/ops.h"
 #include "ops/selective_scan.h"
 #include "shaders/params.h"
-#include "support/test_context.h"
+#include "support/op_main.h"
 #include "support/test_log.h"
 #include "support/test_node.h"
 
@@ -493,7 +487,8 @@ static double measure(struct test_node *test, const struct hymn_scan_method *met
     return ms;
 }
 
-static int bench(uint32_t batch) {
+static int bench(int argc, char **argv) {
+    const uint32_t batch = op_number(argc, argv, 1, 1);
     static const struct scan_case cases[] = {
         {.height = 64, .width = 64, .channels = 256, .states = 16, .rank = 8},
         {.height = 32, .width = 32, .channels = 512, .states = 16, .rank = 16},
@@ -551,29 +546,19 @@ static int bench(uint32_t batch) {
 }
 
 int main(int argc, char **argv) {
-    context = test_context_open();
-    if (!context) {
-        return 1;
-    }
-    int failed;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
+        cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
+        cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_helpers_chosen),
+    };
+    const struct CMUnitTest few[] = {
+        cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_local),
+        cmocka_unit_test(test_spans),
+    };
     races = argc > 1 && strcmp(argv[1], "--races") == 0;
-    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
-        failed = bench(argc > 2 ? (uint32_t)atoi(argv[2]) : 1);
-    } else if (races) {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_groups),
-            cmocka_unit_test(test_local),
-            cmocka_unit_test(test_spans),
-        };
-        failed = cmocka_run_group_tests_name("op_selective_scan --races", tests, NULL, NULL);
-    } else {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
-            cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
-            cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
-            cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_helpers_chosen),
-        };
-        failed = cmocka_run_group_tests_name("op_selective_scan", tests, NULL, NULL);
-    }
-    return test_context_close(&context) != 0 || failed;
+    const struct op_program all = {"op_selective_scan", &context, tests, sizeof tests / sizeof *tests, bench};
+    const struct op_program small = {"op_selective_scan --races", &context, few, sizeof few / sizeof *few, NULL};
+    return op_main(argc, argv, races ? &small : &all);
 }
