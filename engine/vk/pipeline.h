@@ -14,7 +14,8 @@ struct hymn_vk_pipeline {
 };
 
 // Makes all pipelines the steps need and that do not exist yet, on several threads. UNSUPPORTED: a shader needs what
-// the device lacks (names both; the others are made all the same). OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL (names the shader).
+// the device lacks (names both; the others are made all the same). OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST,
+// INTERNAL (names the shader).
 enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const struct hymn_vk_step *steps,
                                            uint32_t count);
 // The step's pipeline, which lives as long as the device; NULL when it was not prepared.
