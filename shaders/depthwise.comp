@@ -5,7 +5,8 @@
 //   x: [batch, H, W, source_stride cells], a slice of `cells` cells from source_first on; out: [batch, H, W, cells]
 // One lane = one cell (8 channels) of STRIP pixels side by side: an input is loaded once for up to three outputs, weights
 // once for all. Accumulates in f32, taps in row-major order.
-//   binding 0: x   1: weights, per cell: bias as 8 floats, then 9 taps of 8 (f32, or f16 when HALF_WEIGHTS)   2: out
+//   binding 0: x   1: weights, units of 16 bytes [unit][cell], so that neighbouring lanes read neighbours: the bias as 8
+//   floats, then 9 taps of 8 (f32, or f16 when HALF_WEIGHTS)   2: out
 //   constants 0, 1: common/grid.glsl   2: STRIP   3: HALF_WEIGHTS   4: activation (enum hymn_activation)
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -33,21 +34,22 @@ void main() {
     }
     uint first_row = hymn_divide(row, p.height_reciprocal) * p.height; // of the image
     uint first_x = strip * STRIP;
-    uint weights_at = cell * (HALF_WEIGHTS ? 11 : 20);
+    uint weights_at = cell;
     hymn_cell sums[STRIP];
-    sums[0] = hymn_cell(uintBitsToFloat(weights[weights_at]), uintBitsToFloat(weights[weights_at + 1]));
+    sums[0] = hymn_cell(uintBitsToFloat(weights[weights_at]), uintBitsToFloat(weights[weights_at + p.cells]));
     [[unroll]] for (uint o = 1; o < STRIP; o++) {
         sums[o] = sums[0];
     }
-    weights_at += 2;
+    weights_at += 2 * p.cells;
     uint i = 0;
     do {
         uint y = row - first_row + i - 1; // wraps above the image, and is then out of it as well
         hymn_cell taps[3];
         [[unroll]] for (uint t = 0; t < 3; t++) {
             taps[t] = HALF_WEIGHTS ? hymn_cell_unpack(weights[weights_at])
-                                   : hymn_cell(uintBitsToFloat(weights[weights_at]), uintBitsToFloat(weights[weights_at + 1]));
-            weights_at += HALF_WEIGHTS ? 1 : 2;
+                                   : hymn_cell(uintBitsToFloat(weights[weights_at]),
+                                               uintBitsToFloat(weights[weights_at + p.cells]));
+            weights_at += HALF_WEIGHTS ? p.cells : 2 * p.cells;
         }
         [[unroll]] for (uint j = 0; j < STRIP + 2; j++) {
             uint x = first_x + j - 1;

@@ -43,15 +43,15 @@ float add_up(vec4 sum, uint i) {
 uint label(uint at, uint last) {
     uvec4 pixels = (uvec4(at) + min(uvec4(0, 1, 2, 3), uvec4(last))) * p.stride + p.first;
     vec4 sums[4] = {vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0)};
-    uint cell = 0;
-    do {
-        [[unroll]] for (uint i = 0; i < 4; i++) {
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        uint cell = 0;
+        do { // a pixel's cells together: lanes are four pixels apart, and the cache may not keep all that they touch
             hymn_cell v;
             HYMN_LOAD_CELL(v, source, pixels[i] + cell, HALF)
             sums[i] = add_cell(sums[i], v, 2 * cell);
-        }
-        cell++;
-    } while (cell < CELLS);
+            cell++;
+        } while (cell < CELLS);
+    }
     vec4 v = hymn_sigmoid(vec4(add_up(sums[0], 0), add_up(sums[1], 0), add_up(sums[2], 0), add_up(sums[3], 0)));
     v = mix(vec4(-1.0), v, greaterThan(v, vec4(-1.0))); // not a number: no probability at all
     uvec4 bytes = mix(uvec4(0), uvec4(0xFFu, 0xFF00u, 0xFF0000u, 0xFF000000u), greaterThanEqual(v, vec4(p.threshold)));

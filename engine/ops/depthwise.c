@@ -8,22 +8,33 @@
 #define STRIP_GPU 2u
 #define STRIP_CPU 4u
 
-// Per cell: bias (8 floats), then 9 taps of 8.
+// A cell's eight numbers, as far as they are there, as one unit of 16 bytes or two: units `apart` bytes apart.
+static void pack_cell(uint8_t *to, size_t apart, const float *from, uint32_t valid, bool half) {
+    float eight[8] = {0};
+    memcpy(eight, from, valid * sizeof *eight);
+    if (half) {
+        hymn_pack_weights(to, eight, 8, true);
+    } else {
+        hymn_pack_weights(to, eight, 4, false);
+        hymn_pack_weights(to + apart, eight + 4, 4, false);
+    }
+}
+
+// Units of 16 bytes [unit][cell]: two for the bias, then one or two for each tap.
 static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_t cells, bool half,
                  struct hymn_vk_binding *out_binding) {
-    uint32_t channels = node->terms[0].source.channels, tap_bytes = half ? 16 : 32;
-    uint32_t cell_bytes = 32 + 9 * tap_bytes;
-    uint8_t *packed = hymn_lower_weights(lower, (uint64_t)cells * cell_bytes, out_binding);
+    const uint32_t channels = node->terms[0].source.channels, tap_units = half ? 1 : 2;
+    const size_t apart = (size_t)cells * 16;
+    uint8_t *packed = hymn_lower_weights(lower, (2 + 9 * tap_units) * apart, out_binding);
     for (uint32_t cell = 0; packed && cell < cells; cell++) {
-        uint8_t *to = packed + (uint64_t)cell * cell_bytes;
-        uint32_t valid = channels - 8 * cell < 8 ? channels - 8 * cell : 8;
+        const uint32_t first = 8 * cell, valid = channels - first < 8 ? channels - first : 8;
+        uint8_t *to = packed + (size_t)cell * 16;
         if (node->bias) {
-            memcpy(to, node->bias + 8 * cell, valid * sizeof(float));
+            pack_cell(to, apart, node->bias + first, valid, false);
         }
         for (uint32_t tap = 0; tap < 9; tap++) {
-            float eight[8] = {0};
-            memcpy(eight, node->terms[0].weights + (uint64_t)tap * channels + 8 * cell, valid * sizeof(float));
-            hymn_pack_weights(to + 32 + tap * tap_bytes, eight, 8, half);
+            const float *from = node->terms[0].weights + (size_t)tap * channels + first;
+            pack_cell(to + (2 + tap * tap_units) * apart, apart, from, valid, half);
         }
     }
     return packed != NULL;
