@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "common.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,12 +68,15 @@ enum exit_code common_open_device(const struct common *common, const char *cache
 }
 
 void common_device_status(const struct common *common, enum hymn_status status) {
-    char said[512], wanted[256];
-    console_peek(said, sizeof(said));
-    snprintf(wanted, sizeof(wanted), "matches \"%s\"", common->device != NULL ? common->device : "");
-    const bool unknown = status == HYMN_STATUS_NO_DEVICE && strstr(said, wanted) != NULL;
     // Pointers: whether no --device has taken the variable's place.
-    console_status(unknown && common->device == common->default_device ? "HYMN_DEVICE" : NULL, status);
+    const bool by_variable = common->device != NULL && common->device == common->default_device;
+    bool others = false; // else there are no devices at all, whatever the variable says
+    if (status == HYMN_STATUS_NO_DEVICE && by_variable) {
+        struct hymn_device_list *list = NULL;
+        others = hymn_device_list_create(NULL, &list) == HYMN_STATUS_OK && hymn_device_list_count(list) > 0;
+        hymn_device_list_destroy(&list);
+    }
+    console_status(others ? "HYMN_DEVICE" : NULL, status);
 }
 
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
