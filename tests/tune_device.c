@@ -242,6 +242,47 @@ static void test_results_are_of_the_memory_at_hand(void **state) {
     test_node_end(&test);
 }
 
+// What does not fit into one piece of memory is not timed; the others are.
+static void test_trials_that_do_not_fit_cost_only_themselves(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune room");
+    struct hymn_vk_plan plan = make_plan();
+    struct hymn_vk_device *device = context->device;
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct test_node test;
+    build_scan(&test, &random, 35);
+    struct hymn_method methods[HYMN_TUNE_MOST_METHODS];
+    uint64_t bytes[HYMN_TUNE_MOST_METHODS], most = 0;
+    const struct hymn_op *op = &hymn_ops[HYMN_KIND_SELECTIVE_SCAN];
+    uint32_t count = op->list_methods(&test.graph, test.node, &plan, NULL, methods, HYMN_TUNE_MOST_METHODS);
+    for (uint32_t i = 0; i < count; i++) {
+        struct hymn_trial trial;
+        assert_int_equal(hymn_trial_open(device, &plan, &test.graph, test.node, &methods[i], &trial), HYMN_STATUS_OK);
+        bytes[i] = trial.graph.activation_bytes;
+        most = bytes[i] > most ? bytes[i] : most;
+        hymn_trial_close(device, &trial);
+    }
+    assert_true(count > 1);
+    if (bytes[0] == most) {
+        print_message("the operator's own choice takes the most\n");
+        test_node_end(&test);
+        skip();
+    }
+    double spent = 0.0;
+    const uint64_t room = device->plan.max_piece_bytes;
+    device->plan.max_piece_bytes = most - 1;
+    enum hymn_status status = hymn_tune_graph(device, &plan, &test.graph, 60000.0, &spent);
+    device->plan.max_piece_bytes = room;
+    assert_int_equal(status, HYMN_STATUS_OK);
+    assert_true(test.node->tuned);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(bytes[i] < most || memcmp(&methods[i], &test.node->method, sizeof *methods) != 0);
+    }
+    test_node_end(&test);
+}
+
 static PFN_vkQueueSubmit real_submit;
 static uint32_t submissions;
 
@@ -354,6 +395,7 @@ int main(void) {
         cmocka_unit_test(test_all_methods_right),
         cmocka_unit_test(test_wrong_results_are_noticed),
         cmocka_unit_test(test_results_are_of_the_memory_at_hand),
+        cmocka_unit_test(test_trials_that_do_not_fit_cost_only_themselves),
         cmocka_unit_test(test_long_trials_are_divided),
         cmocka_unit_test(test_ways_of_a_norm_agree),
         cmocka_unit_test(test_software_devices_are_left_alone),

@@ -228,6 +228,27 @@ static void older_devices_tell_of_subgroups_by_an_extension(void **state) {
     }
 }
 
+static VKAPI_ATTR VkResult VKAPI_CALL fail_to_list(VkPhysicalDevice physical, const char *layer, uint32_t *count,
+                                                   VkExtensionProperties *properties) {
+    (void)physical, (void)layer, (void)properties;
+    *count = 0;
+    return VK_ERROR_OUT_OF_HOST_MEMORY;
+}
+
+// A device whose extensions cannot be listed is not taken for a lesser one without a word.
+static void failing_lists_of_extensions_are_told(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
+    struct hymn_vk_instance *instance = NULL;
+    struct hymn_vk_device *device = NULL;
+    assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
+    instance->table.vkEnumerateDeviceExtensionProperties = fail_to_list;
+    assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OUT_OF_MEMORY);
+    assert_null(device);
+    assert_log(&log, "vkEnumerateDeviceExtensionProperties: VK_ERROR_OUT_OF_HOST_MEMORY; the device counts as one");
+}
+
 static PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR get_matrices;
 
 static VKAPI_ATTR VkResult VKAPI_CALL hide_half_sums(VkPhysicalDevice physical, uint32_t *count,
@@ -448,6 +469,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_refused_feature_costs_a_tier),
         cmocka_unit_test(a_device_that_refuses_everything_is_an_error),
         cmocka_unit_test(older_devices_tell_of_subgroups_by_an_extension),
+        cmocka_unit_test(failing_lists_of_extensions_are_told),
         cmocka_unit_test(sums_of_halves_are_a_need_of_their_own),
         cmocka_unit_test(two_devices_live_side_by_side),
         cmocka_unit_test(results_become_statuses),

@@ -471,6 +471,15 @@ static void unusable_shaders_are_named(void **state) {
     step->shader = &demanding;
     assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
     assert_log(&bench->vk.log, "encoder.0: demanding needs fp16 arithmetic, which ");
+    // It costs no other step its pipeline, and says that it has none.
+    struct hymn_vk_step both[] = {*step, *step};
+    both[1].shader = test_vk_shader("chain");
+    double milliseconds;
+    assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, both, 2), HYMN_STATUS_UNSUPPORTED);
+    assert_null(hymn_vk_pipeline_find(bench->vk.device, &both[0]));
+    assert_non_null(hymn_vk_pipeline_find(bench->vk.device, &both[1]));
+    assert_int_equal(hymn_vk_pipeline_result(bench->vk.device, &both[0], &milliseconds), VK_NOT_READY);
+    assert_int_equal(hymn_vk_pipeline_result(bench->vk.device, &both[1], &milliseconds), VK_SUCCESS);
     demanding.needs = HYMN_NEEDS_BUFFERS;
     assert_int_equal(hymn_vk_pipelines_prepare(bench->vk.device, step, 1), HYMN_STATUS_UNSUPPORTED);
     assert_log(&bench->vk.log, "encoder.0: demanding needs eight storage buffers, which ");
