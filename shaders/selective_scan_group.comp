@@ -15,8 +15,8 @@
 // are left. All of it is f32. Instructions are what limits it where there are many sequences, so addresses are counted
 // up or made once, and loops over steps unrolled.
 // The lanes of two groups alternate: NVIDIA's shared memory answers loads of 64 or 128 bits in half of the time where all
-// lanes n and n ^ 1 want the same, or all n and n ^ 2. So neighbours want the same B and C, and the next but one the same
-// delta.
+// lanes n and n ^ 1 want the same, or all n and n ^ 2 (forums.developer.nvidia.com/t/77228). So neighbours want the same B
+// and C, and the next but one the same delta.
 //   constants 0, 1: common/grid.glsl   2: N   3: R   4: GROUP, a power of two, at most 16 and the size of a
 //   subgroup   5: MODE   6: BLOCK, a multiple of PAIRED and MADE   7: TILE, a power of two, at most GROUP; with 1 at
 //   most half the subgroup is a group   8: ROUNDS: of PAIRED steps, that are unrolled, if a block has a multiple of so

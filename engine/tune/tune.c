@@ -270,11 +270,15 @@ static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *tria
     return status;
 }
 
-static uint32_t fastest(const struct work *work) {
-    double ms[HYMN_TUNE_MOST_METHODS];
+static void times_of(const struct work *work, double ms[HYMN_TUNE_MOST_METHODS]) {
     for (uint32_t i = 0; i < work->count; i++) {
         ms[i] = work->trials[i].ms;
     }
+}
+
+static uint32_t fastest(const struct work *work) {
+    double ms[HYMN_TUNE_MOST_METHODS];
+    times_of(work, ms);
     return hymn_choice_fastest(ms, work->count);
 }
 
@@ -350,9 +354,7 @@ static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
 // The two passes' trials side by side, as far as they may be chosen.
 static enum hymn_status confirm(struct tuner *tuner, struct work *work) {
     double ms[HYMN_TUNE_MOST_METHODS];
-    for (uint32_t i = 0; i < work->count; i++) {
-        ms[i] = work->trials[i].ms;
-    }
+    times_of(work, ms);
     enum hymn_status status =
         hymn_choice_confirm(ms, work->count, time_again, &(struct rivals){.tuner = tuner, .work = work});
     for (uint32_t i = 0; i < work->count; i++) {
