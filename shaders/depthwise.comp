@@ -25,6 +25,15 @@ layout(set = 0, binding = 1) readonly buffer Weights { uvec4 weights[]; };
 layout(set = 0, binding = 2) writeonly buffer Result { uvec4 result[]; };
 layout(push_constant) uniform Params { hymn_depthwise_params p; };
 
+// The load depends on no condition, so that none waits for another: outside the image it is of the nearest pixel.
+hymn_cell load_source(uint at, bool inside) {
+    if (HALF) {
+        return hymn_cell_unpack(mix(uvec4(0), source[at], bvec4(inside)));
+    }
+    return hymn_cell(uintBitsToFloat(mix(uvec4(0), source[2 * at], bvec4(inside))),
+                     uintBitsToFloat(mix(uvec4(0), source[2 * at + 1], bvec4(inside))));
+}
+
 void main() {
     uint strip = hymn_divide(gl_GlobalInvocationID.x, p.cells_reciprocal);
     uint cell = gl_GlobalInvocationID.x - strip * p.cells;
@@ -41,9 +50,9 @@ void main() {
         sums[o] = sums[0];
     }
     weights_at += 2 * p.cells;
-    uint i = 0;
-    do {
+    [[unroll]] for (uint i = 0; i < 3; i++) {
         uint y = row - first_row + i - 1; // wraps above the image, and is then out of it as well
+        uint row_at = (first_row + min(y, p.height - 1)) * p.width;
         hymn_cell taps[3];
         [[unroll]] for (uint t = 0; t < 3; t++) {
             taps[t] = HALF_WEIGHTS ? hymn_cell_unpack(weights[weights_at])
@@ -53,11 +62,8 @@ void main() {
         }
         [[unroll]] for (uint j = 0; j < STRIP + 2; j++) {
             uint x = first_x + j - 1;
-            hymn_cell value = hymn_cell_zero();
-            if (x < p.width && y < p.height) {
-                uint at = ((first_row + y) * p.width + x) * p.source_stride + p.source_first + cell;
-                HYMN_LOAD_CELL(value, source, at, HALF)
-            }
+            hymn_cell value = load_source((row_at + min(x, p.width - 1)) * p.source_stride + p.source_first + cell,
+                                          x < p.width && y < p.height);
             [[unroll]] for (uint o = 0; o < STRIP; o++) {
                 if (j >= o && j - o < 3) {
                     sums[o].lo = fma(taps[j - o].lo, value.lo, sums[o].lo);
@@ -65,8 +71,7 @@ void main() {
                 }
             }
         }
-        i++;
-    } while (i < 3);
+    }
     [[unroll]] for (uint o = 0; o < STRIP; o++) {
         if (first_x + o < p.width) {
             hymn_cell value = hymn_cell(hymn_activate(sums[o].lo, ACTIVATION), hymn_activate(sums[o].hi, ACTIVATION));

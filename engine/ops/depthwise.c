@@ -4,9 +4,20 @@
 
 #include <string.h>
 
-// Pixels of a lane of shaders/depthwise.comp. Loads cost a software device most, so there each serves more pixels.
-#define STRIP_GPU 2u
-#define STRIP_CPU 4u
+// Pixels of a lane of shaders/depthwise.comp: the more, the more of them each load serves, where the lanes that are
+// left still fill part of the device (one in ENOUGH: measured on an H100). Loads cost a software device most.
+#define LONG_STRIP 4u
+#define SHORT_STRIP 2u
+#define ENOUGH 4u
+
+static uint32_t divide_up(uint32_t a, uint32_t b) {
+    return (a + b - 1) / b;
+}
+
+static uint32_t choose_strip(const struct hymn_depthwise_params *params, const struct hymn_vk_plan *plan) {
+    uint64_t lanes = (uint64_t)params->rows * divide_up(params->width, LONG_STRIP) * params->cells;
+    return plan->cpu || ENOUGH * lanes >= plan->target_lanes ? LONG_STRIP : SHORT_STRIP;
+}
 
 // A cell's eight numbers, as far as they are there, as one unit of 16 bytes or two: units `apart` bytes apart.
 static void pack_cell(uint8_t *to, size_t apart, const float *from, uint32_t valid, bool half) {
@@ -43,7 +54,6 @@ static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_
 enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node) {
     const struct hymn_value *source = &lower->graph->values[node->terms[0].source.value];
     const struct hymn_value *output = &lower->graph->values[node->output];
-    uint32_t strip = lower->plan->cpu ? STRIP_CPU : STRIP_GPU;
     bool half = source->storage == HYMN_STORAGE_F16;
     struct hymn_depthwise_params params = {
         .width = output->width,
@@ -52,8 +62,9 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
         .cells = hymn_value_cells(output),
         .source_stride = hymn_value_cells(source),
         .source_first = node->terms[0].source.first / 8,
-        .strips = (output->width + strip - 1) / strip,
     };
+    const uint32_t strip = choose_strip(&params, lower->plan);
+    params.strips = divide_up(params.width, strip);
     params.cells_reciprocal = 1.0f / (float)params.cells;
     params.height_reciprocal = 1.0f / (float)params.height;
     struct hymn_vk_binding weights;
