@@ -26,7 +26,8 @@
 // Bindings: common/conv2d.glsl, but no stats; with SPLIT 6 sums [tile][split][pixel][CHANNELS, and with NORM a cell of
 //   moments] f32; 7 counters [tile], zero before and after.
 // PACKED 1: bias and norm are applied to the matrices of sums, which go to shared memory as f16, with half of the traffic
-// and none of it for biases; for f16 outputs without residual, and activations that are no more than a clamp.
+// and none of it for biases; for f16 outputs and residuals, and activations that are no more than a clamp. A residual is
+// added to what the sum is in f16, as frameworks do whose convolutions leave f16.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -120,7 +121,7 @@ const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
 // Cells that are waited for together.
-const uint END_AHEAD = PACKED == 1 ? 4 : RESIDUAL == 1 ? 4 : RESIDUAL == 2 ? 2 : 1;
+const uint END_AHEAD = RESIDUAL == 2 ? 2 : PACKED == 1 || RESIDUAL == 1 ? 4 : 1;
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
@@ -543,6 +544,16 @@ hymn_cell residual_of(target to) {
     return hymn_conv2d_residual(uint(pixel_at(place)), place, to.of_all & ~uint(to.outside));
 }
 
+#if PACKED
+uvec4 residual_halves_of(target to) {
+    return hymn_conv2d_residual_halves(uint(pixel_at(to.place & ~to.outside)), to.of_all & ~uint(to.outside));
+}
+#else
+uvec4 residual_halves_of(target to) {
+    return uvec4(0);
+}
+#endif
+
 void finish(target to, hymn_cell value, hymn_cell residual) {
     if (to.outside == 0) {
         if (NORM) {
@@ -566,10 +577,14 @@ void finish(target to, hymn_cell value, hymn_cell residual) {
 void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
 #ifndef SPLIT
     hymn_cell residual[AHEAD];
+    uvec4 residual_halves[AHEAD];
     [[unroll]] for (uint n = 0; n < AHEAD; n++) {
         uint at = e + n * SUBGROUP;
-        if (RESIDUAL != 0u) {
-            residual[n] = residual_of(target_at(origin, first_pixel + at / END_CELLS, first_cell + at % END_CELLS));
+        target to = target_at(origin, first_pixel + at / END_CELLS, first_cell + at % END_CELLS);
+        if (PACKED == 1 && RESIDUAL == 1u) {
+            residual_halves[n] = residual_halves_of(to);
+        } else if (RESIDUAL != 0u) {
+            residual[n] = residual_of(to);
         }
     }
 #endif
@@ -579,8 +594,17 @@ void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, u
             uint from = memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * END_UNITS;
 #if PACKED
             target to = target_at(origin, pixel, cell);
-            if (to.outside == 0) {
-                hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, memory[from]);
+            if (to.outside == 0 && RESIDUAL == 2u) {
+                hymn_cell value = hymn_cell_unpack(memory[from]);
+                value.lo += residual[n].lo;
+                value.hi += residual[n].hi;
+                hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
+            } else if (to.outside == 0) {
+                uvec4 halves = memory[from];
+                if (RESIDUAL == 1u) {
+                    halves = hymn_cell_add(halves, residual_halves[n]);
+                }
+                hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, halves);
             }
 #elif defined(SPLIT)
             hymn_cell value = shared_cell(from);

@@ -40,7 +40,8 @@ static const char *plan_sums(const struct test_conv_case *shape, uint32_t splits
     if (splits > 1) {
         return "conv2d_matrix_split";
     }
-    if (shape->residual || shape->output != HYMN_STORAGE_F16 || shape->activation == HYMN_ACTIVATION_SILU) {
+    bool halves = shape->output == HYMN_STORAGE_F16 && (!shape->residual || shape->extra == HYMN_STORAGE_F16);
+    if (!halves || shape->activation == HYMN_ACTIVATION_SILU) {
         return "conv2d_matrix";
     }
     if (plain++ % 3 == 2) {

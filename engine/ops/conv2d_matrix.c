@@ -43,7 +43,7 @@ struct problem {
     uint32_t channels;            // with padding
     bool wide, joined;            // some kernel is 3; no kernel needs rows
     bool norm;                    // what it reads is normalised
-    bool plain;                   // f16, no residual, and no activation that is more than a clamp
+    bool plain;                   // f16, the residual too, and no activation that is more than a clamp
     uint32_t kernels[3], cells[3];
 };
 
@@ -60,7 +60,9 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
                               .channels = output->stride,
                               .joined = params.rows == 1,
                               .norm = node->prologue == HYMN_PROLOGUE_NORM,
-                              .plain = node->residual.value == HYMN_NONE && output->storage == HYMN_STORAGE_F16 &&
+                              .plain = output->storage == HYMN_STORAGE_F16 &&
+                                       (node->residual.value == HYMN_NONE ||
+                                        graph->values[node->residual.value].storage == HYMN_STORAGE_F16) &&
                                        node->activation != HYMN_ACTIVATION_SILU};
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;

@@ -92,6 +92,11 @@ float16_t hymn_conv2d_least() {
     return ACTIVATION == 1u ? float16_t(0.0) : float16_t(-65504.0);
 }
 
+// Of a residual of the same size, in f16.
+uvec4 hymn_conv2d_residual_halves(uint pixel, uint cell) {
+    return residual[pixel * p.residual_stride + p.residual_first + cell];
+}
+
 void hymn_conv2d_end_packed(uint pixel, uint cell, uvec4 halves) {
     result[pixel * p.out_stride + cell] = hymn_cell_clamp(halves, hymn_conv2d_least());
 }

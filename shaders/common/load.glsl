@@ -44,6 +44,15 @@ uint hymn_clamp_halves(f16vec2 values, float16_t least) {
     return packFloat2x16(clamp(values, f16vec2(least), f16vec2(65504.0)));
 }
 
+uint hymn_add_halves(uint a, uint b) {
+    return packFloat2x16(unpackFloat2x16(a) + unpackFloat2x16(b));
+}
+
+uvec4 hymn_cell_add(uvec4 a, uvec4 b) {
+    return uvec4(hymn_add_halves(a.x, b.x), hymn_add_halves(a.y, b.y), hymn_add_halves(a.z, b.z),
+                 hymn_add_halves(a.w, b.w));
+}
+
 uvec4 hymn_cell_clamp(uvec4 words, float16_t least) {
     return uvec4(hymn_clamp_halves(unpackFloat2x16(words.x), least), hymn_clamp_halves(unpackFloat2x16(words.y), least),
                  hymn_clamp_halves(unpackFloat2x16(words.z), least), hymn_clamp_halves(unpackFloat2x16(words.w), least));
