@@ -68,6 +68,7 @@ const uint LOCATED = 16 * BLOCK;                   // steps
 const float UNIT = HALF ? 1.0 / HYMN_SCAN_UNIT : 1.0; // of y
 const bool ALIGNED = RANK % 4 + STATES % 4 == 0; // not by &&, which glslang computes where it is first used
 const bool HALVES = EACH % 4 == 2; // of four floats are what a lane reads of B and C
+const uint RESULT_BLOCKS = HELPERS > 0 ? 3 : 2; // see results_slot
 const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
@@ -86,7 +87,7 @@ shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec2 half_rows[HALVES ? 6 * BLOCK * PITCH : 1]; // the same, to be read in halves
 shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
 shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[2 * BLOCK * RESULTS]; // likewise: Ds u UNIT, or, with helpers, y without that
+shared vec2 results[RESULT_BLOCKS * BLOCK * RESULTS]; // likewise [results_slot][step][pair]: Ds u UNIT, then y
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
 shared uint pixels[LOCATED];             // [block % 16][step]: of the image, behind the end that of the last step
 
@@ -104,7 +105,7 @@ float a[TILE * EACH], h[TILE * EACH], delta_sum[TILE]; // [channel][state]
 
 vec4 loaded[LOADS];
 uint load_step[LOADS], load_from[LOADS], load_to[LOADS]; // what is loaded: step of a block, and where
-uvec2 u_words[OWN], old_u_words[OWN]; // as in memory: to convert them is to wait for them
+uvec2 u_words[OWN]; // as in memory: to convert them is to wait for them
 uint result_from;
 float y[2 * MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
 
@@ -151,8 +152,9 @@ void store_row_value(uint to, uint index, float value) {
     }
 }
 
-// to: the block's rows in shared memory, as `row` and `from` below.
-void store_rows(uint to) {
+// slot: where the block's rows are in shared memory, as below.
+void store_rows(uint slot) {
+    uint to = slot * (BLOCK * PITCH);
     [[unroll]] for (uint i = 0; i < LOADS; i++) {
         uint at = maker + i * MAKERS;
         if (BLOCK * ROW % MAKERS == 0 || at < BLOCK * ROW) {
@@ -188,23 +190,22 @@ void load_u(uint block) {
     }
 }
 
-void load_old_u(uint block) {
-    uint located = block * BLOCK % LOCATED + made_step;
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        old_u_words[i] = load_words(pixels[located + i * MADE] * (4 * p.source_stride) + u_from);
-    }
-}
-
 vec2 softplus(vec2 v) {
-    return hymn_add_log1p(max(v, vec2(0.0)), exp2(-1.44269504088896341 * abs(v)));
+    vec2 above = max(v, vec2(0.0)), t = exp2(-1.44269504088896341 * abs(v));
+    return HALF ? hymn_add_log1p_short(above, t) : hymn_add_log1p(above, t);
 }
 
-void make_deltas(uint block, uint from) {
+// Where the block's results are: with helpers, which store them a turn later, in as many slots as there are for rows.
+uint results_slot(uint block, uint slot) {
+    return HELPERS > 0 ? slot : block % 2;
+}
+
+void make_deltas(uint block, uint slot) {
     vec2 v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         v[i] = bias;
     }
-    uint row = from + made_step * PITCH, to = block % 2 * (BLOCK * PAIRS) + maker;
+    uint row = (slot * BLOCK + made_step) * PITCH, to = block % 2 * (BLOCK * PAIRS) + maker;
     [[unroll]] for (uint r = 0; r < DT_END; r += 4) {
         vec2 w[4];
         [[unroll]] for (uint k = 0; k < 4; k++) {
@@ -227,8 +228,8 @@ void make_deltas(uint block, uint from) {
             single_deltas[2 * (to + i * MADE * PAIRS)] = vec2(delta.x, du.x);
             single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
         }
-        if (MODE != 1 && HELPERS == 0) {
-            results[(block % 2 * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
+        if (MODE != 1) {
+            results[(results_slot(block, slot) * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
         }
     }
 }
@@ -339,39 +340,42 @@ uint steps_left(uint block, uint pair, uint step) {
     return left > step && gl_WorkGroupID.x * PAIRS + pair < p.width / 2 ? left - step : 0;
 }
 
-void scan(uint block, uint from) {
+void scan(uint block, uint slot) {
     uint left = steps_left(block, own_pair, own_step), stride = p.width / 2;
-    uint at = block % 2 * (BLOCK * PAIRS), row = from, own_at = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
+    uint row = slot * (BLOCK * PITCH);
+    uint at = block % 2 * (BLOCK * PAIRS) + (TILE > 1 ? group * TILE_PAIRS : group / 2);
+    uint own_at = (results_slot(block, slot) * BLOCK + own_step) * RESULTS + own_pair;
     uint located = block * BLOCK % LOCATED + own_step;
-    at += TILE > 1 ? group * TILE_PAIRS : group / 2;
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         vec2 both[UNROLLED / PAIRED]; // a store would keep what is before and behind it apart
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
             both[i] = scan_steps(row + i * PAIRED * PITCH, at + i * PAIRED * PAIRS);
         }
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
-            if (MODE != 1 && HELPERS > 0) {
-                results[own_at + i * PAIRED * RESULTS] = both[i];
-            } else if (MODE != 1) { // loads are not for the condition to wait for
+            if (MODE != 1) { // loads are not for the condition to wait for
                 both[i] = fma(both[i], vec2(UNIT), results[own_at + i * PAIRED * RESULTS]);
-                uint to = pixels[located + i * PAIRED] * stride + result_from;
-                if (step + i * PAIRED < left) {
-                    store_result(to, both[i]);
+                if (HELPERS > 0) {
+                    results[own_at + i * PAIRED * RESULTS] = both[i];
+                } else {
+                    uint to = pixels[located + i * PAIRED] * stride + result_from;
+                    if (step + i * PAIRED < left) {
+                        store_result(to, both[i]);
+                    }
                 }
             }
         }
-        at += UNROLLED * PAIRS, own_at += UNROLLED * RESULTS, row += UNROLLED * PITCH, located += UNROLLED;
+        row += UNROLLED * PITCH, at += UNROLLED * PAIRS, own_at += UNROLLED * RESULTS, located += UNROLLED;
     }
 }
 
 // By helpers.
-void store_results(uint block) {
+void store_results(uint block, uint slot) {
     uint left = steps_left(block, made_pair, made_step), stride = p.width / 2;
-    uint from = (block % 2 * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
+    uint from = (slot * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
     vec2 both[OWN];
     uint to[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
-        both[i] = fma(results[from + i * MADE * RESULTS], vec2(UNIT), skip * of_words(old_u_words[i]));
+        both[i] = results[from + i * MADE * RESULTS];
         to[i] = pixels[located + i * MADE] * stride + result_from;
     }
     if (left > BLOCK - MADE) { // one branch for nearly all blocks
@@ -476,16 +480,13 @@ void make_in_between(uint turn, uint blocks, uint stored, uint made) {
 // rows yet, what is made is never read.
 void help(uint turn, uint stored, uint made) {
     load_u(max(turn, 1) - 1);
-    if (MODE != 1) {
-        load_old_u(max(turn, 3) - 3);
-    }
     load_rows(turn);
     if (turn % 4 == 0) {
         locate(turn + 2, 4);
     }
     make_deltas(max(turn, 1) - 1, made);
     if (MODE != 1 && turn >= 3) {
-        store_results(turn - 3);
+        store_results(turn - 3, stored); // whose slot that was
     }
     store_rows(stored);
 }
@@ -512,7 +513,7 @@ void main() {
     }
 
     uint blocks = (end - first + BLOCK - 1) / BLOCK, turns = blocks + (MODE != 1 && HELPERS > 0 ? 3 : 2);
-    uint stored = 0, made = 2 * BLOCK * PITCH, scanned = BLOCK * PITCH; // rows of three blocks
+    uint stored = 0, made = 2, scanned = 1; // slots of three blocks
     barrier();
     if (HELPERS == 0) {
         load_rows(0);

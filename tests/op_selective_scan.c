@@ -339,36 +339,39 @@ static void test_spans_chosen(void **state) {
 // room for those, where there are not many. Without room there have to be twice as many sequences.
 static void test_helpers_chosen(void **state) {
     (void)state;
-    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS = 11 }; // of selective_scan_group.comp
+    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS = 11, HELPERS = 64 }; // of selective_scan_group.comp
     static const struct {
-        uint32_t filling, tile, helpers; // lanes a channel that fill the device; tile 0: no groups
-    } cases[] = {{4, 2, 0}, {8, 2, 64}, {16, 2, 128}, {32, 1, 64}, {64, 0, 0}};
-    const struct scan_case c = {.batch = 2, .height = 5, .width = 7, .channels = 24, .states = 16, .rank = 5};
+        uint32_t filling, rank; // lanes a channel that fill the device
+        uint32_t group, tile;   // 0: no groups
+        uint32_t alone;         // tile where there is no room for helpers, in groups of 4
+    } cases[] = {{4, 5, 2, 1, 2},  {4, 20, 4, 2, 2}, {8, 5, 4, 2, 1},
+                 {16, 5, 4, 1, 1}, {32, 5, 4, 1, 0}, {64, 5, 0, 0, 0}};
     struct test_random random = test_random_start("op_selective_scan helpers chosen");
-    struct test_node test;
-    build(&test, &c, &random);
-    double *values = reference(&test, &c);
     for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct scan_case c = {
+            .batch = 2, .height = 5, .width = 7, .channels = 24, .states = 16, .rank = cases[i].rank};
+        struct test_node test;
+        build(&test, &c, &random);
+        double *values = reference(&test, &c);
         struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
         plan.target_lanes = 4 * c.batch * c.channels * cases[i].filling;
-        bool room = 128 + cases[i].helpers <= plan.max_invocations && cases[i].helpers % plan.subgroup_size == 0;
-        uint32_t tile = room ? cases[i].tile : 1, helpers = room ? cases[i].helpers : 0;
-        bool enough = room ? cases[i].filling <= 32 : cases[i].filling <= 16;
-        bool groups = enough && hymn_variant_allowed(&plan, "selective_scan_group", ".f32") &&
-                      plan.subgroup_size >= (tile > 1 ? 4 : 8);
+        bool room = 128 + HELPERS <= plan.max_invocations && HELPERS % plan.subgroup_size == 0;
+        uint32_t group = room ? cases[i].group : 4, tile = room ? cases[i].tile : cases[i].alone;
+        bool groups = tile > 0 && hymn_variant_allowed(&plan, "selective_scan_group", ".f32") &&
+                      plan.subgroup_size >= (tile > 1 ? group : 2 * group);
         struct hymn_vk_step first;
         count_steps(&test, &c, &plan, &first);
         assert_int_equal(first.constant_count == CONSTANTS, groups);
         if (groups) {
-            assert_int_equal(first.constants[AT_GROUP], 4);
+            assert_int_equal(first.constants[AT_GROUP], group);
             assert_int_equal(first.constants[AT_TILE], tile);
-            assert_int_equal(first.constants[AT_HELPERS], helpers);
+            assert_int_equal(first.constants[AT_HELPERS], room ? HELPERS : 0);
         }
         run(&test, &c, &plan);
         test_node_compare(&test, 0, values, test_op_tolerance(HYMN_STORAGE_F32), "own choice");
+        free(values);
+        test_node_end(&test);
     }
-    free(values);
-    test_node_end(&test);
 }
 
 // A chunk a workgroup: what two passes sum, they sum in the order of three, and so to the same bits.

@@ -20,6 +20,7 @@
 // Groups of lanes: channels and lanes of a workgroup at most, steps of a block; what hymn_divide divides exactly.
 #define GROUP_CHANNELS 64u
 #define GROUP_LANES 128u
+#define HELPERS 64u // by rule
 // Lanes a channel: where so many of them fill the device there are enough sequences to need no chunks (without helpers
 // where half as many do), and many.
 #define ENOUGH_LANES 32u
@@ -151,8 +152,8 @@ static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
     uint32_t rows = each % 4 == 2 ? 6 : 3, paired = paired_steps(scan);
-    uint32_t results = pairs + (paired < 16 ? 16 / paired : 1);
-    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * (pairs * 16 + results * 8) + 16 * 4) +
+    uint32_t results = (scan->helpers > 0 ? 3 : 2) * (pairs + (paired < 16 ? 16 / paired : 1));
+    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * pairs * 16 + results * 8 + 16 * 4) +
            (uint64_t)dt * pairs * 8 + 32;
 }
 
@@ -178,26 +179,28 @@ static bool lanes_fill(const struct scan *scan, uint32_t lanes, const struct hym
     return (uint64_t)4 * scan->batch * scan->width * lanes >= plan->target_lanes;
 }
 
-// Where there are many sequences, two channels a lane, and short blocks, which leave shared memory to more workgroups,
-// unless the weights of delta, which every block reads anew, are many. Where there are fewer, helpers, as the scan's
-// few lanes should wait for nothing else; without room for those, chunks are better for long sequences. Group 0 where
-// there are too few sequences. Measured on an H200.
+// Helpers, as the scan's lanes should wait for nothing else: with as many states a lane as leave lanes enough to fill
+// the device, and where there are many sequences those of one channel, unless the weights of delta, which every block
+// reads anew, are many. Without room for helpers two channels a lane where there are many sequences, in short blocks,
+// which leave shared memory to more workgroups; chunks are better for long sequences where there are fewer. Group 0
+// where there are too few sequences. Measured on an H100.
 static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    static const struct hymn_scan_method helped[] = {
-        {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = 64},
-        {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = 128},
-        {.group = 4, .tile = 1, .block = 32, .lanes = GROUP_LANES, .helpers = 64},
-    };
-    if (lanes_fill(scan, MANY_LANES, plan)) {
-        return (struct hymn_scan_method){.group = 4, .tile = 2, .block = scan->rank <= SHORT_BLOCK_RANK ? 8 : 16};
+    const bool many = lanes_fill(scan, MANY_LANES, plan), low_rank = scan->rank <= SHORT_BLOCK_RANK;
+    const struct hymn_scan_method none = {0};
+    struct hymn_scan_method helped = {
+        .group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = HELPERS}; // eight states a lane
+    if (!lanes_fill(scan, 2 * MANY_LANES, plan)) {
+        helped.tile = 1, helped.block = 32; // four
+    } else if (many && low_rank) {
+        helped.group = 2, helped.tile = 1; // eight of one channel
     }
-    uint32_t i = lanes_fill(scan, 2 * MANY_LANES, plan) ? 0 : lanes_fill(scan, 4 * MANY_LANES, plan) ? 1 : 2;
-    bool fits =
-        helped[i].lanes + helped[i].helpers <= plan->max_invocations && helped[i].helpers % plan->subgroup_size == 0;
-    struct hymn_scan_method none = {0}, alone = {.group = 4, .tile = 1, .block = 16};
-    if (fits) {
-        return lanes_fill(scan, ENOUGH_LANES, plan) ? helped[i] : none;
+    if (helped.lanes + helped.helpers <= plan->max_invocations && helped.helpers % plan->subgroup_size == 0) {
+        return lanes_fill(scan, ENOUGH_LANES, plan) ? helped : none;
     }
+    if (many) {
+        return (struct hymn_scan_method){.group = 4, .tile = 2, .block = low_rank ? 8 : 16};
+    }
+    const struct hymn_scan_method alone = {.group = 4, .tile = 1, .block = 16};
     return lanes_fill(scan, ENOUGH_LANES / 2, plan) && scan->length <= LONGEST_ALONE ? alone : none;
 }
 
@@ -438,6 +441,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 1, .block = 16}, // what was best of some length and batch, then the rest
         {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
+        {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 8},
         {.together = 16, .lanes = 512},
@@ -457,7 +461,6 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 2, .block = 16},
         {.group = 4, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 8, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
-        {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 4},
         {.group = 2, .tile = 1, .block = 16},
         {.group = 4, .tile = 2, .block = 8, .span = 1},

@@ -33,4 +33,14 @@ vec2 hymn_add_log1p(vec2 more, vec2 t) {
     return fma(t, p, more);
 }
 
+// The same to 9.6e-6, a fiftieth of what binary16 rounds by.
+vec2 hymn_add_log1p_short(vec2 more, vec2 t) {
+    vec2 p = fma(t, vec2(-0.024734532460570335), vec2(0.10359261929988861));
+    p = fma(p, t, vec2(-0.21240419149398804));
+    p = fma(p, t, vec2(0.3262260854244232));
+    p = fma(p, t, vec2(-0.49953946471214294));
+    p = fma(p, t, vec2(1.0));
+    return fma(t, p, more);
+}
+
 #endif
