@@ -544,15 +544,10 @@ hymn_cell residual_of(target to) {
     return hymn_conv2d_residual(uint(pixel_at(place)), place, to.of_all & ~uint(to.outside));
 }
 
-#if PACKED
+// The same as it is in memory.
 uvec4 residual_halves_of(target to) {
     return hymn_conv2d_residual_halves(uint(pixel_at(to.place & ~to.outside)), to.of_all & ~uint(to.outside));
 }
-#else
-uvec4 residual_halves_of(target to) {
-    return uvec4(0);
-}
-#endif
 
 void finish(target to, hymn_cell value, hymn_cell residual) {
     if (to.outside == 0) {

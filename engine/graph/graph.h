@@ -125,6 +125,10 @@ struct hymn_graph {
     uint64_t activation_bytes_unaliased;
 };
 
+static inline uint32_t hymn_divide_up(uint32_t a, uint32_t b) {
+    return (a + b - 1) / b;
+}
+
 static inline uint32_t hymn_round_up(uint32_t value, uint32_t multiple) {
     return (value + multiple - 1) / multiple * multiple;
 }

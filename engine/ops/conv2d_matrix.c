@@ -32,10 +32,6 @@ static uint32_t min_u32(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-static uint32_t divide_up(uint32_t a, uint32_t b) {
-    return (a + b - 1) / b;
-}
-
 // ------------------------------------------------------------------------------------------------------------ the node
 
 struct problem {
@@ -66,7 +62,7 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
                                        node->activation != HYMN_ACTIVATION_SILU};
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;
-        problem.cells[i] = divide_up(node->terms[i].source.channels, CELL);
+        problem.cells[i] = hymn_divide_up(node->terms[i].source.channels, CELL);
         problem.wide = problem.wide || node->terms[i].kernel == 3;
     }
     return problem;
@@ -75,7 +71,7 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
 static uint32_t stages(const struct problem *problem, uint32_t depth) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < 3; i++) {
-        count += divide_up(problem->cells[i], depth) * (problem->kernels[i] == 2 ? 4 : 1);
+        count += hymn_divide_up(problem->cells[i], depth) * (problem->kernels[i] == 2 ? 4 : 1);
     }
     return count;
 }
@@ -148,8 +144,8 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
 }
 
 static uint32_t groups_of(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
-    return divide_up(problem->width, tile->width) * divide_up(problem->height, tile->height) *
-           (problem->rows / problem->height) * divide_up(problem->channels, tile->channels);
+    return hymn_divide_up(problem->width, tile->width) * hymn_divide_up(problem->height, tile->height) *
+           (problem->rows / problem->height) * hymn_divide_up(problem->channels, tile->channels);
 }
 
 // The most channels of a tile that leave a fifth of the tiles empty at most, or no more than the smallest tiles would.
@@ -314,10 +310,10 @@ static uint32_t registers(const uint32_t kernels[3], bool norm, const struct hym
         point = point || kernels[i] == 1 || kernels[i] == 2;
     }
     uint32_t inner = tile->width * tile->height, staged = wide ? (tile->width + 2) * (tile->height + 2) : inner;
-    uint32_t pixels = divide_up(staged * tile->depth, lanes), points = divide_up(inner * tile->depth, lanes);
-    uint32_t weights = divide_up(tile->taps * tile->channels * tile->depth, lanes);
+    uint32_t pixels = hymn_divide_up(staged * tile->depth, lanes), points = hymn_divide_up(inner * tile->depth, lanes);
+    uint32_t weights = hymn_divide_up(tile->taps * tile->channels * tile->depth, lanes);
     return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
-           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * divide_up(inner, lanes) : 0);
+           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
 }
 
 static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
@@ -476,7 +472,7 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
         return HYMN_STATUS_OK;
     }
     // The value is of one image whatever the batch.
-    uint32_t tiles = divide_up(groups_of(&problem, &tile), graph->batch);
+    uint32_t tiles = hymn_divide_up(groups_of(&problem, &tile), graph->batch);
     node->scratch[0] = hymn_graph_add_value(graph, node->name, tiles * tile.splits, tile.width * tile.height,
                                             tile.channels + (problem.norm ? CELL : 0), HYMN_STORAGE_F32);
     return node->scratch[0] == HYMN_NONE ? hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", node->name)
@@ -507,8 +503,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     hymn_conv2d_fill(lower, node, &dispatch);
     hymn_conv2d_join_rows(node, params);
     params->norm_channels = node->terms[0].source.channels;
-    params->tiles_across = divide_up(params->width, tile.width);
-    params->tiles_down = divide_up(params->height, tile.height);
+    params->tiles_across = hymn_divide_up(params->width, tile.width);
+    params->tiles_down = hymn_divide_up(params->height, tile.height);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
     params->across_reciprocal = 1.0f / (float)params->tiles_across;
     params->down_reciprocal = 1.0f / (float)params->tiles_down;
@@ -549,8 +545,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);
     step->groups[0] = min_u32(params->tiles, plan->max_groups_x);
-    step->groups[1] = divide_up(params->out_stride * CELL, tile.channels);
-    step->groups[2] = tile.splits > 1 ? tile.splits : divide_up(params->tiles, step->groups[0]);
+    step->groups[1] = hymn_divide_up(params->out_stride * CELL, tile.channels);
+    step->groups[2] = tile.splits > 1 ? tile.splits : hymn_divide_up(params->tiles, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
     return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
 }

@@ -14,10 +14,6 @@ void hymn_conv2d_winograd_force(const struct hymn_conv2d_winograd *share) {
     forced_share = share;
 }
 
-static uint32_t divide_up(uint32_t a, uint32_t b) {
-    return (a + b - 1) / b;
-}
-
 static uint32_t shared_bytes(const struct hymn_conv2d_winograd *share) {
     return CELL * (16 * (share->lanes / CELL) + 4) * (uint32_t)sizeof(float);
 }
@@ -87,8 +83,8 @@ enum hymn_status hymn_conv2d_lower_winograd(struct hymn_lower *lower, const stru
         kernels[i] = node->terms[i].kernel;
     }
     hymn_conv2d_fill(lower, node, &dispatch);
-    params->tiles_across = divide_up(params->width, 2);
-    params->tiles_down = divide_up(params->height, 2);
+    params->tiles_across = hymn_divide_up(params->width, 2);
+    params->tiles_down = hymn_divide_up(params->height, 2);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
     bool half = dispatch.storage & HYMN_CONV2D_HALF_WEIGHTS;
     enum hymn_status status = hymn_conv2d_pack_winograd(lower, node, share.across, half, params, &dispatch.weights);
@@ -103,10 +99,10 @@ enum hymn_status hymn_conv2d_lower_winograd(struct hymn_lower *lower, const stru
                                   kernels[2],  share.across,     params->residual, node->activation};
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants;
-    uint32_t groups = divide_up(params->tiles, share.lanes / CELL);
+    uint32_t groups = hymn_divide_up(params->tiles, share.lanes / CELL);
     step->groups[0] = groups < plan->max_groups_x ? groups : plan->max_groups_x;
-    step->groups[1] = divide_up(params->out_stride, share.across);
-    step->groups[2] = divide_up(groups, step->groups[0]);
+    step->groups[1] = hymn_divide_up(params->out_stride, share.across);
+    step->groups[2] = hymn_divide_up(groups, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
     return HYMN_STATUS_OK;
 }

@@ -10,12 +10,8 @@
 #define SHORT_STRIP 2u
 #define ENOUGH 4u
 
-static uint32_t divide_up(uint32_t a, uint32_t b) {
-    return (a + b - 1) / b;
-}
-
 static uint32_t choose_strip(const struct hymn_depthwise_params *params, const struct hymn_vk_plan *plan) {
-    uint64_t lanes = (uint64_t)params->rows * divide_up(params->width, LONG_STRIP) * params->cells;
+    uint64_t lanes = (uint64_t)params->rows * hymn_divide_up(params->width, LONG_STRIP) * params->cells;
     return plan->cpu || ENOUGH * lanes >= plan->target_lanes ? LONG_STRIP : SHORT_STRIP;
 }
 
@@ -64,7 +60,7 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
         .source_first = node->terms[0].source.first / 8,
     };
     const uint32_t strip = choose_strip(&params, lower->plan);
-    params.strips = divide_up(params.width, strip);
+    params.strips = hymn_divide_up(params.width, strip);
     params.cells_reciprocal = 1.0f / (float)params.cells;
     params.height_reciprocal = 1.0f / (float)params.height;
     struct hymn_vk_binding weights;

@@ -86,15 +86,15 @@ hymn_cell hymn_conv2d_residual(uint pixel, ivec3 place, uint cell) {
                           : hymn_resized_residual(place, cell);
 }
 
+// Of a residual of the same size, in f16.
+uvec4 hymn_conv2d_residual_halves(uint pixel, uint cell) {
+    return residual[pixel * p.residual_stride + p.residual_first + cell];
+}
+
 #ifdef HYMN_HALF_ARITHMETIC // as of load.glsl
 // With ReLU or none, clamping is all there is to activate.
 float16_t hymn_conv2d_least() {
     return ACTIVATION == 1u ? float16_t(0.0) : float16_t(-65504.0);
-}
-
-// Of a residual of the same size, in f16.
-uvec4 hymn_conv2d_residual_halves(uint pixel, uint cell) {
-    return residual[pixel * p.residual_stride + p.residual_first + cell];
 }
 
 void hymn_conv2d_end_packed(uint pixel, uint cell, uvec4 halves) {
