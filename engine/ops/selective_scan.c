@@ -26,7 +26,7 @@
 #define ENOUGH_LANES 32u
 #define LONGEST_ALONE 1024u // steps, without helpers
 #define MANY_LANES 4u
-#define SHORT_BLOCK_RANK 16u
+#define LOW_RANK 16u
 #define MIN_BLOCK 8u
 #define UNROLLED_ROUNDS 2u
 #define UNROLLED_STEPS 16u
@@ -185,7 +185,7 @@ static bool lanes_fill(const struct scan *scan, uint32_t lanes, const struct hym
 // which leave shared memory to more workgroups; chunks are better for long sequences where there are fewer. Group 0
 // where there are too few sequences. Measured on an H100.
 static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
-    const bool many = lanes_fill(scan, MANY_LANES, plan), low_rank = scan->rank <= SHORT_BLOCK_RANK;
+    const bool many = lanes_fill(scan, MANY_LANES, plan), low_rank = scan->rank <= LOW_RANK;
     const struct hymn_scan_method none = {0};
     struct hymn_scan_method helped = {
         .group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = HELPERS}; // eight states a lane
