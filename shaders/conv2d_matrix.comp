@@ -27,7 +27,7 @@
 //   moments] f32; 7 counters [tile], zero before and after.
 // PACKED 1: bias and norm are applied to the matrices of sums, which go to shared memory as f16, with half of the traffic
 // and none of it for biases; for f16 outputs and residuals, and activations that are no more than a clamp. A residual is
-// added to what the sum is in f16, as frameworks do whose convolutions leave f16.
+// added to what the sum is in f16, as by frameworks whose convolutions leave f16; so one beyond that saturates before.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require

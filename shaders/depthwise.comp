@@ -25,7 +25,7 @@ layout(set = 0, binding = 1) readonly buffer Weights { uvec4 weights[]; };
 layout(set = 0, binding = 2) writeonly buffer Result { uvec4 result[]; };
 layout(push_constant) uniform Params { hymn_depthwise_params p; };
 
-// The load depends on no condition, so that none waits for another: outside the image it is of the nearest pixel.
+// The load depends on no condition, so that none waits for another: outside the image it is of some pixel of it.
 hymn_cell load_source(uint at, bool inside) {
     if (HALF) {
         return hymn_cell_unpack(mix(uvec4(0), source[at], bvec4(inside)));

@@ -7,13 +7,13 @@
 // their channels' y by shuffles, FOLD steps at a time, so that each ends with a pair of channels of one step, which it
 // stores; with one channel a group, two groups exchange theirs.
 // What is not recurrence (rows, delta, and then the results too) is done by HELPERS lanes of their own, whose waits the
-// scan's lanes do not share, or, with 0, which is better where there are more subgroups than that, by the same lanes.
+// scan's lanes do not share, or, with 0, where a workgroup has no room for them, by the same lanes.
 // A workgroup walks the sequence in blocks of BLOCK steps, as a pipeline with one barrier a block. While block j is
 // scanned (and stored), delta and delta u of j + 1 are made, j + 2 goes to shared memory, j + 3 is being loaded, and four
 // from j + 4 on are located every fourth time. Helpers load j + 2 themselves before they make delta, as it is their time
 // that passes, and store the results of j - 1. Steps behind the end have delta = 0 where the states that they come to
-// are left. All of it is f32. Instructions are what limits it where there are many sequences, so addresses are counted
-// up or made once, and loops over steps unrolled.
+// are left. All of it is f32; where storage is f16 softplus is to 1e-5 (common/exp.glsl). Instructions are what limits it
+// where there are many sequences, so addresses are counted up or made once, and loops over steps unrolled.
 // The lanes of two groups alternate: NVIDIA's shared memory answers loads of 64 or 128 bits in half of the time where all
 // lanes n and n ^ 1 want the same, or all n and n ^ 2 (forums.developer.nvidia.com/t/77228). So neighbours want the same B
 // and C, and the next but one the same delta.
@@ -68,7 +68,6 @@ const uint LOCATED = 16 * BLOCK;                   // steps
 const float UNIT = HALF ? 1.0 / HYMN_SCAN_UNIT : 1.0; // of y
 const bool ALIGNED = RANK % 4 + STATES % 4 == 0; // not by &&, which glslang computes where it is first used
 const bool HALVES = EACH % 4 == 2; // of four floats are what a lane reads of B and C
-const uint RESULT_BLOCKS = HELPERS > 0 ? 3 : 2; // see results_slot
 const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
@@ -87,7 +86,7 @@ shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec2 half_rows[HALVES ? 6 * BLOCK * PITCH : 1]; // the same, to be read in halves
 shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
 shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[RESULT_BLOCKS * BLOCK * RESULTS]; // likewise [results_slot][step][pair]: Ds u UNIT, then y
+shared vec2 results[2 * BLOCK * RESULTS]; // likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT
 shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
 shared uint pixels[LOCATED];             // [block % 16][step]: of the image, behind the end that of the last step
 
@@ -195,11 +194,6 @@ vec2 softplus(vec2 v) {
     return HALF ? hymn_add_log1p_short(above, t) : hymn_add_log1p(above, t);
 }
 
-// Where the block's results are: with helpers, which store them a turn later, in as many slots as there are for rows.
-uint results_slot(uint block, uint slot) {
-    return HELPERS > 0 ? slot : block % 2;
-}
-
 void make_deltas(uint block, uint slot) {
     vec2 v[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
@@ -229,7 +223,7 @@ void make_deltas(uint block, uint slot) {
             single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
         }
         if (MODE != 1) {
-            results[(results_slot(block, slot) * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
+            results[(block % 2 * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
         }
     }
 }
@@ -344,7 +338,7 @@ void scan(uint block, uint slot) {
     uint left = steps_left(block, own_pair, own_step), stride = p.width / 2;
     uint row = slot * (BLOCK * PITCH);
     uint at = block % 2 * (BLOCK * PAIRS) + (TILE > 1 ? group * TILE_PAIRS : group / 2);
-    uint own_at = (results_slot(block, slot) * BLOCK + own_step) * RESULTS + own_pair;
+    uint own_at = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
     uint located = block * BLOCK % LOCATED + own_step;
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         vec2 both[UNROLLED / PAIRED]; // a store would keep what is before and behind it apart
@@ -369,9 +363,9 @@ void scan(uint block, uint slot) {
 }
 
 // By helpers.
-void store_results(uint block, uint slot) {
+void store_results(uint block) {
     uint left = steps_left(block, made_pair, made_step), stride = p.width / 2;
-    uint from = (slot * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
+    uint from = (block % 2 * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
     vec2 both[OWN];
     uint to[OWN];
     [[unroll]] for (uint i = 0; i < OWN; i++) {
@@ -484,10 +478,10 @@ void help(uint turn, uint stored, uint made) {
     if (turn % 4 == 0) {
         locate(turn + 2, 4);
     }
-    make_deltas(max(turn, 1) - 1, made);
     if (MODE != 1 && turn >= 3) {
-        store_results(turn - 3, stored); // whose slot that was
+        store_results(turn - 3); // before the same lane leaves what belongs to block turn - 1 in the same places
     }
+    make_deltas(max(turn, 1) - 1, made);
     store_rows(stored);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/ops.h"
 #include "support/op_main.h"
 #include "support/test_node.h"
 
@@ -95,6 +96,26 @@ static void test_shapes(void **state) {
     }
 }
 
+// Lanes have four pixels where so many of them are left that they fill a part of the device, else two.
+static void test_strips(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_depthwise strips");
+    const struct depthwise_case c = {.batch = 1, .height = 6, .width = 9, .channels = 16};
+    for (uint32_t i = 0; i < 3; i++) {
+        struct test_node test;
+        build(&test, &c, &random);
+        struct hymn_vk_plan plan = test_node_plan(context, 0);
+        plan.cpu = i == 2;
+        plan.target_lanes = 4 * 6 * 3 * 2 + (i > 0 ? 1 : 0); // four times the lanes with four pixels
+        struct hymn_lower lower = {.graph = &test.graph, .plan = &plan, .log = &context->device->log};
+        assert_int_equal(hymn_graph_plan_memory(&test.graph, false, lower.log), HYMN_STATUS_OK);
+        assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_OK);
+        assert_int_equal(lower.program.steps[0].constants[2], i == 1 ? 2 : 4);
+        hymn_lower_free(&lower);
+        test_node_end(&test);
+    }
+}
+
 static int bench(int count, char **arguments) {
     const uint32_t batch = op_number(count, arguments, 1, 1);
     struct test_random random = test_random_fixed(1);
@@ -114,6 +135,7 @@ static int bench(int count, char **arguments) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_strips),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_depthwise", &context, tests, sizeof tests / sizeof *tests, bench});

@@ -152,8 +152,8 @@ static uint64_t shared_bytes(const struct scan *scan) {
     uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
     uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
     uint32_t rows = each % 4 == 2 ? 6 : 3, paired = paired_steps(scan);
-    uint32_t results = (scan->helpers > 0 ? 3 : 2) * (pairs + (paired < 16 ? 16 / paired : 1));
-    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * pairs * 16 + results * 8 + 16 * 4) +
+    uint32_t results = pairs + (paired < 16 ? 16 / paired : 1);
+    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * (pairs * 16 + results * 8) + 16 * 4) +
            (uint64_t)dt * pairs * 8 + 32;
 }
 
@@ -222,11 +222,12 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->block = wanted.block;
     scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
     scan->helpers = wanted.helpers;
-    uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
-    scan->rounds = wanted.span == 1 || rounds == 0 ? 1 : rounds;
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
+    uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
+    rounds = min_u32(rounds, scan->block / paired_steps(scan));
+    scan->rounds = wanted.span == 1 || rounds == 0 ? 1 : rounds;
     if (!group_fits(scan, plan)) {
         scan->group = scan->tile = scan->block = 0;
     }
@@ -442,6 +443,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
         {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
+        {.group = 2, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 4, .tile = 2, .block = 8},
         {.together = 16, .lanes = 512},
