@@ -28,6 +28,10 @@
 // PACKED 1: bias and norm are applied to the matrices of sums, which go to shared memory as f16, with half of the traffic
 // and none of it for biases; for f16 outputs and residuals, and activations that are no more than a clamp. A residual is
 // added to what the sum is in f16, as by frameworks whose convolutions leave f16; so one beyond that saturates before.
+// MASK: PACKED, and what would leave stays in shared memory: the head of one class makes a logit of each pixel's cells
+// there, and masks of those as head.comp does, the same bits. COLUMNS is 1 and there is one column of tiles, so that a
+// subgroup has all channels of its pixels. Bindings: 1 masks: bytes in rows of words; 6 the head's weights
+// [cell][8] f32, then its bias.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -41,6 +45,10 @@
 #endif
 #include "common/divide.glsl"
 #include "common/load.glsl"
+#ifdef MASK
+#extension GL_KHR_shader_subgroup_shuffle : require
+#include "common/label.glsl"
+#endif
 #include "params.h"
 
 layout(local_size_x_id = 0) in;
@@ -76,6 +84,14 @@ const uint SPLITS = 1;
 #define IS_HALF(bit) ((STORAGE >> bit & 1u) != 0u)
 #include "common/conv2d.glsl"
 
+#ifdef MASK
+layout(set = 0, binding = 1) writeonly restrict buffer Masks {
+    uint masks[];
+};
+layout(set = 0, binding = 6) readonly restrict buffer Head {
+    uvec4 head[];
+};
+#endif
 #ifdef SPLIT
 layout(set = 0, binding = 6) coherent restrict buffer Partial {
     vec4 partial[];
@@ -132,7 +148,15 @@ const bool MERGES = KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2;
 const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
 
-shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW];
+#ifdef MASK
+const uint HEAD_AT = BIAS_AT + BIAS_ROW, HEAD_ROW = BIAS_ROW + 1; // [cell][8] f32, then the bias
+const uint HEAD_LOADS = (HEAD_ROW + LOCAL - 1) / LOCAL;
+uvec4 head_next[HEAD_LOADS];
+#else
+const uint HEAD_ROW = 0;
+#endif
+
+shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW + HEAD_ROW];
 shared bool last;
 
 // What this lane copies. Loads depend on no condition: a compiler would wait for their results at once, to choose between
@@ -340,6 +364,11 @@ void load_bias() {
             bias_next[BIAS_LOADS + i] = weights[p.weight_sums_at + at];
         }
     }
+#ifdef MASK
+    [[unroll]] for (uint i = 0; i < HEAD_LOADS; i++) {
+        head_next[i] = head[min(gl_LocalInvocationID.x + i * LOCAL, 2 * p.out_stride)];
+    }
+#endif
 }
 
 void share_bias() {
@@ -352,6 +381,14 @@ void share_bias() {
             }
         }
     }
+#ifdef MASK
+    [[unroll]] for (uint i = 0; i < HEAD_LOADS; i++) {
+        uint at = gl_LocalInvocationID.x + i * LOCAL;
+        if (at <= 2 * p.out_stride) {
+            memory[HEAD_AT + at] = head_next[i];
+        }
+    }
+#endif
 }
 
 // Adds a cell of a pixel to its moments. What is beyond the term's channels is zero and does not count.
@@ -520,161 +557,7 @@ void join_moments(uint partial_at) {
     }
 }
 
-hymn_cell shared_cell(uint at) {
-    return hymn_cell(uintBitsToFloat(memory[at]), uintBitsToFloat(memory[at + 1]));
-}
-
-// A cell of the output. pixel, cell: of the tile.
-struct target {
-    uint pixel, cell;
-    ivec3 place;
-    uint of_all; // the cell
-    int outside; // -1: nothing to be stored
-};
-
-target target_at(ivec3 origin, uint pixel, uint cell) {
-    ivec3 place = origin + ivec3(pixel % TILE_WIDTH, pixel / TILE_WIDTH, 0);
-    uint of_all = cell + gl_WorkGroupID.y * (CHANNELS / 8);
-    return target(pixel, cell, place, of_all, outside(place) | (int(p.out_stride - 1 - of_all) >> 31));
-}
-
-// Of any cell for a target outside.
-hymn_cell residual_of(target to) {
-    ivec3 place = to.place & ~to.outside;
-    return hymn_conv2d_residual(uint(pixel_at(place)), place, to.of_all & ~uint(to.outside));
-}
-
-// The same as it is in memory.
-uvec4 residual_halves_of(target to) {
-    return hymn_conv2d_residual_halves(uint(pixel_at(to.place & ~to.outside)), to.of_all & ~uint(to.outside));
-}
-
-void finish(target to, hymn_cell value, hymn_cell residual) {
-    if (to.outside == 0) {
-        if (NORM) {
-            vec2 by = pixel_norm(to.pixel);
-            hymn_cell ones = shared_cell(BIAS_AT + BIAS_ROW + 2 * to.cell);
-            value.lo = (value.lo - by.x * ones.lo) * by.y;
-            value.hi = (value.hi - by.x * ones.hi) * by.y;
-        }
-        hymn_cell bias = shared_cell(BIAS_AT + 2 * to.cell);
-        value.lo += bias.lo;
-        value.hi += bias.hi;
-        if (RESIDUAL != 0u) {
-            value.lo += residual.lo;
-            value.hi += residual.hi;
-        }
-        hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
-    }
-}
-
-// Passes on AHEAD of the cells that are in shared memory from `memory_at` on: the e-th, and those SUBGROUP apart.
-void put_sums(ivec3 origin, uint partial_at, uint memory_at, uint first_pixel, uint first_cell, uint e) {
-#ifndef SPLIT
-    hymn_cell residual[AHEAD];
-    uvec4 residual_halves[AHEAD];
-    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
-        uint at = e + n * SUBGROUP;
-        target to = target_at(origin, first_pixel + at / END_CELLS, first_cell + at % END_CELLS);
-        if (PACKED == 1 && RESIDUAL == 1u) {
-            residual_halves[n] = residual_halves_of(to);
-        } else if (RESIDUAL != 0u) {
-            residual[n] = residual_of(to);
-        }
-    }
-#endif
-    [[unroll]] for (uint n = 0; n < AHEAD; n++) {
-        uint at = e + n * SUBGROUP, pixel = first_pixel + at / END_CELLS, cell = first_cell + at % END_CELLS;
-        if (END_COUNT % (AHEAD * SUBGROUP) == 0 || at < END_COUNT) {
-            uint from = memory_at + at / END_CELLS * END_PITCH + at % END_CELLS * END_UNITS;
-#if PACKED
-            target to = target_at(origin, pixel, cell);
-            if (to.outside == 0 && RESIDUAL == 2u) {
-                hymn_cell value = hymn_cell_unpack(memory[from]);
-                value.lo += residual[n].lo;
-                value.hi += residual[n].hi;
-                hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
-            } else if (to.outside == 0) {
-                uvec4 halves = memory[from];
-                if (RESIDUAL == 1u) {
-                    halves = hymn_cell_add(halves, residual_halves[n]);
-                }
-                hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, halves);
-            }
-#elif defined(SPLIT)
-            hymn_cell value = shared_cell(from);
-            uint to = partial_at + (pixel * PARTIAL_CELLS + cell) * 2;
-            partial[to] = value.lo;
-            partial[to + 1] = value.hi;
-#else
-            finish(target_at(origin, pixel, cell), shared_cell(from), residual[n]);
-#endif
-        }
-    }
-}
-
-#if PACKED
-#define END_TYPE coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
-
-// Applies bias and norm to the sums, as matrices whose rows or columns are all the same: loads may have a stride of 0.
-void finish_sums(uint block_row, uint block_column) {
-    [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
-        uint bias_at = BIAS_AT + (block_column + j) * (N / 4);
-        coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> bias, ones, scale, offset;
-        coopMatLoad(bias, memory, bias_at, 0, gl_CooperativeMatrixLayoutRowMajor);
-        if (NORM) {
-            coopMatLoad(ones, memory, bias_at + BIAS_ROW, 0, gl_CooperativeMatrixLayoutRowMajor);
-        }
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
-            uint at = i * BLOCK_COLUMNS + j;
-            if (NORM) {
-                uint pixel = (block_row + i) * (M / 4);
-                coopMatLoad(scale, memory, SCALE_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
-                coopMatLoad(offset, memory, SHIFT_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
-                sums[at] = sums[at] * scale + (offset * ones + bias);
-            } else {
-                sums[at] = sums[at] + bias;
-            }
-        }
-    }
-}
-#else
-#define END_TYPE coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
-#endif
-
-// Each subgroup spreads its sums over its lanes by way of shared memory: cells of channels leave together.
-void write_sums(ivec3 origin, uint partial_at) {
-    uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
-    uint memory_at = gl_SubgroupID * (END_ROWS * M * END_PITCH);
-    barrier();
-#if PACKED
-    finish_sums(block_row, block_column);
-#endif
-    [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
-        uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
-        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i += END_ROWS) {
-            [[unroll]] for (uint row = 0; row < END_ROWS; row++) {
-                [[unroll]] for (uint j = 0; j < END_COLUMNS; j++) {
-                    uint at = (i + row) * BLOCK_COLUMNS + first + j;
-                    uint to = memory_at + row * M * END_PITCH + j * (N / 8 * END_UNITS);
-                    END_TYPE leaving = END_TYPE(sums[at]);
-                    coopMatStore(leaving, memory, to, END_PITCH, gl_CooperativeMatrixLayoutRowMajor);
-                }
-            }
-            subgroupBarrier();
-            uint e = gl_SubgroupInvocationID, first_pixel = (block_row + i) * M;
-            if (END_STEPS == AHEAD) {
-                put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
-            } else if (e < END_COUNT) {
-                do {
-                    put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
-                    e += AHEAD * SUBGROUP;
-                } while (e < END_COUNT);
-            }
-            subgroupBarrier();
-        }
-    }
-}
+#include "common/conv2d_matrix_end.glsl"
 
 #ifdef SPLIT
 void join_split_moments(uint tile) {

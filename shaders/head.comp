@@ -6,16 +6,16 @@
 //   MASK 0: out: [batch, padded_height, padded_width, 8] f32, channels beyond CLASSES zero. CLASSES <= 8
 //   MASK 1: out: one byte a pixel of `images` images from `index` on, 255 where the only class's probability >= threshold,
 //   else 0; rows are padded to words, and masks begin image_words apart. The same bits as image_mask.comp makes of the
-//   logits, as both add the same numbers in the same order: f32, four sums side by side, cell after cell.
+//   logits: common/label.glsl.
 // One lane = one pixel, or four pixels side by side with MASK.
 //   binding 0: x   1: w   2: out
 //   constants 0, 1: common/grid.glsl   2: CLASSES   3: CELLS
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#include "common/activation.glsl"
 #include "common/grid.glsl"
 #include "common/load.glsl"
+#include "common/label.glsl"
 #include "params.h"
 
 layout(constant_id = 2) const uint CLASSES = 1;
@@ -31,11 +31,11 @@ layout(set = 0, binding = 2) writeonly buffer Result { vec4 result[]; };
 layout(push_constant) uniform Params { hymn_head_params p; };
 
 vec4 add_cell(vec4 sum, hymn_cell v, uint at) {
-    return fma(v.hi, weights[at + 1], fma(v.lo, weights[at], sum));
+    return hymn_add_to_logit(sum, v, weights[at], weights[at + 1]);
 }
 
 float add_up(vec4 sum, uint i) {
-    return (sum.x + sum.y) + (sum.z + sum.w) + weights[2 * CLASSES * CELLS + i / 4][i % 4];
+    return hymn_logit(sum, weights[2 * CLASSES * CELLS + i / 4][i % 4]);
 }
 
 #if MASK
@@ -52,11 +52,8 @@ uint label(uint at, uint last) {
             cell++;
         } while (cell < CELLS);
     }
-    vec4 v = hymn_sigmoid(vec4(add_up(sums[0], 0), add_up(sums[1], 0), add_up(sums[2], 0), add_up(sums[3], 0)));
-    v = mix(vec4(-1.0), v, greaterThan(v, vec4(-1.0))); // not a number: no probability at all
-    uvec4 bytes = mix(uvec4(0), uvec4(0xFFu, 0xFF00u, 0xFF0000u, 0xFF000000u), greaterThanEqual(v, vec4(p.threshold)));
-    bytes = mix(uvec4(0), bytes, lessThanEqual(uvec4(0, 1, 2, 3), uvec4(last)));
-    return bytes.x | bytes.y | bytes.z | bytes.w;
+    vec4 v = vec4(add_up(sums[0], 0), add_up(sums[1], 0), add_up(sums[2], 0), add_up(sums[3], 0));
+    return hymn_label(v, p.threshold, last);
 }
 
 void main() {

@@ -13,6 +13,8 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "common/grid.glsl"
+#include "common/load.glsl"
+#include "common/label.glsl"
 #include "params.h"
 
 layout(constant_id = 2) const uint MODE = 1;
@@ -50,11 +52,7 @@ void main() {
     if (MODE == 1) {
         vec4 v = vec4(logits[(at + x) * size].x, logits[(at + min(x + 1, end)) * size].x,
                       logits[(at + min(x + 2, end)) * size].x, logits[(at + min(x + 3, end)) * size].x);
-        v = hymn_sigmoid(v);
-        v = mix(vec4(-1.0), v, greaterThan(v, vec4(-1.0))); // not a number: no probability at all
-        uvec4 label = mix(uvec4(0), uvec4(0xFFu, 0xFF00u, 0xFF0000u, 0xFF000000u), greaterThanEqual(v, vec4(p.threshold)));
-        label = mix(uvec4(0), label, lessThanEqual(uvec4(x) + uvec4(0, 1, 2, 3), uvec4(end)));
-        word = label.x | label.y | label.z | label.w;
+        word = hymn_label(v, p.threshold, end - x);
     } else {
         uint i = 0;
         do {

@@ -47,6 +47,26 @@ struct hymn_conv2d_params {
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_params)
 
+// The same where the matrix kernel goes on to masks: what it does not read makes room for theirs.
+struct hymn_conv2d_mask_params {
+    hymn_uint width, height, rows;
+    hymn_uint tiles, tiles_across;
+    hymn_uint cells0, stride0, first0;
+    hymn_uint cells1, stride1, first1;
+    hymn_uint cells2, stride2, first2;
+    hymn_uint mask_width, mask_height; // of the session, at most width x height
+    hymn_uint index;                   // the first image of the batch that has a mask
+    hymn_uint tiles_down, tile_weights;
+    float across_reciprocal, down_reciprocal;
+    hymn_uint out_stride;
+    hymn_uint residual, residual_stride, residual_first;
+    hymn_uint bias_at;
+    hymn_uint norm_channels, weight_sums_at;
+    float threshold;
+    hymn_uint images, image_words; // masks, and from one to the next
+};
+HYMN_PARAMS_CHECK(hymn_conv2d_mask_params)
+
 // ---- depthwise, max_pool, resize, gate, norm_stats, merge ----
 
 // Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.

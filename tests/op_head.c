@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
 // The network's head against plain C in double precision, and the masks made without its logits against those made of
-// them: the same bits. --bench times both ways.
+// them, and by the convolution before it: the same bits. --bench times both ways.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
+#include "ops/conv2d_matrix.h"
 #include "ops/head.h"
 #include "ops/ops.h"
 #include "support/op_main.h"
@@ -180,6 +181,147 @@ static void test_masks(void **state) {
     }
 }
 
+// ------------------------------------------------------------------------------- masks by the convolution before it
+
+// A value of f16 behind those that the graph has; returns its index.
+static uint32_t add_input(struct head *head, uint32_t height, uint32_t width, uint32_t channels, uint64_t *end) {
+    uint32_t index = hymn_graph_add_value(&head->graph, "input", height, width, channels, HYMN_STORAGE_F16);
+    assert_int_not_equal(index, HYMN_NONE);
+    struct hymn_value *value = &head->graph.values[index];
+    value->bytes = (uint64_t)head->graph.batch * height * width * value->stride * 2;
+    value->offset = *end;
+    *end += (value->bytes + 255) / 256 * 256;
+    return index;
+}
+
+// Puts a 3x3 convolution before the head, that makes what it reads. residual: 0 none, 1 same size, 2 half size.
+// Returns its weights.
+static float *put_before(struct head *head, uint32_t residual, struct test_random *random) {
+    struct hymn_graph *graph = &head->graph;
+    const uint32_t height = head->f.input.height, width = head->f.input.width, channels = head->channels;
+    const uint32_t read = test_random_range(random, 1, 40);
+    uint64_t end = head->f.output.offset + (head->f.output.bytes + 255) / 256 * 256, inputs = end;
+    hymn_lower_free(&head->lower);
+    assert_non_null(hymn_graph_add_node(graph, HYMN_KIND_CONV2D, "conv"));
+    float *weights = malloc((size_t)channels * 9 * read * sizeof *weights);
+    assert_non_null(weights);
+    test_random_fill(random, weights, (size_t)channels * 9 * read, -0.2f, 0.2f);
+    struct hymn_node node = graph->nodes[1];
+    graph->nodes[1] = graph->nodes[0];
+    node.terms[0] = (struct hymn_term){{add_input(head, height, width, read, &end), 0, read}, 3, weights};
+    node.term_count = node.part_count = 1;
+    node.out_channels = node.parts[0] = channels;
+    node.activation = residual == 1 ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
+    node.output = 0;
+    if (residual) {
+        node.residual =
+            (struct hymn_source){add_input(head, height / residual, width / residual, channels, &end), 0, channels};
+        node.residual_resize = residual == 2;
+    }
+    graph->nodes[0] = node;
+    free(head->f.bytes[HYMN_VK_ROLE_ACTIVATIONS]);
+    free(head->f.bytes[HYMN_VK_ROLE_WEIGHTS]);
+    test_image_buffer(&head->f, HYMN_VK_ROLE_ACTIVATIONS, end);
+    for (uint64_t i = inputs / 2; i < end / 2; i++) {
+        float number;
+        test_random_fill(random, &number, 1, -1.0f, 1.0f);
+        put(head, i, number);
+    }
+    head->lower = (struct hymn_lower){.graph = graph, .plan = &head->f.plan, .log = &context->device->log};
+    assert_int_equal(hymn_ops_lower(&head->lower), HYMN_STATUS_OK);
+    assert_int_equal(head->lower.program.count, 2);
+    test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
+    for (uint32_t i = 0; i < head->lower.block_count; i++) {
+        const struct hymn_weight_block *block = &head->lower.blocks[i];
+        memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
+    }
+    return weights;
+}
+
+static void compare_joined(struct head *head, float threshold) {
+    const struct hymn_vk_step *steps = head->lower.program.steps;
+    head->f.steps.count = head->f.c.batch - head->f.c.index;
+    uint64_t mask = hymn_image_mask_bytes(head->f.c.session_height, head->f.c.session_width);
+    uint64_t all = head->f.steps.count * ((mask + 255) / 256 * 256);
+    test_image_buffer(&head->f, HYMN_VK_ROLE_READBACK, 2 * all);
+    struct hymn_vk_binding out[2] = {{HYMN_VK_ROLE_READBACK, 0, mask}, {HYMN_VK_ROLE_READBACK, all, mask}};
+    assert_true(hymn_head_can_join(&head->f.plan, &steps[0], &steps[1]));
+    for (uint32_t i = 0; i < 2; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(&head->f.program);
+        assert_non_null(step);
+        *step = steps[i];
+    }
+    assert_int_equal(hymn_image_mask_directly(&head->f.steps, threshold, out[0]), HYMN_STATUS_OK);
+    assert_int_equal(hymn_head_join(&head->f.steps, &steps[0], &steps[1], threshold, out[1]), HYMN_STATUS_OK);
+    test_image_run(&head->f, 0, NULL);
+    const uint8_t *masks = head->f.bytes[HYMN_VK_ROLE_READBACK];
+    assert_memory_equal(masks, masks + all, all);
+    assert_true(memchr(masks, 0xFF, mask) && memchr(masks, 0, mask)); // there is something to be compared
+}
+
+static void test_joined(void **state) {
+    (void)state;
+    const struct hymn_vk_matrix *m = &context->device->plan.matrix;
+    if (!hymn_variant_allowed(&context->device->plan, "conv2d_matrix_mask", NULL)) {
+        print_message("no cooperative matrices of a shape that fits\n");
+        skip();
+    }
+    const uint32_t depth = m->k > 16 ? m->k / 8 : 2, channels = m->n > 32 ? m->n : 32;
+    const struct hymn_conv2d_tile tiles[] = {
+        {m->m, 4, channels, 2, 1, 3, depth, 1, 1},
+        {2 * m->m, 2, channels, 4, 1, 1, depth, 2, 1},
+        {m->m, 2, 2 * channels, 1, 1, 3, depth, 1, 1},
+    };
+    struct test_random random = test_random_start("op_head joined");
+    for (uint32_t round = 0; round < 9; round++) {
+        struct test_image_case c = random_case(&random);
+        c.classes = 1;
+        c.storage = HYMN_STORAGE_F16;
+        c.channels = test_random_range(&random, 4, channels);
+        c.session_height = c.height = test_random_range(&random, 6, 19);
+        c.session_width = c.width = test_random_range(&random, 6, 45);
+        c.padded_height = hymn_round_up(c.height, round % 2 ? 2 : 16);
+        c.padded_width = hymn_round_up(c.width, round % 2 ? 2 : 32);
+        struct head head;
+        begin(&head, &c, 0, &random);
+        head.f.plan.weights_f32 = false; // software devices would keep them
+        hymn_conv2d_matrix_force(&tiles[round % 3]);
+        float *weights = put_before(&head, round / 3, &random);
+        hymn_conv2d_matrix_force(NULL);
+        compare_joined(&head, round % 4 == 0 ? 0.5f : 0.4f);
+        free(weights);
+        end(&head);
+    }
+}
+
+// Tiles that have not all channels of a pixel, and other kernels, are not for it.
+static void test_not_joined(void **state) {
+    (void)state;
+    const struct hymn_vk_matrix *m = &context->device->plan.matrix;
+    const bool able = hymn_variant_allowed(&context->device->plan, "conv2d_matrix_mask", NULL);
+    const uint32_t depth = m->k > 16 ? m->k / 8 : 2, channels = m->n > 32 ? m->n : 32;
+    const struct hymn_conv2d_tile tiles[] = {
+        {m->m, 4, 2 * channels, 2, 2, 3, depth, 1, 1}, // two subgroups share a pixel
+        {m->m, 4, channels, 2, 1, 3, depth, 1, 1},     // two columns of tiles
+    };
+    struct test_random random = test_random_start("op_head not joined");
+    for (uint32_t i = 0; i < 3; i++) {
+        struct test_image_case c = {16,           16, HYMN_PIXEL_RGB8,  16,   16, 16, 16, 1, 0,
+                                    2 * channels, 1,  HYMN_STORAGE_F16, false};
+        struct head head;
+        begin(&head, &c, 0, &random);
+        head.f.plan.weights_f32 = false;
+        hymn_conv2d_matrix_force(able && i < 2 ? &tiles[i] : NULL);
+        head.f.plan.needs_met &= i == 2 ? ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX : ~(uint32_t)0;
+        float *weights = put_before(&head, 0, &random);
+        hymn_conv2d_matrix_force(NULL);
+        const struct hymn_vk_step *steps = head.lower.program.steps;
+        assert_false(hymn_head_can_join(&context->device->plan, &steps[0], &steps[1]));
+        free(weights);
+        end(&head);
+    }
+}
+
 static int bench(int count, char **arguments) {
     (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
@@ -212,6 +354,8 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits),
         cmocka_unit_test(test_masks),
+        cmocka_unit_test(test_joined),
+        cmocka_unit_test(test_not_joined),
     };
     return op_main(argc, argv, &(struct op_program){"op_head", &context, tests, sizeof tests / sizeof *tests, bench});
 }

@@ -128,7 +128,8 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
         uint32_t end = end_units(problem, tile, plan, loop, packed != 0);
         most = end > most ? end : most;
     }
-    return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1)) + 16;
+    uint32_t head = problem->wide && tile->columns == 1 ? tile->channels / 4 + 1 : 0; // of masks
+    return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + head) + 16;
 }
 
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -571,6 +572,19 @@ static uint32_t registers_of_step(const struct hymn_vk_step *step) {
 static uint32_t sums_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     return tile.width * tile.height * tile.channels / step->constants[AT_LANES];
+}
+
+const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
+                                                       uint32_t cells) {
+    const struct hymn_shader *shader = hymn_shader_find(SHADER "_mask");
+    if (!step->shader || strcmp(step->shader->name, SHADER "_packed") != 0 || !hymn_vk_plan_allows(plan, shader)) {
+        return NULL;
+    }
+    const struct hymn_conv2d_tile tile = tile_of_step(step);
+    struct hymn_conv2d_params params;
+    memcpy(&params, step->push, sizeof params);
+    bool whole = tile.columns == 1 && step->groups[1] == 1 && params.out_stride == cells;
+    return whole && step->constants[AT_KERNELS] == 3 && tile.width % 4 == 0 ? shader : NULL;
 }
 
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {

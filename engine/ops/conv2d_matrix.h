@@ -27,6 +27,12 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
 // Thread-safety: none.
 void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
 
+// The variant that goes on from what a step of this kernel computes to masks by a head of one class that reads `cells`
+// cells of it; NULL where none does: where a workgroup has no pixel's channels all, or rows of pixels are not whole
+// words.
+const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
+                                                       uint32_t cells);
+
 // Whether a compiler that has registers enough for step `a` has them for `b`: both are of this kernel and do the same
 // with tiles of other sizes, a lane has as many sums in both, and no less of everything else in `a`.
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b);

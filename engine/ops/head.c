@@ -2,8 +2,10 @@
 #include "ops/head.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <string.h>
 
+#include "ops/conv2d_matrix.h"
 #include "ops/grid.h"
 #include "shaders/params.h"
 
@@ -78,6 +80,14 @@ bool hymn_head_has_mask(const struct hymn_vk_step *step) {
     return find_mask(step) && step->constants[CONSTANT_CLASSES] == 1;
 }
 
+// Gives `out` the bytes of all masks; returns those from one to the next.
+static uint64_t place_masks(const struct hymn_image_steps *steps, struct hymn_vk_binding *out) {
+    uint64_t bytes = hymn_image_mask_bytes(steps->height, steps->width);
+    uint64_t apart = (bytes + HYMN_IMAGE_ALIGNMENT - 1) / HYMN_IMAGE_ALIGNMENT * HYMN_IMAGE_ALIGNMENT;
+    out->bytes = (steps->count - 1) * apart + bytes;
+    return apart;
+}
+
 enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const struct hymn_vk_step *head, float threshold,
                                 struct hymn_vk_binding out) {
     const struct hymn_shader *shader = find_mask(head);
@@ -86,9 +96,7 @@ enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const stru
         return hymn_fail(steps->log, shader ? HYMN_STATUS_OUT_OF_MEMORY : HYMN_STATUS_INTERNAL, "%s: %s", head->name,
                          shader ? "out of memory" : "no shader for masks");
     }
-    uint64_t bytes = hymn_image_mask_bytes(steps->height, steps->width);
-    uint64_t apart = (bytes + HYMN_IMAGE_ALIGNMENT - 1) / HYMN_IMAGE_ALIGNMENT * HYMN_IMAGE_ALIGNMENT;
-    out.bytes = (steps->count - 1) * apart + bytes;
+    uint64_t apart = place_masks(steps, &out);
     step->name = head->name;
     step->shader = shader;
     hymn_lower_bind(step, head->bindings[0], false);
@@ -113,4 +121,55 @@ enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const stru
     hymn_step_constant(step, head->constants[CONSTANT_CLASSES]);
     hymn_step_constant(step, head->constants[CONSTANT_CELLS]);
     return status;
+}
+
+static const struct hymn_shader *find_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
+                                             const struct hymn_vk_step *head) {
+    struct hymn_head_params params;
+    memcpy(&params, head->push, sizeof params);
+    const struct hymn_vk_binding *made = &before->bindings[1], *read = &head->bindings[0];
+    bool same = before->binding_count > 1 && made->role == read->role && made->offset == read->offset &&
+                params.first == 0 && params.stride == head->constants[CONSTANT_CELLS];
+    return same ? hymn_conv2d_matrix_find_mask(plan, before, head->constants[CONSTANT_CELLS]) : NULL;
+}
+
+bool hymn_head_can_join(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
+                        const struct hymn_vk_step *head) {
+    return hymn_head_has_mask(head) && find_joined(plan, before, head);
+}
+
+static_assert(sizeof(struct hymn_conv2d_mask_params) >= sizeof(struct hymn_conv2d_params) &&
+                  offsetof(struct hymn_conv2d_mask_params, cells2) == offsetof(struct hymn_conv2d_params, cells2) &&
+                  offsetof(struct hymn_conv2d_mask_params, tiles_down) ==
+                      offsetof(struct hymn_conv2d_params, tiles_down) &&
+                  offsetof(struct hymn_conv2d_mask_params, bias_at) == offsetof(struct hymn_conv2d_params, bias_at),
+              "masks take the places of what the matrix kernel does not read");
+
+enum hymn_status hymn_head_join(const struct hymn_image_steps *steps, const struct hymn_vk_step *before,
+                                const struct hymn_vk_step *head, float threshold, struct hymn_vk_binding out) {
+    const struct hymn_shader *shader = find_joined(steps->plan, before, head);
+    struct hymn_vk_step *step = shader ? hymn_vk_program_add(steps->program) : NULL;
+    if (!step) {
+        return hymn_fail(steps->log, shader ? HYMN_STATUS_OUT_OF_MEMORY : HYMN_STATUS_INTERNAL, "%s: %s", head->name,
+                         shader ? "out of memory" : "no shader for masks");
+    }
+    *step = *before;
+    step->shader = shader;
+    step->slices = 0;
+    step->seconds = 0.0;
+    uint64_t apart = place_masks(steps, &out);
+    struct hymn_conv2d_mask_params params = {0};
+    memcpy(&params, before->push, sizeof(struct hymn_conv2d_params));
+    params.mask_width = steps->width;
+    params.mask_height = steps->height;
+    params.index = steps->index;
+    params.images = steps->count;
+    params.image_words = (uint32_t)(apart / 4);
+    params.threshold = threshold;
+    hymn_vk_step_push(step, &params, sizeof params);
+    step->bytes += out.bytes - before->bindings[1].bytes;
+    step->flops += head->flops;
+    step->bindings[1] = out;
+    hymn_lower_bind(step, head->bindings[1], false);
+    return HYMN_STATUS_OK;
 }

@@ -6,6 +6,7 @@
 #define HYMN_OPS_HEAD_H
 
 #include "ops/image.h"
+#include "vk/plan.h"
 
 // Whether the step is a head's, and of one class: what the function below goes on from.
 bool hymn_head_has_mask(const struct hymn_vk_step *step);
@@ -14,5 +15,13 @@ bool hymn_head_has_mask(const struct hymn_vk_step *step);
 // OUT_OF_MEMORY, INTERNAL.
 enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const struct hymn_vk_step *head, float threshold,
                                 struct hymn_vk_binding out);
+
+// Whether the step before a head's with masks is a convolution that can make them itself, without the tensor in
+// between.
+bool hymn_head_can_join(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
+                        const struct hymn_vk_step *head);
+// As hymn_head_mask, in place of both steps: the same bits.
+enum hymn_status hymn_head_join(const struct hymn_image_steps *steps, const struct hymn_vk_step *before,
+                                const struct hymn_vk_step *head, float threshold, struct hymn_vk_binding out);
 
 #endif

@@ -171,19 +171,32 @@ static bool only_masks(const struct hymn_session *session, const struct hymn_io_
     return only;
 }
 
-static enum hymn_status add_head(const struct hymn_session *session, struct hymn_vk_program *program) {
+static enum hymn_status add_step(const struct hymn_session *session, const struct hymn_vk_step *from,
+                                 struct hymn_vk_program *program) {
     struct hymn_vk_step *step = hymn_vk_program_add(program);
     if (!step) {
         return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
     }
-    *step = session->head;
+    *step = *from;
     return HYMN_STATUS_OK;
 }
 
-// head: of which masks are made; NULL: of the logits, as everything else.
+// What masks are made of: of what the network's head reads, where there is one, and of what the convolution before it
+// reads, where that is there too; else of the logits, as everything else.
+struct mask_source {
+    const struct hymn_vk_step *joined, *head;
+};
+
+static enum hymn_status add_mask(const struct hymn_image_steps *steps, const struct mask_source *from, float threshold,
+                                 struct hymn_vk_binding to) {
+    return from->joined ? hymn_head_join(steps, from->joined, from->head, threshold, to)
+           : from->head ? hymn_head_mask(steps, from->head, threshold, to)
+                        : hymn_image_mask_directly(steps, threshold, to);
+}
+
 static enum hymn_status build_outputs(const struct hymn_image_steps *steps, const struct hymn_io_image *image,
                                       const struct hymn_io_place *place, const struct layout *layout, float threshold,
-                                      const struct hymn_vk_step *head) {
+                                      const struct mask_source *masks) {
     enum hymn_status status = HYMN_STATUS_OK;
     struct hymn_vk_binding activated = {HYMN_VK_ROLE_IMAGE, layout->activated, layout->activated_bytes};
     if (image->logits) {
@@ -204,8 +217,7 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
         struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place->mask,
                                      hymn_image_mask_bytes(image->height, image->width)};
         status = resized ? hymn_image_mask(steps, activated, threshold, image->height, image->width, to)
-                 : head  ? hymn_head_mask(steps, head, threshold, to)
-                         : hymn_image_mask_directly(steps, threshold, to);
+                         : add_mask(steps, masks, threshold, to);
     }
     return status;
 }
@@ -213,12 +225,19 @@ static enum hymn_status build_outputs(const struct hymn_image_steps *steps, cons
 static enum hymn_status build_after(const struct hymn_session *session, const struct hymn_io_image *images,
                                     const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
                                     float threshold, struct hymn_vk_program *program) {
-    bool masks = session->has_head && only_masks(session, images, count);
-    enum hymn_status status = session->has_head && !masks ? add_head(session, program) : HYMN_STATUS_OK;
+    bool only = session->has_head && only_masks(session, images, count);
+    // One step for all: with several, the convolution would have to run for each.
+    bool join = only && session->has_joined && group_size(session, images, count, 0) == count;
+    const struct mask_source masks = {join ? &session->joined : NULL, only ? &session->head : NULL};
+    enum hymn_status status =
+        session->has_joined && !join ? add_step(session, &session->joined, program) : HYMN_STATUS_OK;
+    if (session->has_head && !only && status == HYMN_STATUS_OK) {
+        status = add_step(session, &session->head, program);
+    }
     for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
         size = group_size(session, images, count, i);
         struct hymn_image_steps steps = steps_for(session, program, i, size);
-        status = build_outputs(&steps, &images[i], &places[i], layout, threshold, masks ? &session->head : NULL);
+        status = build_outputs(&steps, &images[i], &places[i], layout, threshold, &masks);
     }
     return status;
 }

@@ -72,14 +72,18 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
 void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program) {
     const struct hymn_vk_step *last = program->count > 0 ? &program->steps[program->count - 1] : NULL;
     session->has_head = last && hymn_head_has_mask(last);
+    session->has_joined = session->has_head && program->count > 1 && hymn_head_can_join(&session->plan, last - 1, last);
     if (session->has_head) {
         session->head = *last;
+    }
+    if (session->has_joined) {
+        session->joined = *(last - 1);
     }
 }
 
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session) {
     struct hymn_vk_program network = session->program;
-    network.count -= session->has_head;
+    network.count -= (uint32_t)session->has_head + session->has_joined;
     return network;
 }
 

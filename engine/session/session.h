@@ -63,10 +63,11 @@ struct hymn_session {
     double tuning_ms;        // left
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
-    // Its last step if masks can be made without it (hymn_head_has_mask): then each run decides what follows the
-    // others, and the slots' `after` begins with it where it is needed.
-    struct hymn_vk_step head;
-    bool has_head;
+    // Its last step if masks can be made without it (hymn_head_has_mask), and the one before if both can be one step
+    // then (hymn_head_can_join): each run decides what follows the others, and the slots' `after` begins with those of
+    // the two that are needed.
+    struct hymn_vk_step head, joined;
+    bool has_head, has_joined;
     double slowness, seconds; // that the program is divided for; its estimate with slowness 1
     struct hymn_vk_buffer weights, activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
@@ -90,7 +91,7 @@ enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
 // The steps of the network that are the same in every run. Nothing of it is the caller's to free.
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
-// Looks at the last step of a lowered network: see hymn_session::head.
+// Looks at the last steps of a lowered network: see hymn_session::head. The plan is the session's.
 void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);

@@ -46,7 +46,7 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
     session->output = graph->values[graph->output];
     hymn_session_copy_model(session, params->model);
     hymn_session_take_head(session, network);
-    session->head.name = "head"; // the network's own goes with the graph
+    session->head.name = session->joined.name = "head"; // the network's own goes with the graph
     enum hymn_status status = hymn_io_every_kind(session, program);
     hymn_free(session);
     return status;

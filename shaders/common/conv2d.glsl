@@ -10,15 +10,22 @@
 #ifndef HYMN_CONV2D_GLSL
 #define HYMN_CONV2D_GLSL
 
+#ifdef MASK
+#define HYMN_CONV2D_PARAMS hymn_conv2d_mask_params
+#else
+#define HYMN_CONV2D_PARAMS hymn_conv2d_params
+#endif
 layout(push_constant) uniform Push {
-    hymn_conv2d_params p;
+    HYMN_CONV2D_PARAMS p;
 };
 layout(set = 0, binding = 0) readonly restrict buffer Weights {
     uvec4 weights[];
 };
+#ifndef MASK
 layout(set = 0, binding = 1) writeonly restrict buffer Output {
     uvec4 result[];
 };
+#endif
 layout(set = 0, binding = 2) readonly restrict buffer Source0 {
     uvec4 source0[];
 };
@@ -97,11 +104,14 @@ float16_t hymn_conv2d_least() {
     return ACTIVATION == 1u ? float16_t(0.0) : float16_t(-65504.0);
 }
 
+#ifndef MASK
 void hymn_conv2d_end_packed(uint pixel, uint cell, uvec4 halves) {
     result[pixel * p.out_stride + cell] = hymn_cell_clamp(halves, hymn_conv2d_least());
 }
 #endif
+#endif
 
+#ifndef MASK
 // Activates and stores.
 void hymn_conv2d_end(uint pixel, uint cell, hymn_cell value) {
     value.lo = hymn_conv2d_activate(value.lo);
@@ -122,5 +132,6 @@ void hymn_conv2d_finish(uint pixel, uint cell, hymn_cell value) {
     }
     hymn_conv2d_end(pixel, cell, value);
 }
+#endif
 
 #endif
