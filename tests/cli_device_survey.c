@@ -30,8 +30,7 @@ static bool is_listed(const struct survey *survey, const struct hymn_shader *sha
 static bool is_foreign(const struct hymn_vk_snapshot *snapshot, const struct hymn_shader *shader) {
     const char *other = snapshot->subgroup_size < 8 ? ".8" : ".4", *suffix = strchr(shader->name, '.');
     const bool lanes = strncmp(shader->name, "conv2d_lanes_", 13) == 0 && strcmp(suffix, other) == 0;
-    const bool sums =
-        strcmp(shader->name, "conv2d_matrix_split") == 0 || strcmp(shader->name, "conv2d_matrix_packed") == 0;
+    const bool sums = strncmp(shader->name, "conv2d_matrix_", 14) == 0; // _mask goes on from _packed
     return lanes || (snapshot->type == HYMN_DEVICE_TYPE_CPU && sums);
 }
 
