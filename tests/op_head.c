@@ -75,6 +75,18 @@ static void make_node(struct head *head, struct test_random *random) {
     node->output = 1;
 }
 
+// The graph's nodes, a step each, and their weights.
+static void lower(struct head *head) {
+    head->lower = (struct hymn_lower){.graph = &head->graph, .plan = &head->f.plan, .log = &context->device->log};
+    assert_int_equal(hymn_ops_lower(&head->lower), HYMN_STATUS_OK);
+    assert_int_equal(head->lower.program.count, head->graph.node_count);
+    test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
+    for (uint32_t i = 0; i < head->lower.block_count; i++) {
+        const struct hymn_weight_block *block = &head->lower.blocks[i];
+        memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
+    }
+}
+
 static void begin(struct head *head, const struct test_image_case *c, uint32_t first, struct test_random *random) {
     memset(head, 0, sizeof *head);
     head->first = first;
@@ -86,14 +98,7 @@ static void begin(struct head *head, const struct test_image_case *c, uint32_t f
     head->graph.values[0] = head->f.input;
     head->graph.values[1] = head->f.output;
     make_node(head, random);
-    head->lower = (struct hymn_lower){.graph = &head->graph, .plan = &head->f.plan, .log = &context->device->log};
-    assert_int_equal(hymn_ops_lower(&head->lower), HYMN_STATUS_OK);
-    assert_int_equal(head->lower.program.count, 1);
-    test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
-    for (uint32_t i = 0; i < head->lower.block_count; i++) {
-        const struct hymn_weight_block *block = &head->lower.blocks[i];
-        memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
-    }
+    lower(head);
     fill_source(head, random);
 }
 
@@ -227,14 +232,7 @@ static float *put_before(struct head *head, uint32_t residual, struct test_rando
         test_random_fill(random, &number, 1, -1.0f, 1.0f);
         put(head, i, number);
     }
-    head->lower = (struct hymn_lower){.graph = graph, .plan = &head->f.plan, .log = &context->device->log};
-    assert_int_equal(hymn_ops_lower(&head->lower), HYMN_STATUS_OK);
-    assert_int_equal(head->lower.program.count, 2);
-    test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
-    for (uint32_t i = 0; i < head->lower.block_count; i++) {
-        const struct hymn_weight_block *block = &head->lower.blocks[i];
-        memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
-    }
+    lower(head);
     return weights;
 }
 
