@@ -32,6 +32,9 @@
 // there, and masks of those as head.comp does, the same bits. COLUMNS is 1 and there is one column of tiles, so that a
 // subgroup has all channels of its pixels. Bindings: 1 masks: bytes in rows of words; 6 the head's weights
 // [cell][8] f32, then its bias.
+// POOL: PACKED, with no resized residual, and the largest of each 2x2 of the outputs leave too. A subgroup has whole pairs
+// of rows of pixels, all of which leave at a time. Binding 6: [pixel][cell] f16, half as wide and high as the output.
+// RESIZED: PACKED, and of the two terms, both of kernel 3, the second is resized here: common/conv2d_matrix_resized.glsl.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -92,6 +95,11 @@ layout(set = 0, binding = 6) readonly restrict buffer Head {
     uvec4 head[];
 };
 #endif
+#ifdef POOL
+layout(set = 0, binding = 6) writeonly restrict buffer Pooled {
+    uvec4 pooled[];
+};
+#endif
 #ifdef SPLIT
 layout(set = 0, binding = 6) coherent restrict buffer Partial {
     vec4 partial[];
@@ -111,7 +119,16 @@ const uint STAGE_PIXELS = WIDE ? HALO_WIDTH * (TILE_HEIGHT + 2) : PIXELS;
 const uint ROW = DEPTH + 1;
 const uint STEP_WEIGHTS = TAPS * CHANNELS;
 const uint WEIGHTS_AT = BUFFERS * STAGE_PIXELS * ROW;
-const uint LOOP_SHARED = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
+#ifdef RESIZED
+// Pixels at half size, whose rows need no spreading, lie where the next step's weights would, if there is room.
+const uint LOW_PIXELS = (TILE_WIDTH / 2 + 2) * (TILE_HEIGHT / 2 + 2);
+const bool LOW_APART = LOW_PIXELS * DEPTH > STEP_WEIGHTS * ROW;
+#else
+const uint LOW_PIXELS = 0;
+const bool LOW_APART = true;
+#endif
+const uint LOW_AT = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
+const uint LOOP_SHARED = LOW_AT + (LOW_APART ? LOW_PIXELS * DEPTH : 0);
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
 // At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
@@ -139,7 +156,13 @@ const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROU
 // Cells that are waited for together.
 const uint END_AHEAD = RESIDUAL == 2 ? 2 : PACKED == 1 || RESIDUAL == 1 ? 4 : 1;
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
+#ifdef RESIZED
+const uint LOW_LOADS = (LOW_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
+const uint BLOCK_LOADS = (STAGE_PIXELS / 4 * DEPTH + LOCAL - 1) / LOCAL; // blocks of 2x2 pixels
+const uint PIXEL_LOADS = 4 * BLOCK_LOADS;
+#else
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
+#endif
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
 // The image is one row of pixels.
@@ -217,7 +240,14 @@ uint copied_to(uint i) {
     return ALIGNED ? first + i * (LOCAL / DEPTH * ROW) : copied_row(i) * ROW + copied_cell(i);
 }
 
+#ifdef RESIZED
+#include "common/conv2d_matrix_resized.glsl"
+#endif
+
 void locate(ivec3 origin) {
+#ifdef RESIZED
+    locate_blocks(origin);
+#else
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
             int pixel = int(copied_row(i)), y = pixel / int(HALO_WIDTH);
@@ -237,6 +267,7 @@ void locate(ivec3 origin) {
             }
         }
     }
+#endif
 }
 
 uint norm_pixel(uint own) {
@@ -335,6 +366,9 @@ void advance(inout place at) {
     }
 
 void load_pixels(place at) {
+#ifdef RESIZED
+    load_blocks(at);
+#else
     if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
     } else if (KERNEL1 != 0 && (KERNEL2 == 0 || at.term == 1)) {
@@ -342,6 +376,7 @@ void load_pixels(place at) {
     } else if (KERNEL2 != 0) {
         LOAD_PIXELS(2, source2)
     }
+#endif
 }
 
 uint weights_of_step(place at) {
@@ -417,6 +452,9 @@ void add_moments(place at, uint pixels_at) {
 }
 
 void share_pixels(place at, uint buffer_at) {
+#ifdef RESIZED
+    share_blocks(at, buffer_at);
+#else
     bool wide = is_wide(at.term);
     uint end = (wide ? STAGE_PIXELS : PIXELS) * DEPTH;
     [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
@@ -425,6 +463,7 @@ void share_pixels(place at, uint buffer_at) {
             memory[buffer_at + copied_to(i)] = pixel_next[i] & kept;
         }
     }
+#endif
 }
 
 void share_weights(place at, uint buffer_at) {
@@ -475,6 +514,10 @@ void multiply_step(place at, uint pixels_at, uint weights_at) {
 void sum_up(place at, uint end_stage) {
     uint pixels_at = 0, weights_at = WEIGHTS_AT;
     share_weights(at, weights_at);
+#ifdef RESIZED
+    share_low(at, weights_at);
+    barrier();
+#endif
     share_pixels(at, pixels_at);
     share_bias();
     while (true) {
@@ -494,14 +537,20 @@ void sum_up(place at, uint end_stage) {
             break;
         }
         if (stage) {
-            if (BUFFERS == 1) {
+#ifdef RESIZED
+            share_low(next, weights_at); // where nothing has read since the last barrier
+#endif
+            if (BUFFERS == 1 || LOW_PIXELS > 0) {
                 barrier();
-            } else {
+            }
+            if (BUFFERS == 2) {
                 pixels_at = STAGE_PIXELS * ROW - pixels_at;
             }
             share_pixels(next, pixels_at);
         }
-        weights_at = 2 * WEIGHTS_AT + STEP_WEIGHTS * ROW - weights_at;
+        if (LOW_APART || !stage) {
+            weights_at = 2 * WEIGHTS_AT + STEP_WEIGHTS * ROW - weights_at;
+        }
         share_weights(next, weights_at);
         at = next;
     }

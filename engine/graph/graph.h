@@ -99,6 +99,14 @@ struct hymn_node {
     // Value [height, width, 2 channels] f32 that the prologue reads; HYMN_NONE where the operator has come to find the
     // statistics by itself.
     uint32_t stats;
+    // CONV2D of two terms, both of kernel 3: what the second is the RESIZE of, which nothing else reads; value
+    // HYMN_NONE: of nothing. resizes: the operator has come to resize it by itself (hymn_graph_take_resize), as the
+    // term's source.
+    struct hymn_source low;
+    bool resizes;
+    // CONV2D: the value that is the MAX_POOL of all of the output, and the same where this node has come to write it by
+    // itself (hymn_graph_take_pool); or HYMN_NONE.
+    uint32_t pool, pooled;
     const float *gamma, *beta;    // [channels]: MERGE's; of the norms before the passes
     const float *mean, *variance; // BATCH_NORM's
 
@@ -166,6 +174,11 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
 
 // A node no longer reads `value`: marks the node that computes it, and nothing else, as dead if no other reads it.
 void hymn_graph_release(struct hymn_graph *graph, uint32_t value);
+// A convolution that has `low` resizes it by itself from here on, and the node that did is dead. The node may be a copy
+// of one of the graph's, for which that goes on.
+void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node);
+// A convolution that has `pool` writes it from here on, and the node that did is dead. The node as above.
+void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node);
 // Drops dead nodes; the others keep their order.
 void hymn_graph_drop_dead(struct hymn_graph *graph);
 

@@ -387,6 +387,53 @@ void hymn_graph_release(struct hymn_graph *graph, uint32_t value) {
     }
 }
 
+// The node of that kind all of whose output is the source, or NULL.
+static struct hymn_node *maker(struct hymn_graph *graph, const struct hymn_source *source, enum hymn_kind kind) {
+    struct hymn_node *found = producer(graph, source->value);
+    bool whole = found && source->first == 0 && source->channels == graph->values[source->value].channels;
+    return whole && found->kind == kind ? found : NULL;
+}
+
+// Fills in what is resized for a decoder's first convolution.
+static void find_resizes(struct hymn_graph *graph) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        struct hymn_node *node = &graph->nodes[i];
+        bool wide = node->kind == HYMN_KIND_CONV2D && node->term_count == 2 && node->terms[0].kernel == 3 &&
+                    node->terms[1].kernel == 3 && node->residual.value == HYMN_NONE;
+        const struct hymn_node *resize = wide ? maker(graph, &node->terms[1].source, HYMN_KIND_RESIZE) : NULL;
+        if (resize && use_count(graph, resize->output) == 1) {
+            node->low = resize->terms[0].source;
+        }
+    }
+}
+
+// Fills in what is pooled of a convolution's output.
+static void find_pools(struct hymn_graph *graph) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *pool = &graph->nodes[i];
+        struct hymn_node *conv =
+            pool->kind == HYMN_KIND_MAX_POOL ? maker(graph, &pool->terms[0].source, HYMN_KIND_CONV2D) : NULL;
+        if (conv) {
+            conv->pool = pool->output;
+        }
+    }
+}
+
+void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node) {
+    uint32_t resized = node->terms[1].source.value;
+    node->resizes = true;
+    node->terms[1].source = node->low;
+    hymn_graph_release(graph, resized);
+}
+
+void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node) {
+    struct hymn_node *pool = producer(graph, node->pool);
+    node->pooled = node->pool;
+    if (pool && graph->nodes <= node && node < graph->nodes + graph->node_count) {
+        pool->kind = HYMN_KIND_DEAD;
+    }
+}
+
 void hymn_graph_drop_dead(struct hymn_graph *graph) {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < graph->node_count; i++) {
@@ -422,6 +469,8 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     }
     find_head(graph);
     sweep(graph);
+    find_resizes(graph);
+    find_pools(graph);
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
         if (node->kind >= HYMN_KIND_TABLE_SIZE) {

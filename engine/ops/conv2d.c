@@ -366,15 +366,15 @@ static enum hymn_status check(const struct hymn_lower *lower, const struct hymn_
     ok = ok && !(has_few_buffers(lower->plan) && node->prologue && node->residual.value != HYMN_NONE);
     for (uint32_t i = 0; ok && i < node->term_count; i++) {
         const struct hymn_value *source = value_of(lower, node->terms[i].source.value);
-        uint32_t scale = node->terms[i].kernel == 2 ? 2 : 1;
-        ok = node->terms[i].kernel >= 1 && node->terms[i].kernel <= 3 && source->height == scale * output->height &&
-             source->width == scale * output->width;
+        uint32_t scale = node->terms[i].kernel == 2 ? 2 : 1, low = node->resizes && i == 1 ? 2 : 1;
+        ok = node->terms[i].kernel >= 1 && node->terms[i].kernel <= 3 &&
+             low * source->height == scale * output->height && low * source->width == scale * output->width;
     }
     return ok ? HYMN_STATUS_OK
               : hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: no kernel for this convolution", node->name);
 }
 
-// Whether the node is for the matrix kernel. A method of that one ends in a number of splits, which is not 0.
+// Whether the node is for the matrix kernel. A method of that one has a number of splits, which is not 0.
 static bool takes_matrix(const struct hymn_graph *graph, const struct hymn_node *node,
                          const struct hymn_vk_plan *plan) {
     struct hymn_conv2d_tile tile;
@@ -402,7 +402,8 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     if (takes_matrix(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
     }
-    if (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE) {
+    if (node->resizes || node->pooled != HYMN_NONE ||
+        (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE)) {
         return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
     }
     if (has_few_buffers(lower->plan)) {

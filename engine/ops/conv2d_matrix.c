@@ -19,6 +19,8 @@
 #define SMALL_TILE 4096u
 #define MAX_SPLITS 8u
 #define LEAST_SPLIT 512u
+// Pixels for each workgroup that keeps the device busy, from which on a map is large.
+#define LARGE_MAP 512u
 // Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64.
 #define MOST_REGISTERS 176u
 
@@ -40,10 +42,22 @@ struct problem {
     bool wide, joined;            // some kernel is 3; no kernel needs rows
     bool norm;                    // what it reads is normalised
     bool plain;                   // f16, the residual too, and no activation that is more than a clamp
+    bool resized, pooled;         // what the kernel is to resize or to pool by itself, if the tile lets it
     uint32_t kernels[3], cells[3];
 };
 
-static struct problem describe(const struct hymn_graph *graph, const struct hymn_node *node) {
+// Whether the kernel's special forms are worth their compilation: not where matrices are emulated, for which Mesa takes
+// minutes at the tiles of GPUs.
+static bool specializes(const struct hymn_vk_plan *plan) {
+    return !plan->cpu || forced_tile;
+}
+
+static bool is_half(const struct hymn_graph *graph, const struct hymn_source *source) {
+    return source->value == HYMN_NONE || graph->values[source->value].storage == HYMN_STORAGE_F16;
+}
+
+static struct problem describe(const struct hymn_graph *graph, const struct hymn_node *node,
+                               const struct hymn_vk_plan *plan) {
     const struct hymn_value *output = &graph->values[node->output];
     struct hymn_conv2d_params params = {.width = output->width,
                                         .height = output->height,
@@ -56,10 +70,15 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
                               .channels = output->stride,
                               .joined = params.rows == 1,
                               .norm = node->prologue == HYMN_PROLOGUE_NORM,
-                              .plain = output->storage == HYMN_STORAGE_F16 &&
-                                       (node->residual.value == HYMN_NONE ||
-                                        graph->values[node->residual.value].storage == HYMN_STORAGE_F16) &&
+                              .plain = output->storage == HYMN_STORAGE_F16 && is_half(graph, &node->residual) &&
                                        node->activation != HYMN_ACTIVATION_SILU};
+    // Small maps are resized beside the gate's convolution, which costs nothing.
+    bool large = (uint64_t)params.rows * params.width >= (uint64_t)plan->target_lanes / LANES_PER_GROUP * LARGE_MAP;
+    problem.resized = problem.plain && node->low.value != HYMN_NONE && specializes(plan) && (large || forced_tile) &&
+                      is_half(graph, &node->low) && hymn_variant_allowed(plan, SHADER "_resized", NULL);
+    problem.pooled = problem.plain && node->pool != HYMN_NONE && !node->residual_resize && specializes(plan) &&
+                     output->height % 2 == 0 && output->width % 2 == 0 &&
+                     hymn_variant_allowed(plan, SHADER "_pool", NULL);
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;
         problem.cells[i] = hymn_divide_up(node->terms[i].source.channels, CELL);
@@ -92,10 +111,15 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
     return parts;
 }
 
-// Whether the kernel's special forms are worth their compilation: not where matrices are emulated, for which Mesa takes
-// minutes at the tiles of GPUs.
-static bool specializes(const struct hymn_vk_plan *plan) {
-    return !plan->cpu || forced_tile;
+// Whether the variant is to be used that resizes by itself.
+static bool resizes(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
+    return problem->resized && tile->splits <= 1 && tile->height % 2 == 0;
+}
+
+// Units of 16 bytes of the pixels at half size, which lie where the next step's weights would if there is room.
+static uint32_t low_units(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
+    uint32_t low = (tile->width / 2 + 2) * (tile->height / 2 + 2) * tile->depth;
+    return resizes(problem, tile) && low > tile->taps * tile->channels * (tile->depth + 1) ? low : 0;
 }
 
 // Whether the variant is to be used that finishes sums as matrices.
@@ -104,9 +128,9 @@ static bool packs(const struct problem *problem, const struct hymn_conv2d_tile *
            hymn_variant_allowed(plan, SHADER "_packed", NULL);
 }
 
-// Units of 16 bytes of the sums on their way out.
+// Units of 16 bytes of the sums on their way out; out_whole: all of them at a time.
 static uint32_t end_units(const struct problem *problem, const struct hymn_conv2d_tile *tile,
-                          const struct hymn_vk_plan *plan, uint32_t loop, bool packed) {
+                          const struct hymn_vk_plan *plan, uint32_t loop, bool packed, bool *out_whole) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
     uint32_t pixels = tile->width * tile->height;
@@ -115,26 +139,41 @@ static uint32_t end_units(const struct problem *problem, const struct hymn_conv2
     uint32_t stripe = tile->rows * tile->columns * matrix->m * ((packed ? 1 : 2) * (cells / parts) + 1);
     uint32_t norm = problem->norm ? pixels * norm_parts(tile, lanes) + (packed ? pixels / 2 : 0) : 0;
     uint32_t whole = pixels / matrix->m / tile->rows * stripe + norm;
-    return whole <= loop ? whole : stripe + norm;
+    *out_whole = whole <= loop;
+    return *out_whole ? whole : stripe + norm;
+}
+
+// Of the loop over stages: its pixels, two steps' weights, and pixels at half size.
+static uint32_t loop_units(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
+    uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : tile->width * tile->height;
+    return (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1) + low_units(problem, tile);
 }
 
 // Enough for each variant that may be used, as whether workgroups share the tile is decided last.
 static uint32_t shared_bytes(const struct problem *problem, const struct hymn_conv2d_tile *tile,
                              const struct hymn_vk_plan *plan) {
-    uint32_t pixels = tile->width * tile->height;
-    uint32_t staged = problem->wide ? (tile->width + 2) * (tile->height + 2) : pixels;
-    uint32_t loop = (tile->buffers * staged + 2 * tile->taps * tile->channels) * (tile->depth + 1), most = loop;
+    uint32_t loop = loop_units(problem, tile), most = loop;
+    bool whole;
     for (uint32_t packed = 0; packed < (problem->plain ? 2 : 1); packed++) {
-        uint32_t end = end_units(problem, tile, plan, loop, packed != 0);
+        uint32_t end = end_units(problem, tile, plan, loop, packed != 0, &whole);
         most = end > most ? end : most;
     }
     uint32_t head = problem->wide && tile->columns == 1 ? tile->channels / 4 + 1 : 0; // of masks
     return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + head) + 16;
 }
 
+// Whether the variant is to be used that pools by itself: a subgroup has whole pairs of rows of pixels, all of which
+// leave at a time.
+static bool pools(const struct problem *problem, const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
+    bool whole;
+    end_units(problem, tile, plan, loop_units(problem, tile), true, &whole);
+    return problem->pooled && whole && tile->splits <= 1 && !problem->joined && !resizes(problem, tile) &&
+           tile->width * tile->height / tile->rows % (2 * tile->width) == 0;
+}
+
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
                               const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
-    struct problem problem = describe(graph, node);
+    struct problem problem = describe(graph, node, plan);
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
     return lanes <= plan->max_invocations && shared_bytes(&problem, tile, plan) <= plan->max_shared_bytes &&
@@ -264,7 +303,7 @@ static void set_splits(const struct problem *problem, uint32_t target, struct hy
 // Measured on an H100, base at 256x256: it takes a twentieth longer than the best of 25 tiles for each node.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
                                                   const struct hymn_vk_plan *plan) {
-    struct problem problem = describe(graph, node);
+    struct problem problem = describe(graph, node, plan);
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
     uint32_t pixels = problem.wide && tile.channels <= 32 ? 256 : 128;
@@ -300,11 +339,14 @@ struct tile_list {
     const struct hymn_vk_plan *plan;
     struct hymn_method *methods;
     uint32_t count, most;
+    struct problem problem;
 };
 
 // What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
 // (4 each) and where they come from, which with a margin is kept twice where some term has none; and a norm's moments.
-static uint32_t registers(const uint32_t kernels[3], bool norm, const struct hymn_conv2d_tile *tile, uint32_t lanes) {
+// resized: there are pixels of half size too.
+static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, const struct hymn_conv2d_tile *tile,
+                          uint32_t lanes) {
     bool wide = false, point = false;
     for (uint32_t i = 0; i < 3; i++) {
         wide = wide || kernels[i] == 3;
@@ -312,18 +354,23 @@ static uint32_t registers(const uint32_t kernels[3], bool norm, const struct hym
     }
     uint32_t inner = tile->width * tile->height, staged = wide ? (tile->width + 2) * (tile->height + 2) : inner;
     uint32_t pixels = hymn_divide_up(staged * tile->depth, lanes), points = hymn_divide_up(inner * tile->depth, lanes);
-    uint32_t weights = hymn_divide_up(tile->taps * tile->channels * tile->depth, lanes);
+    uint32_t weights = hymn_divide_up(tile->taps * tile->channels * tile->depth, lanes), low = 0;
+    if (resized) {
+        pixels = 4 * hymn_divide_up(staged / 4 * tile->depth, lanes);
+        low = hymn_divide_up((tile->width / 2 + 2) * (tile->height / 2 + 2) * tile->depth, lanes);
+    }
     return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
-           (point ? (wide ? 2 : 1) * points : 0) + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
+           (point ? (wide ? 2 : 1) * points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
 }
 
 static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
     uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
-    struct problem problem = describe(list->graph, list->node);
+    const struct problem *problem = &list->problem;
     uint32_t lanes = tile->rows * tile->columns * list->plan->subgroup_size;
     // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
     bool sensible = rows * columns >= 256 && rows * columns <= 4096 &&
-                    registers(problem.kernels, problem.norm, tile, lanes) <= MOST_REGISTERS;
+                    registers(problem->kernels, problem->norm, problem->resized, tile, lanes) <= MOST_REGISTERS;
+    sensible = sensible && resizes(problem, tile) == problem->resized; // or a time would be that of something else
     bool listed = false;
     for (uint32_t i = 0; i < list->count; i++) {
         listed = listed || memcmp(&list->methods[i], tile, sizeof *tile) == 0;
@@ -425,9 +472,9 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
     if (!hymn_conv2d_matrix_fits(graph, node, plan)) {
         return 0;
     }
-    struct tile_list list = {graph, node, plan, out_methods, 0, most};
-    struct problem problem = describe(graph, node);
+    struct problem problem = describe(graph, node, plan);
     struct hymn_conv2d_tile tile;
+    struct tile_list list = {graph, node, plan, out_methods, 0, most, problem};
     if (from) {
         memcpy(&tile, from, sizeof tile);
     } else {
@@ -463,7 +510,13 @@ bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_n
 enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
                                             const struct hymn_vk_plan *plan, const struct hymn_log *log) {
     struct hymn_conv2d_tile tile = tile_of(graph, node, plan);
-    struct problem problem = describe(graph, node);
+    struct problem problem = describe(graph, node, plan);
+    if (!node->resizes && resizes(&problem, &tile)) {
+        hymn_graph_take_resize(graph, node);
+    }
+    if (node->pooled == HYMN_NONE && pools(&problem, &tile, plan)) {
+        hymn_graph_take_pool(graph, node);
+    }
     if (problem.norm) {
         uint32_t stats = node->stats;
         node->stats = HYMN_NONE;
@@ -491,32 +544,49 @@ static enum hymn_status bind_splits(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
-enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node) {
-    const struct hymn_vk_plan *plan = lower->plan;
-    struct hymn_conv2d_tile tile = tile_of(lower->graph, node, plan);
-    struct hymn_conv2d_dispatch dispatch = {.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
-    struct hymn_conv2d_params *params = &dispatch.params;
-    uint32_t kernels[3] = {0};
+// Everything of the dispatch but its weights.
+static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node *node,
+                          const struct hymn_conv2d_tile *tile, struct hymn_conv2d_dispatch *dispatch) {
+    struct hymn_conv2d_params *params = &dispatch->params;
+    *dispatch = (struct hymn_conv2d_dispatch){.slots = {HYMN_NONE, HYMN_NONE, HYMN_NONE}};
     for (uint32_t i = 0; i < node->term_count; i++) {
-        dispatch.slots[i] = i;
-        kernels[i] = node->terms[i].kernel;
+        dispatch->slots[i] = i;
     }
-    hymn_conv2d_fill(lower, node, &dispatch);
+    hymn_conv2d_fill(lower, node, dispatch);
     hymn_conv2d_join_rows(node, params);
     params->norm_channels = node->terms[0].source.channels;
-    params->tiles_across = hymn_divide_up(params->width, tile.width);
-    params->tiles_down = hymn_divide_up(params->height, tile.height);
+    params->tiles_across = hymn_divide_up(params->width, tile->width);
+    params->tiles_down = hymn_divide_up(params->height, tile->height);
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
     params->across_reciprocal = 1.0f / (float)params->tiles_across;
     params->down_reciprocal = 1.0f / (float)params->tiles_down;
+}
+
+static const char *shader_of(const struct problem *problem, const struct hymn_node *node,
+                             const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
+    return tile->splits > 1             ? SHADER "_split"
+           : node->resizes              ? SHADER "_resized"
+           : node->pooled != HYMN_NONE  ? SHADER "_pool"
+           : packs(problem, tile, plan) ? SHADER "_packed"
+                                        : SHADER;
+}
+
+enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node) {
+    const struct hymn_vk_plan *plan = lower->plan;
+    struct hymn_conv2d_tile tile = tile_of(lower->graph, node, plan);
+    struct problem problem = describe(lower->graph, node, plan);
+    if ((node->resizes && !resizes(&problem, &tile)) || (node->pooled != HYMN_NONE && !pools(&problem, &tile, plan))) {
+        return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
+    }
+    struct hymn_conv2d_dispatch dispatch;
+    struct hymn_conv2d_params *params = &dispatch.params;
+    fill_dispatch(lower, node, &tile, &dispatch);
     enum hymn_status status =
         hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    struct problem problem = describe(lower->graph, node);
-    const char *shader = tile.splits > 1 ? SHADER "_split" : packs(&problem, &tile, plan) ? SHADER "_packed" : SHADER;
-    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader, NULL);
+    struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, shader_of(&problem, node, &tile, plan), NULL);
     if (!step) {
         return lower->status;
     }
@@ -524,9 +594,9 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     const uint32_t constants[] = {tile.rows * tile.columns * plan->subgroup_size,
                                   dispatch.storage,
                                   node->prologue,
-                                  kernels[0],
-                                  kernels[1],
-                                  kernels[2],
+                                  problem.kernels[0],
+                                  problem.kernels[1],
+                                  problem.kernels[2],
                                   params->residual,
                                   node->activation,
                                   plan->matrix.m,
@@ -549,6 +619,10 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     step->groups[1] = hymn_divide_up(params->out_stride * CELL, tile.channels);
     step->groups[2] = tile.splits > 1 ? tile.splits : hymn_divide_up(params->tiles, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
+    if (node->pooled != HYMN_NONE) {
+        hymn_lower_bind(step, hymn_lower_value(lower, node->pooled), true);
+        step->bytes += lower->graph->values[node->pooled].bytes;
+    }
     return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
 }
 
@@ -566,7 +640,8 @@ static struct hymn_conv2d_tile tile_of_step(const struct hymn_vk_step *step) {
 static uint32_t registers_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     const uint32_t *constants = step->constants;
-    return registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM, &tile, constants[AT_LANES]);
+    return registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM,
+                     strcmp(step->shader->name, SHADER "_resized") == 0, &tile, constants[AT_LANES]);
 }
 
 static uint32_t sums_of_step(const struct hymn_vk_step *step) {

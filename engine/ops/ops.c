@@ -25,8 +25,8 @@ enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk
                                   const struct hymn_log *log) {
     for (uint32_t i = 0; i < graph->node_count; i++) {
         struct hymn_node *node = &graph->nodes[i];
-        const struct hymn_op *op = &hymn_ops[node->kind];
-        enum hymn_status status = op->prepare ? op->prepare(graph, node, plan, log) : HYMN_STATUS_OK;
+        const struct hymn_op *op = node->kind == HYMN_KIND_DEAD ? NULL : &hymn_ops[node->kind]; // by one before it
+        enum hymn_status status = op && op->prepare ? op->prepare(graph, node, plan, log) : HYMN_STATUS_OK;
         if (status != HYMN_STATUS_OK) {
             return status;
         }

@@ -26,6 +26,8 @@ struct selftest_case {
     float mean;    // of a convolution's sources
     float bias;    // of odd channels, and its opposite of the others, beside what is random
     bool winograd; // by that kernel, which no rule takes
+    bool resized;  // the second of two terms
+    bool pooled;   // the output, by kernels that do so by themselves
 };
 
 static const struct selftest_case cases[] = {
@@ -94,6 +96,25 @@ static const struct selftest_case cases[] = {
      .channels = 16,
      .terms = {{1, 24}},
      .residual = 2},
+    {.name = "two 3x3, the second resized",
+     .quick = true,
+     .height = 12,
+     .width = 18,
+     .batch = 2,
+     .channels = 24,
+     .terms = {{3, 16}, {3, 40}},
+     .activation = HYMN_ACTIVATION_RELU,
+     .resized = true},
+    {.name = "3x3, residual, pooled",
+     .quick = true,
+     .height = 12,
+     .width = 18,
+     .batch = 2,
+     .channels = 24,
+     .terms = {{3, 16}},
+     .activation = HYMN_ACTIVATION_RELU,
+     .residual = 1,
+     .pooled = true},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -303,11 +324,38 @@ static void add_statistics(struct builder *b) {
     b->node->stats = value;
 }
 
+// What the second term is resized of; the term itself becomes what comes of that, as other kernels read it.
+static void add_low(struct builder *b) {
+    struct hymn_selftest_problem *problem = b->problem;
+    struct hymn_term *term = &b->node->terms[1];
+    uint32_t channels = term->source.channels;
+    uint32_t low = add_input(b, b->from->height / 2, b->from->width / 2, 8 + channels, 1, b->storage, -1.0f, 1.0f);
+    term->source =
+        (struct hymn_source){add_value(b, b->from->height, b->from->width, channels, 1, b->storage), 0, channels};
+    b->node->low = (struct hymn_source){low, 8, channels};
+    struct hymn_node resize = *b->node;
+    resize.kind = HYMN_KIND_RESIZE;
+    resize.terms[0].source = b->node->low;
+    resize.term_count = 1;
+    resize.output = term->source.value;
+    struct hymn_graph graph = problem->graph;
+    graph.nodes = &resize;
+    if (!b->failed) {
+        hymn_reference_run(&graph, problem->values);
+    }
+    for (uint64_t i = 0; !b->failed && i < hymn_selftest_size(&graph, resize.output); i++) {
+        problem->values[resize.output][i] = rounded((float)problem->values[resize.output][i], b->storage);
+    }
+}
+
 static void build_conv(struct builder *b) {
     const struct selftest_case *from = b->from;
     struct hymn_node *node = b->node;
     uint32_t channels = from->channels, first = from->first_part;
     build_terms(b);
+    if (from->resized) {
+        add_low(b);
+    }
     node->out_channels = channels;
     node->part_count = first ? 2 : 1;
     node->parts[0] = first ? first : channels;
@@ -331,6 +379,9 @@ static void build_conv(struct builder *b) {
     }
     if (from->prologue != HYMN_PROLOGUE_NONE) {
         add_statistics(b);
+    }
+    if (from->pooled) {
+        node->pool = add_value(b, from->height / 2, from->width / 2, channels, 1, b->storage);
     }
 }
 

@@ -111,6 +111,17 @@ static void norm_of(const struct run *run, const struct hymn_node *node, uint32_
     }
 }
 
+// A channel of what a term of a convolution reads at a pixel: the second one may be resized on the way.
+static double term_at(const struct run *run, const struct hymn_node *node, uint32_t t, uint32_t image, int64_t y,
+                      int64_t x, uint32_t c) {
+    const struct hymn_value *output = value_of(run, node->output);
+    if (!node->resizes || t != 1) {
+        return at(run, node->terms[t].source, image, y, x, c);
+    }
+    bool outside = y < 0 || x < 0 || y >= output->height || x >= output->width;
+    return outside ? 0.0 : resized(run, node->terms[t].source, image, (uint32_t)y, (uint32_t)x, c);
+}
+
 static double conv_sum(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
                        uint32_t row) {
     double sum = node->bias ? node->bias[row] : 0.0, norm[2] = {0.0, 1.0};
@@ -123,7 +134,7 @@ static double conv_sum(const struct run *run, const struct hymn_node *node, uint
             tap_position(term->kernel, tap, y, x, &py, &px);
             const float *weights = term->weights + ((uint64_t)row * taps + tap) * channels;
             for (uint32_t c = 0; c < channels; c++) {
-                double v = at(run, term->source, image, py, px, c);
+                double v = term_at(run, node, t, image, py, px, c);
                 sum += weights[c] * ((v - norm[0]) * norm[1]);
             }
         }
@@ -263,6 +274,17 @@ static void scan_channel(const struct run *run, const struct hymn_node *node, ui
     }
 }
 
+// Of a convolution that pools its output by itself.
+static void run_pool(const struct run *run, const struct hymn_node *node, uint32_t image) {
+    const struct hymn_value *pooled = value_of(run, node->pooled);
+    const struct hymn_source output = {node->output, 0, pooled->channels};
+    for (uint64_t i = 0; i < (uint64_t)pooled->height * pooled->width * pooled->channels; i++) {
+        uint32_t c = (uint32_t)(i % pooled->channels), x = (uint32_t)(i / pooled->channels % pooled->width);
+        uint32_t y = (uint32_t)(i / pooled->channels / pooled->width);
+        put(run, node->pooled, image, y, x, c, max_pool(run, output, image, y, x, c));
+    }
+}
+
 static void run_node(const struct run *run, const struct hymn_node *node, uint32_t image) {
     const struct hymn_value *output = value_of(run, node->output);
     if (node->kind == HYMN_KIND_SELECTIVE_SCAN) {
@@ -283,6 +305,9 @@ static void run_node(const struct run *run, const struct hymn_node *node, uint32
                 put(run, node->output, image, y, x, c, elementwise(run, node, image, y, x, c));
             }
         }
+    }
+    if (node->pooled != HYMN_NONE) {
+        run_pool(run, node, image);
     }
 }
 

@@ -32,7 +32,7 @@ static bool take_value(struct hymn_trial *trial, const struct hymn_graph *from, 
     return true;
 }
 
-static bool take_node(struct hymn_trial *trial, const struct hymn_graph *from, const struct hymn_node *node,
+static bool take_node(struct hymn_trial *trial, const struct hymn_graph *from, const struct hymn_node *node, bool tuned,
                       uint32_t *map) {
     struct hymn_node *taken = hymn_graph_add_node(&trial->graph, node->kind, node->name);
     if (!taken) {
@@ -41,14 +41,25 @@ static bool take_node(struct hymn_trial *trial, const struct hymn_graph *from, c
     const char *name = taken->name;
     *taken = *node;
     taken->name = name;
-    taken->tuned = true;
-    taken->method = trial->method;
+    taken->tuned = tuned;
+    taken->method = tuned ? trial->method : (struct hymn_method){{0}};
     bool ok = true;
     for (uint32_t i = 0; i < node->term_count; i++) {
         ok = ok && take_value(trial, from, map, &taken->terms[i].source.value);
     }
+    ok = ok && take_value(trial, from, map, &taken->low.value) && take_value(trial, from, map, &taken->pool);
     return ok && take_value(trial, from, map, &taken->residual.value) && take_value(trial, from, map, &taken->stats) &&
            take_value(trial, from, map, &taken->output);
+}
+
+// With the one behind it that some of its methods have no need of.
+static bool take_nodes(struct hymn_trial *trial, const struct hymn_graph *from, const struct hymn_node *node,
+                       uint32_t *map) {
+    bool ok = take_node(trial, from, node, true, map);
+    for (uint32_t i = 0; i < from->node_count && node->pool != HYMN_NONE; i++) {
+        ok = ok && (from->nodes[i].output != node->pool || take_node(trial, from, &from->nodes[i], false, map));
+    }
+    return ok;
 }
 
 enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
@@ -64,7 +75,7 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
         return no_memory(device);
     }
     memset(map, 0xFF, graph->value_count * sizeof *map);
-    bool taken = take_node(trial, graph, node, map);
+    bool taken = take_nodes(trial, graph, node, map);
     hymn_free(map);
     if (!taken) {
         return no_memory(device);
@@ -190,12 +201,23 @@ static void fill_value(uint8_t *to, const struct hymn_value *value, uint32_t see
     }
 }
 
-static bool is_input(const struct hymn_node *node, uint32_t value) {
-    bool input = value == node->residual.value || value == node->stats;
+static bool reads(const struct hymn_node *node, uint32_t value) {
+    bool read = value == node->residual.value || value == node->stats;
     for (uint32_t i = 0; i < node->term_count; i++) {
-        input = input || value == node->terms[i].source.value;
+        read = read || value == node->terms[i].source.value;
     }
-    return input;
+    return read;
+}
+
+// Whether a node reads the value and none writes it.
+static bool is_input(const struct hymn_graph *graph, uint32_t value) {
+    bool read = false, written = false;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *node = &graph->nodes[i];
+        read = read || reads(node, value);
+        written = written || node->output == value || node->pooled == value;
+    }
+    return read && !written;
 }
 
 enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
@@ -212,7 +234,7 @@ enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk
     }
     memset(host, 0xFF, bytes); // NaN in either storage
     for (uint32_t i = 0; i < graph->value_count; i++) {
-        if (is_input(&graph->nodes[0], i)) {
+        if (is_input(graph, i)) {
             fill_value(host + graph->values[i].offset, &graph->values[i], i + 1);
         }
     }

@@ -74,9 +74,13 @@ void end_halves(target to, uint at, uvec4 residual) {
     if (RESIDUAL == 1u) {
         halves = hymn_cell_add(halves, residual);
     }
-#ifdef MASK
-    memory[at] = hymn_cell_clamp(halves, hymn_conv2d_least());
-#else
+#if defined(MASK) || defined(POOL)
+    halves = hymn_cell_clamp(halves, hymn_conv2d_least());
+    memory[at] = halves;
+#endif
+#ifdef POOL
+    result[uint(pixel_at(to.place)) * p.out_stride + to.of_all] = halves;
+#elif !defined(MASK)
     hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, halves);
 #endif
 }
@@ -151,6 +155,34 @@ void put_masks(ivec3 origin, uint memory_at, uint first_pixel) {
 }
 #endif
 
+#ifdef POOL
+uvec4 larger_halves(uvec4 a, uvec4 b) {
+    return uvec4(packFloat2x16(max(unpackFloat2x16(a.x), unpackFloat2x16(b.x))),
+                 packFloat2x16(max(unpackFloat2x16(a.y), unpackFloat2x16(b.y))),
+                 packFloat2x16(max(unpackFloat2x16(a.z), unpackFloat2x16(b.z))),
+                 packFloat2x16(max(unpackFloat2x16(a.w), unpackFloat2x16(b.w))));
+}
+
+// The largest of each 2x2 of the pixels whose cells are in shared memory from `memory_at` on, which are whole pairs of
+// rows.
+void put_pooled(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell) {
+    const uint across = TILE_WIDTH / 2, count = END_COUNT / 4;
+    [[unroll]] for (uint i = 0; i < (count + SUBGROUP - 1) / SUBGROUP; i++) {
+        uint e = gl_SubgroupInvocationID + i * SUBGROUP, four = e / END_CELLS, cell = e % END_CELLS;
+        uint x = 2 * (four % across), y = 2 * (four / across);
+        uint from = memory_at + (y * TILE_WIDTH + x) * END_PITCH + cell;
+        target to = target_at(origin, first_pixel + y * TILE_WIDTH + x, first_cell + cell);
+        if (to.outside == 0 && (count % SUBGROUP == 0 || e < count)) {
+            uvec4 upper = larger_halves(memory[from], memory[from + END_PITCH]);
+            uint below = from + TILE_WIDTH * END_PITCH;
+            uvec4 lower = larger_halves(memory[below], memory[below + END_PITCH]);
+            int pixel = (to.place.z * (int(p.height) / 2) + to.place.y / 2) * (int(p.width) / 2) + to.place.x / 2;
+            pooled[uint(pixel) * p.out_stride + to.of_all] = larger_halves(upper, lower);
+        }
+    }
+}
+#endif
+
 #if PACKED
 #define END_TYPE coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 
@@ -212,6 +244,10 @@ void write_sums(ivec3 origin, uint partial_at) {
             subgroupBarrier();
 #ifdef MASK
             put_masks(origin, memory_at, first_pixel);
+            subgroupBarrier();
+#endif
+#ifdef POOL
+            put_pooled(origin, memory_at, first_pixel, first_cell);
             subgroupBarrier();
 #endif
         }
