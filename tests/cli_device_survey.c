@@ -30,7 +30,12 @@ static bool is_listed(const struct survey *survey, const struct hymn_shader *sha
 static bool is_foreign(const struct hymn_vk_snapshot *snapshot, const struct hymn_shader *shader) {
     const char *other = snapshot->subgroup_size < 8 ? ".8" : ".4", *suffix = strchr(shader->name, '.');
     const bool lanes = strncmp(shader->name, "conv2d_lanes_", 13) == 0 && strcmp(suffix, other) == 0;
-    const bool sums = strncmp(shader->name, "conv2d_matrix_", 14) == 0; // _mask goes on from _packed
+    static const char *const without[] = {"split", "packed", "mask", "pool",
+                                          "resized"}; // the last three are packed too
+    bool sums = false;
+    for (size_t i = 0; i < sizeof without / sizeof *without && strncmp(shader->name, "conv2d_matrix_", 14) == 0; i++) {
+        sums = sums || strcmp(shader->name + 14, without[i]) == 0;
+    }
     return lanes || (snapshot->type == HYMN_DEVICE_TYPE_CPU && sums);
 }
 

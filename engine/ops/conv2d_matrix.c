@@ -158,7 +158,9 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
         uint32_t end = end_units(problem, tile, plan, loop, packed != 0, &whole);
         most = end > most ? end : most;
     }
-    uint32_t head = problem->wide && tile->columns == 1 ? tile->channels / 4 + 1 : 0; // of masks
+    bool masks =
+        problem->plain && problem->wide && tile->columns == 1 && hymn_variant_allowed(plan, SHADER "_mask", NULL);
+    uint32_t head = masks ? tile->channels / 4 + 1 : 0;
     return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + head) + 16;
 }
 

@@ -28,8 +28,8 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
 void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
 
 // The variant that goes on from what a step of this kernel computes to masks by a head of one class that reads `cells`
-// cells of it; NULL where none does: where a workgroup has no pixel's channels all, or rows of pixels are not whole
-// words.
+// cells of it; NULL where none does: where the plan has none, the step is of another variant or its first kernel is not
+// 3, a workgroup has no pixel's channels all, or rows of pixels are not whole words.
 const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
                                                        uint32_t cells);
 

@@ -123,19 +123,17 @@ enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const stru
     return status;
 }
 
-static const struct hymn_shader *find_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
-                                             const struct hymn_vk_step *head) {
+const struct hymn_shader *hymn_head_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
+                                           const struct hymn_vk_step *head) {
     struct hymn_head_params params;
+    if (!hymn_head_has_mask(head)) {
+        return NULL;
+    }
     memcpy(&params, head->push, sizeof params);
     const struct hymn_vk_binding *made = &before->bindings[1], *read = &head->bindings[0];
     bool same = before->binding_count > 1 && made->role == read->role && made->offset == read->offset &&
                 params.first == 0 && params.stride == head->constants[CONSTANT_CELLS];
     return same ? hymn_conv2d_matrix_find_mask(plan, before, head->constants[CONSTANT_CELLS]) : NULL;
-}
-
-bool hymn_head_can_join(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
-                        const struct hymn_vk_step *head) {
-    return hymn_head_has_mask(head) && find_joined(plan, before, head);
 }
 
 static_assert(sizeof(struct hymn_conv2d_mask_params) >= sizeof(struct hymn_conv2d_params) &&
@@ -147,7 +145,7 @@ static_assert(sizeof(struct hymn_conv2d_mask_params) >= sizeof(struct hymn_conv2
 
 enum hymn_status hymn_head_join(const struct hymn_image_steps *steps, const struct hymn_vk_step *before,
                                 const struct hymn_vk_step *head, float threshold, struct hymn_vk_binding out) {
-    const struct hymn_shader *shader = find_joined(steps->plan, before, head);
+    const struct hymn_shader *shader = hymn_head_joined(steps->plan, before, head);
     struct hymn_vk_step *step = shader ? hymn_vk_program_add(steps->program) : NULL;
     if (!step) {
         return hymn_fail(steps->log, shader ? HYMN_STATUS_OUT_OF_MEMORY : HYMN_STATUS_INTERNAL, "%s: %s", head->name,

@@ -16,10 +16,10 @@ bool hymn_head_has_mask(const struct hymn_vk_step *step);
 enum hymn_status hymn_head_mask(const struct hymn_image_steps *steps, const struct hymn_vk_step *head, float threshold,
                                 struct hymn_vk_binding out);
 
-// Whether the step before a head's with masks is a convolution that can make them itself, without the tensor in
-// between.
-bool hymn_head_can_join(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
-                        const struct hymn_vk_step *head);
+// The shader by which the step before a head's makes the masks itself, without the tensor in between: a convolution's,
+// where it has one for that. NULL: there is none.
+const struct hymn_shader *hymn_head_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *before,
+                                           const struct hymn_vk_step *head);
 // As hymn_head_mask, in place of both steps: the same bits.
 enum hymn_status hymn_head_join(const struct hymn_image_steps *steps, const struct hymn_vk_step *before,
                                 const struct hymn_vk_step *head, float threshold, struct hymn_vk_binding out);

@@ -28,6 +28,7 @@ struct selftest_case {
     bool winograd; // by that kernel, which no rule takes
     bool resized;  // the second of two terms
     bool pooled;   // the output, by kernels that do so by themselves
+    bool masked;   // a head of one class behind it, for kernels that go on to its masks
 };
 
 static const struct selftest_case cases[] = {
@@ -115,6 +116,15 @@ static const struct selftest_case cases[] = {
      .activation = HYMN_ACTIVATION_RELU,
      .residual = 1,
      .pooled = true},
+    {.name = "3x3, masks",
+     .quick = true,
+     .height = 12,
+     .width = 18,
+     .batch = 2,
+     .channels = 24,
+     .terms = {{3, 16}},
+     .residual = 2,
+     .masked = true},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -348,6 +358,21 @@ static void add_low(struct builder *b) {
     }
 }
 
+static void add_head(struct builder *b) {
+    struct hymn_graph *graph = &b->problem->graph;
+    uint32_t read = b->node->output, channels = b->from->channels;
+    uint32_t logits = add_value(b, b->from->height, b->from->width, 1, 1, HYMN_STORAGE_F32);
+    uint32_t masks = hymn_graph_add_value(graph, "masks", b->from->height, b->from->width, 8, HYMN_STORAGE_F32);
+    struct hymn_node *head = hymn_graph_add_node(graph, HYMN_KIND_HEAD, b->from->name);
+    b->failed = b->failed || !head || masks == HYMN_NONE;
+    if (!b->failed) {
+        head->terms[0] = (struct hymn_term){{read, 0, channels}, 1, add_array(b, channels, -1.0f, 1.0f)};
+        head->term_count = head->part_count = head->out_channels = head->parts[0] = 1;
+        head->output = logits;
+        head->scratch[0] = b->problem->masks = masks;
+    }
+}
+
 static void build_conv(struct builder *b) {
     const struct selftest_case *from = b->from;
     struct hymn_node *node = b->node;
@@ -382,6 +407,9 @@ static void build_conv(struct builder *b) {
     }
     if (from->pooled) {
         node->pool = add_value(b, from->height / 2, from->width / 2, channels, 1, b->storage);
+    }
+    if (from->masked) {
+        add_head(b); // last, as the node may move
     }
 }
 
@@ -445,6 +473,7 @@ static void build_other(struct builder *b) {
 bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_selftest_problem *problem) {
     struct builder b = {.problem = problem, .from = &cases[index], .storage = storage, .random = index + 1};
     memset(problem, 0, sizeof *problem);
+    problem->masks = HYMN_NONE;
     hymn_graph_init(&problem->graph, b.from->batch, storage);
     b.node = hymn_graph_add_node(&problem->graph, b.from->kind, b.from->name);
     if (!b.node) {

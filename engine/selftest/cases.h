@@ -16,6 +16,8 @@ struct hymn_selftest_problem {
     struct hymn_arena numbers;
     double *values[HYMN_SELFTEST_MAX_VALUES]; // NULL: a scratch value
     bool written[HYMN_SELFTEST_MAX_VALUES];   // an output
+    // Room for two times the masks of the second node, a head, one after the other; or HYMN_NONE.
+    uint32_t masks;
 };
 
 uint32_t hymn_selftest_case_count(void);

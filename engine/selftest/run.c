@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/half.h"
+#include "ops/head.h"
 #include "vk/pipeline.h"
 
 static void encode(const struct hymn_selftest_run *run, uint32_t index) {
@@ -36,6 +37,42 @@ double hymn_selftest_number(const struct hymn_selftest_run *run, uint32_t value,
     return number;
 }
 
+// Masks by way of logits, and behind them those that the convolution goes on to by itself: the same bits. Only the
+// convolution where it cannot.
+static enum hymn_status add_masks(struct hymn_selftest_run *run) {
+    struct hymn_vk_program *program = &run->lower.program;
+    const struct hymn_graph *graph = &run->problem->graph;
+    if (program->count != 2 || !hymn_head_joined(run->lower.plan, &program->steps[0], &program->steps[1])) {
+        program->count = 1;
+        return HYMN_STATUS_OK;
+    }
+    const struct hymn_value *logits = &graph->values[graph->nodes[1].output];
+    const struct hymn_vk_step before = program->steps[0], head = program->steps[1];
+    struct hymn_image_steps steps = {.program = program,
+                                     .plan = run->lower.plan,
+                                     .log = run->lower.log,
+                                     .output = logits,
+                                     .count = graph->batch,
+                                     .height = logits->height,
+                                     .width = logits->width,
+                                     .num_classes = 1};
+    struct hymn_vk_binding to = hymn_lower_value(&run->lower, run->problem->masks);
+    const uint64_t half = to.bytes / 2;
+    to.bytes = hymn_image_mask_bytes(steps.height, steps.width);
+    enum hymn_status status = hymn_image_mask_directly(&steps, 0.5f, to);
+    to.offset += half;
+    return status == HYMN_STATUS_OK ? hymn_head_join(&steps, &before, &head, 0.5f, to) : status;
+}
+
+bool hymn_selftest_same_masks(const struct hymn_selftest_run *run) {
+    if (run->problem->masks == HYMN_NONE || run->lower.program.count == 1) {
+        return true;
+    }
+    const struct hymn_value *value = &run->problem->graph.values[run->problem->masks];
+    const uint8_t *masks = run->after + value->offset;
+    return memcmp(masks, masks + value->bytes / 2, value->bytes / 2) == 0;
+}
+
 enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                     struct hymn_selftest_problem *problem, struct hymn_selftest_run *run) {
     memset(run, 0, sizeof *run);
@@ -50,12 +87,15 @@ enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct 
     if (status == HYMN_STATUS_OK) {
         status = hymn_graph_plan_memory(&problem->graph, false, &device->log);
     }
-    return status == HYMN_STATUS_OK ? hymn_ops_lower(&run->lower) : status;
+    status = status == HYMN_STATUS_OK ? hymn_ops_lower(&run->lower) : status;
+    return status == HYMN_STATUS_OK && problem->masks != HYMN_NONE ? add_masks(run) : status;
 }
 
 bool hymn_selftest_uses(const struct hymn_selftest_run *run, const struct hymn_shader *shader) {
     for (uint32_t i = 0; i < run->lower.program.count; i++) {
-        if (run->lower.program.steps[i].shader == shader) {
+        // What makes masks of what the convolution has made is not to blame for that.
+        bool behind = run->problem->masks != HYMN_NONE && i > 0 && i + 1 < run->lower.program.count;
+        if (run->lower.program.steps[i].shader == shader && !behind) {
             return true;
         }
     }

@@ -34,5 +34,7 @@ void hymn_selftest_close(struct hymn_selftest_run *run);
 double hymn_selftest_number(const struct hymn_selftest_run *run, uint32_t value, uint64_t i);
 // Whether the last run left the same bits in the outputs as `first` ([bytes], an earlier run's `after`).
 bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *first);
+// Whether both of a problem's masks are the same, or the program makes none.
+bool hymn_selftest_same_masks(const struct hymn_selftest_run *run);
 
 #endif

@@ -48,7 +48,7 @@ static void compare(const struct check *check, const struct hymn_selftest_run *r
                     const struct hymn_selftest_run *base) {
     double *worst = base ? &check->outcome->base_error : &check->outcome->reference_error;
     for (uint32_t i = 0; i < HYMN_SELFTEST_MAX_VALUES; i++) {
-        if (!run->problem->written[i]) {
+        if (!run->problem->written[i] || (base && !base->problem->written[i])) {
             continue;
         }
         bool half = run->problem->graph.values[i].storage == HYMN_STORAGE_F16;
@@ -57,6 +57,9 @@ static void compare(const struct check *check, const struct hymn_selftest_run *r
         if (nmse > (half ? TOLERANCE_F16 : TOLERANCE_F32)) {
             fail(check, base ? "differs from the base variant" : "wrong");
         }
+    }
+    if (!hymn_selftest_same_masks(run)) {
+        fail(check, "wrong");
     }
 }
 

@@ -389,6 +389,12 @@ enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct h
         if (status == HYMN_STATUS_OK) {
             status = build_after(session, &image, &place, 1, &layout, 0.5f, program);
         }
+        if (session->has_joined && kind == 7 && status == HYMN_STATUS_OK) { // for images of several kinds
+            struct hymn_image_steps steps = steps_for(session, program, 0, 1);
+            struct hymn_vk_binding to = {HYMN_VK_ROLE_READBACK, place.mask,
+                                         hymn_image_mask_bytes(image.height, image.width)};
+            status = hymn_head_mask(&steps, &session->head, 0.5f, to);
+        }
     }
     return status;
 }

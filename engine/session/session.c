@@ -72,7 +72,7 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
 void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program) {
     const struct hymn_vk_step *last = program->count > 0 ? &program->steps[program->count - 1] : NULL;
     session->has_head = last && hymn_head_has_mask(last);
-    session->has_joined = session->has_head && program->count > 1 && hymn_head_can_join(&session->plan, last - 1, last);
+    session->has_joined = session->has_head && program->count > 1 && hymn_head_joined(&session->plan, last - 1, last);
     if (session->has_head) {
         session->head = *last;
     }
@@ -152,6 +152,15 @@ static enum hymn_status build_and_lower(struct hymn_session *session, const stru
     return status == HYMN_STATUS_OK ? hymn_ops_lower(lower) : status;
 }
 
+// Whether the shader is right by which masks are made within the last convolution; if not, the plan goes without.
+static enum hymn_status check_joined(struct hymn_session *session, const struct hymn_vk_program *program) {
+    const struct hymn_vk_step *last = program->count > 1 ? &program->steps[program->count - 1] : NULL;
+    struct hymn_vk_step step = {.shader = last ? hymn_head_joined(&session->plan, last - 1, last) : NULL};
+    const struct hymn_vk_program joined = {.steps = &step, .count = 1};
+    bool demoted;
+    return hymn_selftest_check(session->device, &session->plan, &joined, &demoted);
+}
+
 // Lowers until every shader of the program is known to be right on this device.
 static enum hymn_status lower_checked(struct hymn_session *session, const struct hymn_model *model,
                                       const struct hymn_network_shape *shape, struct hymn_graph *graph,
@@ -163,7 +172,7 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
             status = hymn_selftest_check(session->device, &session->plan, &lower->program, &demoted);
         }
         if (status != HYMN_STATUS_OK || !demoted) {
-            return status;
+            return status == HYMN_STATUS_OK ? check_joined(session, &lower->program) : status;
         }
         hymn_lower_free(lower);
         hymn_graph_free(graph);
