@@ -220,10 +220,14 @@ static void test_shapes(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_resized shapes");
-    const struct hymn_conv2d_tile tiles[] = {make_tile(2, 3, 1), make_tile(4, 9, 2)};
-    for (uint32_t round = 0; round < 16; round++) {
+    struct hymn_conv2d_tile tiles[] = {make_tile(2, 3, 1), make_tile(4, 9, 2), make_tile(4, 1, 1), make_tile(4, 1, 2)};
+    for (uint32_t i = 2; i < 4; i++) { // fewer weights than pixels of half size, which lie behind them then
+        tiles[i].channels = matrix_plan().matrix.n;
+        tiles[i].columns = 1;
+    }
+    for (uint32_t round = 0; round < 20; round++) {
         struct shape shape = random_shape(&random);
-        check(&shape, &tiles[round % 2], &random);
+        check(&shape, &tiles[round % 4], &random);
     }
 }
 

@@ -325,7 +325,9 @@ static struct hymn_conv2d_tile tile_of(const struct hymn_graph *graph, const str
         tile = *forced_tile;
     } else if (node->tuned) {
         memcpy(&tile, &node->method, sizeof tile);
-    } else {
+    }
+    // What was timed may have no room where the plan allows more by now.
+    if (!forced_tile && (!node->tuned || !hymn_conv2d_matrix_valid(graph, node, plan, &tile))) {
         tile = hymn_conv2d_matrix_choose(graph, node, plan);
     }
     tile.splits = hymn_variant_allowed(plan, SHADER "_split", NULL) ? tile.splits : 1;

@@ -31,8 +31,8 @@ struct hymn_weight_block {
 
 struct hymn_op {
     const char *name;
-    // Before memory is planned: adds the node's scratch values, and releases what it has no need of here
-    // (hymn_graph_release of a node before it). May be NULL.
+    // Before memory is planned: adds the node's scratch values, and has other nodes' work done by this one or not at
+    // all (hymn_graph_release, hymn_graph_take_resize, hymn_graph_take_pool). May be NULL.
     enum hymn_status (*prepare)(struct hymn_graph *graph, struct hymn_node *node, const struct hymn_vk_plan *plan,
                                 const struct hymn_log *log);
     enum hymn_status (*lower)(struct hymn_lower *lower, const struct hymn_node *node);

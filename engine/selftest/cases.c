@@ -23,12 +23,12 @@ struct selftest_case {
     enum hymn_activation activation;
     uint32_t residual; // 1 same size, 2 half size
     uint32_t states, rank;
-    float mean;    // of a convolution's sources
-    float bias;    // of odd channels, and its opposite of the others, beside what is random
-    bool winograd; // by that kernel, which no rule takes
-    bool resized;  // the second of two terms
-    bool pooled;   // the output, by kernels that do so by themselves
-    bool masked;   // a head of one class behind it, for kernels that go on to its masks
+    float mean;            // of a convolution's sources
+    float bias;            // of odd channels, and its opposite of the others, beside what is random
+    bool winograd;         // by that kernel, which no rule takes
+    bool resized;          // the second of two terms
+    bool pooled;           // the output, by kernels that do so by themselves
+    const char *masked_by; // a head of one class behind it: a case for this kernel only, which goes on to masks
 };
 
 static const struct selftest_case cases[] = {
@@ -124,7 +124,7 @@ static const struct selftest_case cases[] = {
      .channels = 24,
      .terms = {{3, 16}},
      .residual = 2,
-     .masked = true},
+     .masked_by = "conv2d_matrix_mask"},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -223,6 +223,10 @@ const char *hymn_selftest_case_name(uint32_t index) {
 
 enum hymn_kind hymn_selftest_case_kind(uint32_t index) {
     return cases[index].kind;
+}
+
+const char *hymn_selftest_case_only(uint32_t index) {
+    return cases[index].masked_by;
 }
 
 bool hymn_selftest_case_quick(uint32_t index) {
@@ -408,7 +412,7 @@ static void build_conv(struct builder *b) {
     if (from->pooled) {
         node->pool = add_value(b, from->height / 2, from->width / 2, channels, 1, b->storage);
     }
-    if (from->masked) {
+    if (from->masked_by) {
         add_head(b); // last, as the node may move
     }
 }

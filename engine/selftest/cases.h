@@ -23,6 +23,8 @@ struct hymn_selftest_problem {
 uint32_t hymn_selftest_case_count(void);
 const char *hymn_selftest_case_name(uint32_t index);
 enum hymn_kind hymn_selftest_case_kind(uint32_t index);
+// The name of the only shader that it is for; NULL: of no certain one.
+const char *hymn_selftest_case_only(uint32_t index);
 // Among the few that are run before a session uses a shader for the first time.
 bool hymn_selftest_case_quick(uint32_t index);
 

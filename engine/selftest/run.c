@@ -173,7 +173,7 @@ bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *firs
     const struct hymn_graph *graph = &run->problem->graph;
     bool same = true;
     for (uint32_t i = 0; i < HYMN_SELFTEST_MAX_VALUES; i++) {
-        if (run->problem->written[i]) {
+        if (run->problem->written[i] || i == run->problem->masks) {
             const struct hymn_value *value = &graph->values[i];
             same = same && memcmp(run->after + value->offset, first + value->offset, value->bytes) == 0;
         }

@@ -199,11 +199,13 @@ static enum hymn_status run_all(struct check *check, const struct hymn_vk_plan *
         if (kind >= 2) { // what software devices would not choose
             with.cpu = with.weights_f32 = false;
         }
+        const char *only = hymn_selftest_case_only(check->index);
+        bool other = only && strcmp(only, check->shader->name) != 0;
         bool again = kind == 3 ? !plan->cpu : kind > 0 && lanes[kind] == lanes[0];
         bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check->index));
         // Where the device has more buffers nothing but this test uses those for few: once is enough.
         bool few = kind == 0 || !(plan->needs_met & HYMN_NEEDS_BUFFERS);
-        status = again || slow ? HYMN_STATUS_OK : run_plan(check, &with, few);
+        status = again || slow || other ? HYMN_STATUS_OK : run_plan(check, &with, few);
     }
     return status;
 }

@@ -220,12 +220,22 @@ static bool is_input(const struct hymn_graph *graph, uint32_t value) {
     return read && !written;
 }
 
+// The node's output, and what is pooled of it: by the node itself or by the one behind it.
+static uint32_t list_outputs(const struct hymn_trial *trial, const struct hymn_value *out_values[2]) {
+    const struct hymn_node *node = &trial->graph.nodes[0];
+    out_values[0] = &trial->graph.values[node->output];
+    out_values[1] = node->pool == HYMN_NONE ? NULL : &trial->graph.values[node->pool];
+    return node->pool == HYMN_NONE ? 1 : 2;
+}
+
 enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
                                    struct hymn_trial *trial, VkFence fence, uint8_t **out_output) {
     const struct hymn_graph *graph = &trial->graph;
-    const struct hymn_value *output = &graph->values[graph->nodes[0].output];
-    uint64_t bytes = (graph->activation_bytes + 3) / 4 * 4;
-    uint8_t *host = hymn_alloc(bytes, 1), *result = hymn_alloc(output->bytes, 1);
+    const struct hymn_value *outputs[2];
+    const uint32_t count = list_outputs(trial, outputs);
+    uint64_t bytes = (graph->activation_bytes + 3) / 4 * 4, at = 0;
+    uint8_t *host = hymn_alloc(bytes, 1);
+    uint8_t *result = hymn_alloc(outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0), 1);
     *out_output = NULL;
     if (!host || !result) {
         hymn_free(host);
@@ -246,8 +256,8 @@ enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk
     if (status == HYMN_STATUS_OK) {
         status = hymn_trial_run(device, trial, fence);
     }
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_read(device, activations, output->offset, result, output->bytes);
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; at += outputs[i++]->bytes) {
+        status = hymn_vk_buffer_read(device, activations, outputs[i]->offset, result + at, outputs[i]->bytes);
     }
     hymn_free(host);
     if (status != HYMN_STATUS_OK) {
@@ -270,10 +280,12 @@ static double number_at(const uint8_t *bytes, uint64_t i, bool half) {
 }
 
 bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, const uint8_t *expected) {
-    const struct hymn_value *value = &trial->graph.values[trial->graph.nodes[0].output];
-    bool half = value->storage == HYMN_STORAGE_F16;
+    const struct hymn_value *outputs[2];
+    const uint32_t count = list_outputs(trial, outputs); // in the same storage
+    bool half = outputs[0]->storage == HYMN_STORAGE_F16;
+    uint64_t bytes = outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0);
     double error = 0.0, power = 0.0;
-    for (uint64_t i = 0; i < value->bytes / (half ? 2 : 4); i++) {
+    for (uint64_t i = 0; i < bytes / (half ? 2 : 4); i++) {
         double wanted = number_at(expected, i, half), difference = number_at(output, i, half) - wanted;
         error += difference * difference;
         power += wanted * wanted;
