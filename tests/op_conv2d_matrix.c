@@ -14,12 +14,6 @@
 
 static struct hymn_context *context;
 
-static struct hymn_vk_plan matrix_plan(void) {
-    struct hymn_vk_plan plan = context->device->plan;
-    plan.weights_f32 = false; // software devices would keep them
-    return plan;
-}
-
 // How many steps the node is lowered to; the last of them has the shader of that name.
 static uint32_t lowered_steps(struct test_conv *b, const struct hymn_vk_plan *plan, const char *last) {
     static const struct hymn_log quiet;
@@ -55,7 +49,7 @@ static const char *plan_sums(const struct test_conv_case *shape, uint32_t splits
 static void check(const struct test_conv_case *shape, const struct hymn_conv2d_tile *tile, struct test_random *random) {
     struct test_conv b;
     test_conv_build(&b, shape, random);
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.unrolled_ends = test_random_range(random, 0, 1);
     const char *kernel = plan_sums(shape, tile->splits, &plan);
     float *expected = test_conv_reference(&b);
@@ -100,7 +94,7 @@ static struct test_conv_case make_case(struct test_random *random, const uint32_
 
 // A tile of 2 x 2 subgroups, each of one or more matrices.
 static struct hymn_conv2d_tile make_tile(bool wide, uint32_t splits) {
-    struct hymn_vk_matrix matrix = matrix_plan().matrix;
+    struct hymn_vk_matrix matrix = test_conv_matrix_plan(context).matrix;
     uint32_t depth = matrix.k / 8;
     return (struct hymn_conv2d_tile){.width = matrix.m,
                                      .height = 2,
@@ -143,7 +137,7 @@ static void test_layouts(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_matrix layouts");
-    struct hymn_vk_matrix m = matrix_plan().matrix;
+    struct hymn_vk_matrix m = test_conv_matrix_plan(context).matrix;
     uint32_t depth = m.k > 32 ? m.k / 8 : 4;
     const struct hymn_conv2d_tile tiles[] = {
         {m.m, 4, 2 * m.n, 4, 1, 1, depth, 1, 1},
@@ -226,7 +220,7 @@ static void test_saturation(void **state) {
         for (uint32_t o = 0; o < b.out_channels; o++) {
             b.bias[o] = o % 2 ? 1e5f : -1e5f; // which no sum of 64 products here makes up for
         }
-        struct hymn_vk_plan plan = matrix_plan();
+        struct hymn_vk_plan plan = test_conv_matrix_plan(context);
         struct hymn_conv2d_tile tile = make_tile(false, round < 3 ? 1 : 2);
         hymn_conv2d_matrix_force(&tile);
         assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
@@ -468,7 +462,7 @@ static int bench(int argc, char **argv) {
     const uint32_t batch = op_number(argc, argv, 1, 1), most = op_number(argc, argv, 2, 0);
     const char *only = argc > 3 ? argv[3] : NULL;
     struct test_random random = test_random_fixed(1);
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     double total = 0.0, total_best = 0.0;
     static struct hymn_conv2d_tile tiles[2048];
     for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {

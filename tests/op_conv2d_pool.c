@@ -15,12 +15,6 @@
 
 static struct hymn_context *context;
 
-static struct hymn_vk_plan matrix_plan(void) {
-    struct hymn_vk_plan plan = context->device->plan;
-    plan.weights_f32 = false; // software devices would keep them
-    return plan;
-}
-
 // Adds the node that pools the convolution's output, and lets the graph find that it does.
 static uint32_t add_pool(struct test_conv *b) {
     static const struct hymn_log quiet;
@@ -76,7 +70,7 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     struct test_conv b;
     test_conv_build(&b, shape, random);
     uint32_t value = add_pool(&b);
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.unrolled_ends = test_random_range(random, 0, 1);
     float *expected = test_conv_reference(&b), *pooled = calloc(test_op_size(&b.graph, value), sizeof *pooled);
     assert_non_null(pooled);
@@ -120,7 +114,7 @@ static struct test_conv_case make_case(struct test_random *random) {
 }
 
 static struct hymn_conv2d_tile make_tile(uint32_t width, uint32_t height, uint32_t rows) {
-    struct hymn_vk_matrix matrix = matrix_plan().matrix;
+    struct hymn_vk_matrix matrix = test_conv_matrix_plan(context).matrix;
     uint32_t depth = matrix.k / 8;
     return (struct hymn_conv2d_tile){.width = width * matrix.m,
                                      .height = height,
@@ -134,7 +128,7 @@ static struct hymn_conv2d_tile make_tile(uint32_t width, uint32_t height, uint32
 }
 
 static void skip_without_matrices(void) {
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     if (!hymn_variant_allowed(&plan, "conv2d_matrix_pool", NULL)) {
         print_message("no cooperative matrices of a shape that fits\n");
         skip();
@@ -199,7 +193,7 @@ static void test_trials(void **state) {
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_pool trials");
     const struct hymn_conv2d_tile single = make_tile(1, 2, 2), pairs = make_tile(1, 4, 2);
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.cpu = false; // or the kernel's special forms are left out
     struct test_conv_case c = make_case(&random);
     struct test_conv b;

@@ -11,7 +11,7 @@
 #include "ops/conv2d_matrix.h"
 #include "selftest/reference.h"
 #include "support/op_main.h"
-#include "support/test_op.h"
+#include "support/test_conv.h"
 
 static struct hymn_context *context;
 
@@ -31,16 +31,6 @@ struct decoder {
     struct test_op_tensor tensors[VALUES];
     double *expected[VALUES]; // of all values, with padding
 };
-
-static struct hymn_vk_plan matrix_plan(void) {
-    struct hymn_vk_plan plan = context->device->plan;
-    plan.weights_f32 = false; // software devices would keep them
-    return plan;
-}
-
-static bool can_resize(const struct hymn_vk_plan *plan) {
-    return hymn_variant_allowed(plan, "conv2d_matrix_resized", NULL);
-}
 
 static float *random_array(struct test_random *random, size_t count, float limit) {
     float *data = malloc(count * sizeof *data);
@@ -89,7 +79,7 @@ static size_t padded_size(const struct decoder *d, uint32_t value) {
     return (size_t)d->graph.batch * v->height * v->width * v->stride;
 }
 
-// What the three operators make of the inputs in double precision, nothing rounded on the way.
+// What both operators make of the inputs in double precision, nothing rounded on the way.
 static void expect(struct decoder *d) {
     for (uint32_t i = 0; i < VALUES; i++) {
         const struct hymn_value *v = &d->graph.values[i];
@@ -171,7 +161,7 @@ static void check(const struct shape *shape, const struct hymn_conv2d_tile *tile
     struct decoder d;
     build(&d, shape, random);
     expect(&d);
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.unrolled_ends = test_random_range(random, 0, 1);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&d.graph, last_node(&d), &plan));
@@ -185,8 +175,8 @@ static void check(const struct shape *shape, const struct hymn_conv2d_tile *tile
 }
 
 static void skip_without_matrices(void) {
-    struct hymn_vk_plan plan = matrix_plan();
-    if (!can_resize(&plan)) {
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    if (!hymn_variant_allowed(&plan, "conv2d_matrix_resized", NULL)) {
         print_message("no cooperative matrices of a shape that fits\n");
         skip();
     }
@@ -203,7 +193,7 @@ static struct shape random_shape(struct test_random *random) {
 }
 
 static struct hymn_conv2d_tile make_tile(uint32_t height, uint32_t taps, uint32_t buffers) {
-    struct hymn_vk_matrix matrix = matrix_plan().matrix;
+    struct hymn_vk_matrix matrix = test_conv_matrix_plan(context).matrix;
     uint32_t depth = matrix.k / 8;
     return (struct hymn_conv2d_tile){.width = matrix.m,
                                      .height = height,
@@ -222,7 +212,7 @@ static void test_shapes(void **state) {
     struct test_random random = test_random_start("op_conv2d_resized shapes");
     struct hymn_conv2d_tile tiles[] = {make_tile(2, 3, 1), make_tile(4, 9, 2), make_tile(4, 1, 1), make_tile(4, 1, 2)};
     for (uint32_t i = 2; i < 4; i++) { // fewer weights than pixels of half size, which lie behind them then
-        tiles[i].channels = matrix_plan().matrix.n;
+        tiles[i].channels = test_conv_matrix_plan(context).matrix.n;
         tiles[i].columns = 1;
     }
     for (uint32_t round = 0; round < 20; round++) {
@@ -261,7 +251,7 @@ static void test_large(void **state) {
     for (size_t i = 0; i < padded_size(&d, OUT); i++) {
         d.expected[OUT][i] = fmin(fmax(d.expected[OUT][i], -65504.0), 65504.0);
     }
-    struct hymn_vk_plan plan = matrix_plan();
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     hymn_conv2d_matrix_force(&tile);
     bool ok = run(&d, &plan, 1, NULL);
     hymn_conv2d_matrix_force(NULL);
@@ -279,7 +269,7 @@ static void test_left_alone(void **state) {
         struct shape shape = {.height = 16, .width = 32, .batch = 4, .low = 64, .skip = 32, .out = 32};
         struct decoder d;
         build(&d, &shape, &random);
-        struct hymn_vk_plan plan = matrix_plan();
+        struct hymn_vk_plan plan = test_conv_matrix_plan(context);
         plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS;
         plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 0};
         plan.cpu = false;
@@ -325,7 +315,7 @@ static int bench(int argc, char **argv) {
                                           {64, 64, 1, 256, 128, 128, true},
                                           {128, 128, 1, 128, 64, 64, true},
                                           {256, 256, 1, 64, 32, 32, true}};
-    struct hymn_vk_plan plan = matrix_plan(), apart = plan;
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context), apart = plan;
     hymn_vk_plan_demote(&apart, hymn_shader_find("conv2d_matrix_resized"), true);
     for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
         struct shape shape = shapes[i / 2];

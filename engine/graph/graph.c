@@ -74,6 +74,14 @@ struct hymn_node *hymn_graph_add_node(struct hymn_graph *graph, enum hymn_kind k
     return node;
 }
 
+uint32_t hymn_node_reads(const struct hymn_node *node, uint32_t value) {
+    uint32_t count = (node->residual.value == value) + (node->stats == value);
+    for (uint32_t i = 0; i < node->term_count; i++) {
+        count += node->terms[i].source.value == value;
+    }
+    return node->kind == HYMN_KIND_DEAD ? 0 : count;
+}
+
 uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *node) {
     if (!hymn_node_is_convolution(node) && node->kind != HYMN_KIND_DEPTHWISE) {
         return 0;

@@ -165,6 +165,8 @@ static inline bool hymn_node_is_convolution(const struct hymn_node *node) {
     return node->kind == HYMN_KIND_CONV2D || node->kind == HYMN_KIND_HEAD;
 }
 
+// How many inputs of a node are `value`; none of a dead one's.
+uint32_t hymn_node_reads(const struct hymn_node *node, uint32_t value);
 // Multiply-adds per run of one node: convolutions and GEMMs only.
 uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *node);
 const char *hymn_kind_name(enum hymn_kind kind);

@@ -19,20 +19,11 @@ static struct hymn_node *producer(struct hymn_graph *graph, uint32_t value) {
     return NULL;
 }
 
-// How many inputs of a node are `value`; none of a dead one's.
-static uint32_t reads(const struct hymn_node *node, uint32_t value) {
-    uint32_t count = (node->residual.value == value) + (node->stats == value);
-    for (uint32_t i = 0; i < node->term_count; i++) {
-        count += node->terms[i].source.value == value;
-    }
-    return node->kind == HYMN_KIND_DEAD ? 0 : count;
-}
-
 // How many inputs of living nodes read `value`.
 static uint32_t use_count(const struct hymn_graph *graph, uint32_t value) {
     uint32_t count = value == graph->output;
     for (uint32_t i = 0; i < graph->node_count; i++) {
-        count += reads(&graph->nodes[i], value);
+        count += hymn_node_reads(&graph->nodes[i], value);
     }
     return count;
 }
@@ -179,7 +170,7 @@ static struct hymn_node *resized_term(struct hymn_graph *graph, const struct hym
 // Moves a node behind a later one, unless one up to there reads what it computes.
 static void move_behind(struct hymn_node *node, struct hymn_node *later) {
     for (struct hymn_node *other = node + 1; other <= later; other++) {
-        if (reads(other, node->output)) {
+        if (hymn_node_reads(other, node->output)) {
             return;
         }
     }
@@ -429,8 +420,8 @@ void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node) {
 void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node) {
     struct hymn_node *pool = producer(graph, node->pool);
     node->pooled = node->pool;
-    if (pool && graph->nodes <= node && node < graph->nodes + graph->node_count) {
-        pool->kind = HYMN_KIND_DEAD;
+    for (uint32_t i = 0; pool && i < graph->node_count; i++) { // none of these is a copy
+        pool->kind = graph->nodes[i].pooled == node->pool ? HYMN_KIND_DEAD : pool->kind;
     }
 }
 

@@ -70,7 +70,8 @@ bool hymn_selftest_same_masks(const struct hymn_selftest_run *run) {
     }
     const struct hymn_value *value = &run->problem->graph.values[run->problem->masks];
     const uint8_t *masks = run->after + value->offset;
-    return memcmp(masks, masks + value->bytes / 2, value->bytes / 2) == 0;
+    // Not all as they were before, which is 255.
+    return memchr(masks, 0, value->bytes / 2) && memcmp(masks, masks + value->bytes / 2, value->bytes / 2) == 0;
 }
 
 enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,

@@ -201,20 +201,12 @@ static void fill_value(uint8_t *to, const struct hymn_value *value, uint32_t see
     }
 }
 
-static bool reads(const struct hymn_node *node, uint32_t value) {
-    bool read = value == node->residual.value || value == node->stats;
-    for (uint32_t i = 0; i < node->term_count; i++) {
-        read = read || value == node->terms[i].source.value;
-    }
-    return read;
-}
-
 // Whether a node reads the value and none writes it.
 static bool is_input(const struct hymn_graph *graph, uint32_t value) {
     bool read = false, written = false;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
-        read = read || reads(node, value);
+        read = read || hymn_node_reads(node, value) > 0;
         written = written || node->output == value || node->pooled == value;
     }
     return read && !written;

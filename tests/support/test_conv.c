@@ -222,6 +222,12 @@ bool test_conv_run(struct test_conv *b, struct hymn_context *context, const stru
     return test_op_run(&op, out_ms);
 }
 
+struct hymn_vk_plan test_conv_matrix_plan(const struct hymn_context *context) {
+    struct hymn_vk_plan plan = context->device->plan;
+    plan.weights_f32 = false;
+    return plan;
+}
+
 // ------------------------------------------------------------------------------------------------------- comparison
 
 void test_conv_print(const struct test_conv_case *c, const char *plan) {

@@ -30,6 +30,9 @@ struct test_conv {
     float *weights[3], *bias;
 };
 
+// The device's plan with weights that are f16, as matrix units read them, also where software devices keep them f32.
+struct hymn_vk_plan test_conv_matrix_plan(const struct hymn_context *context);
+
 // All of these end the test (cmocka) when memory runs out.
 void test_conv_build(struct test_conv *conv, const struct test_conv_case *shape, struct test_random *random);
 void test_conv_destroy(struct test_conv *conv);
