@@ -21,7 +21,8 @@
 //   subgroup   5: MODE   6: BLOCK, a multiple of PAIRED and MADE   7: TILE, a power of two, at most GROUP; with 1 at
 //   most half the subgroup is a group   8: ROUNDS: of PAIRED steps, that are unrolled, if a block has a multiple of so
 //   many   9: HELPERS, the last subgroups of a workgroup: a multiple of PAIRS   10: WOVEN: groups whose lanes
-//   alternate: 2, or 1 where a group is all of a subgroup
+//   alternate: 2, or 1 where a group is all of a subgroup   11: HALF_ROWS: the projection is f16
+// What is not recurrence: common/scan_make.glsl, or, with MATRIX defined, common/scan_make_matrix.glsl.
 // One workgroup = WIDTH = (lanes - HELPERS) / GROUP * TILE channels (a multiple of 2). Workgroups: x: channels;
 // y: batch * 4 directions; z: chunks.
 #version 450
@@ -30,6 +31,11 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#ifdef MATRIX
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_cooperative_matrix : require
+#endif
 #include "common/grid.glsl"
 #include "common/load.glsl"
 #include "params.h"
@@ -43,15 +49,13 @@ layout(constant_id = 7) const uint TILE = 4;
 layout(constant_id = 8) const uint ROUNDS = 2;
 layout(constant_id = 9) const uint HELPERS = 0;
 layout(constant_id = 10) const uint WOVEN = 2;
+layout(constant_id = 11) const bool HALF_ROWS = false;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint SCANNERS = LANES - HELPERS;
-const uint MAKERS = HELPERS > 0 ? HELPERS : LANES; // lanes that do all but the scan
 const uint WIDTH = SCANNERS / GROUP * TILE;
 const uint PAIRS = WIDTH / 2;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
-const uint MADE = MAKERS / PAIRS;                  // steps whose delta is made at a time
-const uint OWN = BLOCK / MADE;                     // steps of a block whose delta a lane makes
 const uint PAIRED = 2 * GROUP / TILE;              // steps after which each lane of the scan has a pair's y of one step
 const uint FOLD = TILE > 1 ? PAIRED : GROUP;       // steps whose y a group adds up at a time
 const uint ENDING = TILE > 1 ? 2 : 1;              // numbers that each lane ends with
@@ -59,23 +63,17 @@ const uint UNROLLED = BLOCK / PAIRED % ROUNDS == 0 ? ROUNDS * PAIRED : PAIRED; /
 const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
 // Of a step: sixteen lanes store their results at a time, of PAIRED steps, each of which has banks of its own so.
 const uint RESULTS = PAIRS + (PAIRED < 16 ? 16 / PAIRED : 1);
-const uint ROW = (RANK + 2 * STATES + 3) / 4;      // of a step, in units of 4 floats
-const uint LOADS = (BLOCK * ROW + MAKERS - 1) / MAKERS; // of a lane and block
+#ifdef MATRIX
+const uint DT_END = 0;                             // dt is kept apart
+#else
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
+#endif
 const uint B_END = DT_END + (GROUP * EACH + 3) / 4 * 4;
 const uint PITCH = (2 * B_END - DT_END) / 4;       // of a step in shared memory, in units of 4 floats
-const uint LOCATED = 16 * BLOCK;                   // steps
 const float UNIT = HALF ? 1.0 / HYMN_SCAN_UNIT : 1.0; // of y
-const bool ALIGNED = RANK % 4 + STATES % 4 == 0; // not by &&, which glslang computes where it is first used
 const bool HALVES = EACH % 4 == 2; // of four floats are what a lane reads of B and C
-const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
 
-layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
-layout(set = 0, binding = 0) readonly buffer SourceFloats { vec2 source_floats[]; };
-layout(set = 0, binding = 1) readonly buffer Projected { vec4 projected[]; };
 layout(set = 0, binding = 2) readonly buffer Weights { float weights[]; };
-layout(set = 0, binding = 3) writeonly buffer ResultHalves { uint result_halves[]; };
-layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[]; };
 layout(set = 0, binding = 4) buffer States { float states[]; };
 layout(set = 0, binding = 5) writeonly buffer Sums { float sums[]; };
 layout(push_constant) uniform Params { hymn_scan_params p; };
@@ -84,28 +82,14 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec2 half_rows[HALVES ? 6 * BLOCK * PITCH : 1]; // the same, to be read in halves
-shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
-shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[2 * BLOCK * RESULTS]; // likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT
-shared vec2 dt_weights[DT_END * PAIRS];  // [r][pair]
-shared uint pixels[LOCATED];             // [block % 16][step]: of the image, behind the end that of the last step
 
 uint first, end; // the workgroup's steps
 uint direction;
-
-// Of the lanes that make delta: a pair of channels, every MADE-th step.
-uint maker, made_pair, made_step, u_from;
-vec2 bias, skip; // skip: in units of y
 
 // Of the scan's lanes.
 uint part, group; // lane of the group; the group's first channel is TILE * group
 uint own_pair, own_step; // whose y it ends with: a pair of the workgroup's, every PAIRED-th step
 float a[TILE * EACH], h[TILE * EACH], delta_sum[TILE]; // [channel][state]
-
-vec4 loaded[LOADS];
-uint load_step[LOADS], load_from[LOADS], load_to[LOADS]; // what is loaded: step of a block, and where
-uvec2 u_words[OWN]; // as in memory: to convert them is to wait for them
-uint result_from;
 float y[2 * MAX_GROUP]; // of the steps and channels of a fold: [step][channel]
 
 // Where step l of the direction is.
@@ -118,115 +102,11 @@ uint pixel_of(uint l) {
     return at;
 }
 
-void locate(uint block, uint count) {
-    uint step = maker;
-    if (step < count * BLOCK) {
-        do {
-            uint at = block * BLOCK + step;
-            pixels[at % LOCATED] = pixel_of(min(first + at, end - 1));
-            step += MAKERS;
-        } while (step < count * BLOCK);
-    }
-}
-
-// The block has been located, and a barrier has come since.
-void load_rows(uint block) {
-    uint located = block * BLOCK % LOCATED;
-    [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        if (BLOCK * ROW % MAKERS == 0 || maker + i * MAKERS < BLOCK * ROW) {
-            loaded[i] = projected[pixels[located + load_step[i]] * p.proj_stride + load_from[i]];
-        }
-    }
-}
-
-void store_row_value(uint to, uint index, float value) {
-    if (index >= RANK + STATES) {
-        index += B_END - RANK - STATES;
-    } else if (index >= RANK) {
-        index += DT_END - RANK;
-    }
-    rows[to + index / 4][index % 4] = value;
-    if (HALVES) {
-        half_rows[2 * to + index / 2][index % 2] = value;
-    }
-}
-
-// slot: where the block's rows are in shared memory, as below.
-void store_rows(uint slot) {
-    uint to = slot * (BLOCK * PITCH);
-    [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint at = maker + i * MAKERS;
-        if (BLOCK * ROW % MAKERS == 0 || at < BLOCK * ROW) {
-            if (ALIGNED) {
-                rows[to + load_to[i]] = loaded[i];
-                if (HALVES) {
-                    half_rows[2 * (to + load_to[i])] = loaded[i].xy;
-                    half_rows[2 * (to + load_to[i]) + 1] = loaded[i].zw;
-                }
-            } else {
-                [[unroll]] for (uint k = 0; k < 4; k++) {
-                    if (4 * (at % ROW) + k < RANK + 2 * STATES) {
-                        store_row_value(to + load_to[i], 4 * (at % ROW) + k, loaded[i][k]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-uvec2 load_words(uint at) {
-    return HALF ? uvec2(source_halves[at], 0) : floatBitsToUint(source_floats[at]);
-}
-
-vec2 of_words(uvec2 words) {
-    return HALF ? unpackHalf2x16(words.x) : uintBitsToFloat(words);
-}
-
-void load_u(uint block) {
-    uint located = block * BLOCK % LOCATED + made_step;
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        u_words[i] = load_words(pixels[located + i * MADE] * (4 * p.source_stride) + u_from);
-    }
-}
-
-vec2 softplus(vec2 v) {
-    vec2 above = max(v, vec2(0.0)), t = exp2(-1.44269504088896341 * abs(v));
-    return HALF ? hymn_add_log1p_short(above, t) : hymn_add_log1p(above, t);
-}
-
-void make_deltas(uint block, uint slot) {
-    vec2 v[OWN];
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        v[i] = bias;
-    }
-    uint row = (slot * BLOCK + made_step) * PITCH, to = block % 2 * (BLOCK * PAIRS) + maker;
-    [[unroll]] for (uint r = 0; r < DT_END; r += 4) {
-        vec2 w[4];
-        [[unroll]] for (uint k = 0; k < 4; k++) {
-            w[k] = dt_weights[(r + k) * PAIRS + made_pair];
-        }
-        [[unroll]] for (uint i = 0; i < OWN; i++) {
-            vec4 dt = rows[row + i * MADE * PITCH + r / 4];
-            v[i] = fma(w[3], vec2(dt.w), fma(w[2], vec2(dt.z), fma(w[1], vec2(dt.y), fma(w[0], vec2(dt.x), v[i]))));
-        }
-    }
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        vec2 delta = softplus(v[i]); // not within a condition: a branch would keep the steps apart
-        if (MODE == 1) {
-            delta = first + block * BLOCK + made_step + i * MADE < end ? delta : vec2(0.0);
-        }
-        vec2 u = of_words(u_words[i]), du = delta * u;
-        if (TILE > 1) {
-            deltas[to + i * MADE * PAIRS] = vec4(delta.x, du.x, delta.y, du.y);
-        } else {
-            single_deltas[2 * (to + i * MADE * PAIRS)] = vec2(delta.x, du.x);
-            single_deltas[2 * (to + i * MADE * PAIRS) + 1] = vec2(delta.y, du.y);
-        }
-        if (MODE != 1) {
-            results[(block % 2 * BLOCK + made_step + i * MADE) * RESULTS + made_pair] = skip * u;
-        }
-    }
-}
+#ifdef MATRIX
+#include "common/scan_make_matrix.glsl"
+#else
+#include "common/scan_make.glsl"
+#endif
 
 // A lane's part of a row's B or C, from float `first` on. A macro, as functions cannot return what constants size.
 #define HYMN_LOAD_PART(to, row, first)                                                                                 \
@@ -247,22 +127,16 @@ void make_deltas(uint block, uint slot) {
         }                                                                                                              \
     }
 
-// One step of the group's channels, their y (from this lane's states) to y[to] and on. row: of the step; at: of its
-// deltas.
-void advance(uint row, uint at, uint to) {
+// One step of the group's channels, whose deltas have been taken; their y (from this lane's states) to y[to] and on.
+// row: of the step.
+void advance(uint row, uint to) {
     float b[EACH], c[EACH];
     HYMN_LOAD_PART(b, row, DT_END)
     if (MODE != 1) {
         HYMN_LOAD_PART(c, row, B_END)
     }
     [[unroll]] for (uint k = 0; k < TILE; k++) {
-        vec2 d;
-        if (TILE == 1) {
-            d = single_deltas[2 * at + group % 2];
-        } else {
-            vec4 both = deltas[at + k / 2];
-            d = k % 2 == 0 ? both.xy : both.zw;
-        }
+        vec2 d = now[k];
         float sum = 0.0;
         [[unroll]] for (uint n = 0; n < EACH; n++) {
             uint i = k * EACH + n;
@@ -290,11 +164,12 @@ void advance(uint row, uint at, uint to) {
         }                                                                                                              \
     }
 
-// FOLD steps; leaves the lane's ENDING sums in y.
+// FOLD steps; leaves the lane's ENDING sums in y. at: of their deltas.
 void fold_steps(uint row, uint at) {
     [[unroll]] for (uint i = 0; i < MAX_GROUP; i++) {
         if (i < FOLD) {
-            advance(row + i * PITCH, at + i * PAIRS, i * TILE);
+            take_deltas(at, i);
+            advance(row + i * PITCH, i * TILE);
         }
     }
     if (MODE != 1) {
@@ -310,7 +185,7 @@ vec2 scan_steps(uint row, uint at) {
     fold_steps(row, at);
     vec2 both = vec2(y[0], y[1]);
     if (TILE == 1) {
-        fold_steps(row + FOLD * PITCH, at + FOLD * PAIRS);
+        fold_steps(row + FOLD * PITCH, at + deltas_after(FOLD));
         if (MODE != 1) {
             bool odd = (group & 1) != 0;
             float other = subgroupShuffleXor(odd ? both.x : y[0], 1); // the other of two woven groups
@@ -320,68 +195,23 @@ vec2 scan_steps(uint row, uint at) {
     return both;
 }
 
-void store_result(uint to, vec2 both) {
-    if (HALF) {
-        result_halves[to] = HYMN_PACK_HALVES(clamp(both, vec2(-65504.0), vec2(65504.0)));
-    } else {
-        result_floats[to] = both;
-    }
-}
-
-// How many of a block's steps from `step` on are before the end, for a pair of the workgroup's; 0 behind the last pair.
-uint steps_left(uint block, uint pair, uint step) {
-    uint left = end - first - block * BLOCK;
-    return left > step && gl_WorkGroupID.x * PAIRS + pair < p.width / 2 ? left - step : 0;
-}
-
+// slot: of the block's rows.
 void scan(uint block, uint slot) {
-    uint left = steps_left(block, own_pair, own_step), stride = p.width / 2;
-    uint row = slot * (BLOCK * PITCH);
-    uint at = block % 2 * (BLOCK * PAIRS) + (TILE > 1 ? group * TILE_PAIRS : group / 2);
+    uint left = steps_left(block, own_pair, own_step), row = slot * (BLOCK * PITCH), at = deltas_from(block);
     uint own_at = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
     uint located = block * BLOCK % LOCATED + own_step;
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         vec2 both[UNROLLED / PAIRED]; // a store would keep what is before and behind it apart
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
-            both[i] = scan_steps(row + i * PAIRED * PITCH, at + i * PAIRED * PAIRS);
+            both[i] = scan_steps(row + i * PAIRED * PITCH, at + deltas_after(i * PAIRED));
         }
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
-            if (MODE != 1) { // loads are not for the condition to wait for
-                both[i] = fma(both[i], vec2(UNIT), results[own_at + i * PAIRED * RESULTS]);
-                if (HELPERS > 0) {
-                    results[own_at + i * PAIRED * RESULTS] = both[i];
-                } else {
-                    uint to = pixels[located + i * PAIRED] * stride + result_from;
-                    if (step + i * PAIRED < left) {
-                        store_result(to, both[i]);
-                    }
-                }
+            if (MODE != 1) {
+                uint ahead = i * PAIRED;
+                leave_result(own_at + ahead * RESULTS, located + ahead, step + ahead < left, both[i]);
             }
         }
-        row += UNROLLED * PITCH, at += UNROLLED * PAIRS, own_at += UNROLLED * RESULTS, located += UNROLLED;
-    }
-}
-
-// By helpers.
-void store_results(uint block) {
-    uint left = steps_left(block, made_pair, made_step), stride = p.width / 2;
-    uint from = (block % 2 * BLOCK + made_step) * RESULTS + made_pair, located = block * BLOCK % LOCATED + made_step;
-    vec2 both[OWN];
-    uint to[OWN];
-    [[unroll]] for (uint i = 0; i < OWN; i++) {
-        both[i] = results[from + i * MADE * RESULTS];
-        to[i] = pixels[located + i * MADE] * stride + result_from;
-    }
-    if (left > BLOCK - MADE) { // one branch for nearly all blocks
-        [[unroll]] for (uint i = 0; i < OWN; i++) {
-            store_result(to[i], both[i]);
-        }
-    } else {
-        [[unroll]] for (uint i = 0; i < OWN; i++) {
-            if (i * MADE < left) {
-                store_result(to[i], both[i]);
-            }
-        }
+        row += UNROLLED * PITCH, at += deltas_after(UNROLLED), own_at += UNROLLED * RESULTS, located += UNROLLED;
     }
 }
 
@@ -397,18 +227,7 @@ void load_weights(uint weights_at, uint states_at) {
             h[k * EACH + n] = MODE == 2 && real ? states[(states_at * STATES + state) * p.width + channel] : 0.0;
         }
     }
-    uint made = min(gl_WorkGroupID.x * WIDTH + 2 * made_pair, p.width - 2);
-    bias = vec2(weights[weights_at + made], weights[weights_at + made + 1]);
-    skip = UNIT * vec2(weights[weights_at + p.width + made], weights[weights_at + p.width + made + 1]);
-    uint i = maker;
-    if (i < DT_END * PAIRS) {
-        do {
-            uint r = i / PAIRS, at = weights_at + (2 + STATES + r) * p.width;
-            uint channel = min(gl_WorkGroupID.x * WIDTH + 2 * (i % PAIRS), p.width - 2);
-            dt_weights[i] = r < RANK ? vec2(weights[at + channel], weights[at + channel + 1]) : vec2(0.0);
-            i += MAKERS;
-        } while (i < DT_END * PAIRS);
-    }
+    load_made_weights(weights_at);
 }
 
 void leave_ends(uint states_at) {
@@ -428,61 +247,17 @@ void leave_ends(uint states_at) {
     }
 }
 
-// What the lane loads, makes and stores.
+// What the lane loads, makes, scans and stores.
 void place_lane(uint plane, uint image) {
     uint length = p.image_width * p.image_height;
     // A group is of one subgroup, as is what helps, whatever the order of invocations in it.
     uint walker = gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID;
     maker = HELPERS > 0 ? walker - SCANNERS : gl_LocalInvocationID.x;
-    [[unroll]] for (uint i = 0; i < LOADS; i++) {
-        uint at = maker + i * MAKERS, index = at % ROW;
-        bool is_c = index >= (RANK + STATES) / 4;
-        load_step[i] = at / ROW;
-        load_from[i] = image * length * p.proj_stride + direction * p.proj_row + index;
-        load_to[i] = at / ROW * PITCH + (ALIGNED ? index + (is_c ? (B_END - RANK - STATES) / 4 : 0) : 0);
-    }
-    made_pair = maker % PAIRS, made_step = maker / PAIRS;
-    u_from = (image * length * p.source_stride + p.source_first) * 4 +
-             min(gl_WorkGroupID.x * PAIRS + made_pair, p.width / 2 - 1);
     part = walker / WOVEN % GROUP, group = walker / (WOVEN * GROUP) * WOVEN + walker % WOVEN;
     own_pair = TILE > 1 ? group * TILE_PAIRS + part % TILE_PAIRS : group / 2;
     own_step = TILE > 1 ? part / TILE_PAIRS : part + group % 2 * GROUP;
-    result_from = plane * length * (p.width / 2) + gl_WorkGroupID.x * PAIRS + (HELPERS > 0 ? made_pair : own_pair);
-}
-
-// What goes on beside the scan of block turn - 2, by the lanes that do that too: what a turn loads, the next one uses.
-void make_in_between(uint turn, uint blocks, uint stored, uint made) {
-    if (turn < blocks) {
-        store_rows(stored);
-    }
-    if (turn % 4 == 0) {
-        locate(turn + 2, 4);
-    }
-    if (turn + 1 < blocks) {
-        load_rows(turn + 1);
-    }
-    if (turn >= 1 && turn <= blocks) {
-        make_deltas(turn - 1, made);
-    }
-    if (turn < blocks) {
-        load_u(turn);
-    }
-}
-
-// The same by helpers: nothing is kept from turn to turn, as compilers would copy it, and so wait for it. What is behind
-// the last block is located as the last step, and so may be loaded and made too; in the first turns, when there are no
-// rows yet, what is made is never read.
-void help(uint turn, uint stored, uint made) {
-    load_u(max(turn, 1) - 1);
-    load_rows(turn);
-    if (turn % 4 == 0) {
-        locate(turn + 2, 4);
-    }
-    if (MODE != 1 && turn >= 3) {
-        store_results(turn - 3); // before the same lane leaves what belongs to block turn - 1 in the same places
-    }
-    make_deltas(max(turn, 1) - 1, made);
-    store_rows(stored);
+    place_maker(image * length * p.proj_stride + direction * p.proj_row,
+                (image * length * p.source_stride + p.source_first) * 4, plane * length * (p.width / 2));
 }
 
 void main() {
@@ -497,14 +272,7 @@ void main() {
         locate(0, 2);
     }
     load_weights(direction * (2 + STATES + RANK) * p.width, states_at);
-    if (!FULL) {
-        for (uint i = gl_LocalInvocationID.x; i < 3 * BLOCK * PITCH; i += LANES) {
-            rows[i] = vec4(0.0); // what no row fills stays so
-            if (HALVES) {
-                half_rows[2 * i] = half_rows[2 * i + 1] = vec2(0.0);
-            }
-        }
-    }
+    clear_rows();
 
     uint blocks = (end - first + BLOCK - 1) / BLOCK, turns = blocks + (MODE != 1 && HELPERS > 0 ? 3 : 2);
     uint stored = 0, made = 2, scanned = 1; // slots of three blocks

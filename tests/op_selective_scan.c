@@ -27,6 +27,8 @@ struct scan_case {
     uint32_t span;          // with chunk_length or group
     uint32_t tile, helpers; // with group
     float reach;            // of the projection's values; 0: 1
+    bool half_rows;         // the projection in f16, for groups of lanes
+    bool matrix;            // with helpers and half_rows
 };
 
 // ---------------------------------------------------------------------------------------------------------- plain C
@@ -93,7 +95,8 @@ static void build(struct test_node *test, const struct scan_case *c, struct test
     // More channels before and behind the slice that is read.
     uint32_t behind = c->first && c->channels % 8 == 0 ? 8 : 0;
     test_node_input(test, random, c->height, c->width, c->first + c->channels + behind, c->storage, -2.0f, 2.0f);
-    test_node_input(test, random, c->height, c->width, 4 * row, HYMN_STORAGE_F32, -reach, reach);
+    test_node_input(test, random, c->height, c->width, 4 * row, c->half_rows ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32,
+                    -reach, reach);
     uint32_t output = test_node_output(test, c->height, c->width, c->channels, c->storage);
     test->graph.values[test->outputs[output].value].planes = 4;
     node->terms[0].source = (struct hymn_source){test->inputs[0].value, c->first, c->channels};
@@ -131,9 +134,11 @@ static struct hymn_vk_plan plan_of(uint32_t index) {
 }
 
 static struct hymn_scan_method method_of(const struct scan_case *c) {
-    return (struct hymn_scan_method){c->chunk_length, c->group, c->block, c->together,
-                                     c->lanes,        c->span,  c->tile,  c->helpers};
+    return (struct hymn_scan_method){c->chunk_length, c->group, c->block,   c->together, c->lanes,
+                                     c->span,         c->tile,  c->helpers, c->matrix};
 }
+
+static uint32_t half_runs; // of a projection in f16
 
 // By the method that the case forces, if it does.
 static void run(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan) {
@@ -142,6 +147,8 @@ static void run(struct test_node *test, const struct scan_case *c, const struct 
     test->node->scratch[0] = test->node->scratch[1] = HYMN_NONE;
     test_node_run(test, context, plan, 0, NULL);
     hymn_selective_scan_force(NULL);
+    half_runs +=
+        test->graph.values[test->node->terms[1].source.value].storage == HYMN_STORAGE_F16; // other methods: f32
 }
 
 // Returns the largest of the true outputs.
@@ -246,6 +253,51 @@ static void test_groups(void **state) {
         c.span = races ? 1 : methods[i].span;   // rounds that are not unrolled compile faster
         c.block = races ? 8 : methods[i].block; // with more shared memory the check leaves a shader alone
         c.storage = (enum hymn_storage)(i % 2);
+        c.half_rows = i % 4 < 2;
+        check(&c, &random);
+    }
+    assert_true(half_runs > 0 || !hymn_variant_allowed(&context->device->plan, "selective_scan_group", ".f16"));
+}
+
+static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan,
+                            struct hymn_vk_step *out_first);
+
+// delta made on matrix units: steps and channels shared among helpers in each way, folds of four steps and of eight,
+// ranks that fill matrices and not, sequences shorter than a block and longer.
+static void test_matrix(void **state) {
+    (void)state;
+    static const struct hymn_scan_method methods[] = {
+        {.group = 4, .tile = 2, .block = 16, .lanes = 64, .helpers = 64},
+        {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
+        {.group = 8, .tile = 2, .block = 16, .lanes = 128, .helpers = 64, .span = 1},
+        {.group = 4, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
+    };
+    static const uint32_t ranks[] = {8, 24, 16, 32};
+    if (!hymn_variant_allowed(&context->device->plan, "selective_scan_group_matrix", ".f16")) {
+        skip();
+    }
+    struct test_random random = test_random_start("op_selective_scan matrix");
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
+        struct scan_case c = random_case(&random);
+        c.states = 4 * methods[i].group;
+        c.rank = i == 2
+                     ? 8
+                     : ranks[(i + test_random_range(&random, 0, 3)) % 4]; // with many states there is no room for more
+        c.storage = HYMN_STORAGE_F16;
+        c.group = methods[i].group;
+        c.tile = methods[i].tile;
+        c.block = methods[i].block;
+        c.lanes = methods[i].lanes;
+        c.helpers = methods[i].helpers;
+        c.span = methods[i].span;
+        c.half_rows = c.matrix = true;
+        struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+        struct hymn_vk_step first;
+        struct test_node test;
+        build(&test, &c, &random);
+        count_steps(&test, &c, &plan, &first);
+        assert_string_equal(first.shader->name, "selective_scan_group_matrix.f16");
+        test_node_end(&test);
         check(&c, &random);
     }
 }
@@ -339,7 +391,7 @@ static void test_spans_chosen(void **state) {
 // Without room there have to be twice as many sequences.
 static void test_helpers_chosen(void **state) {
     (void)state;
-    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS = 11, HELPERS = 64 }; // of selective_scan_group.comp
+    enum { AT_GROUP = 4, AT_TILE = 7, AT_HELPERS = 9, CONSTANTS = 12, HELPERS = 64 }; // of selective_scan_group.comp
     static const struct {
         uint32_t filling, rank; // lanes a channel that fill the device
         uint32_t group, tile;   // 0: no groups
@@ -574,6 +626,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
         cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
         cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_helpers_chosen),
+        cmocka_unit_test(test_matrix),
     };
     const struct CMUnitTest few[] = {
         cmocka_unit_test(test_groups),

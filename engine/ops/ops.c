@@ -21,6 +21,14 @@ const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
     [HYMN_KIND_HEAD] = {"head", NULL, hymn_head_lower, NULL},
 };
 
+void hymn_ops_settle(struct hymn_graph *graph, const struct hymn_vk_plan *plan) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        if (graph->nodes[i].kind == HYMN_KIND_SELECTIVE_SCAN) {
+            hymn_selective_scan_settle(graph, &graph->nodes[i], plan);
+        }
+    }
+}
+
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
                                   const struct hymn_log *log) {
     for (uint32_t i = 0; i < graph->node_count; i++) {

@@ -46,6 +46,9 @@ struct hymn_op {
 
 extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
 
+// Storage of values that depends on what a device computes them with (to be called after hymn_graph_optimize, and
+// before methods are chosen and hymn_ops_prepare, with the same plan or one that allows less since).
+void hymn_ops_settle(struct hymn_graph *graph, const struct hymn_vk_plan *plan);
 // Scratch of every node, and without nodes that others have no need of on this device (to be called after
 // hymn_graph_optimize, before hymn_graph_plan_memory, and lowered by the same plan).
 enum hymn_status hymn_ops_prepare(struct hymn_graph *graph, const struct hymn_vk_plan *plan,
@@ -90,6 +93,8 @@ enum hymn_status hymn_norm_stats_lower(struct hymn_lower *lower, const struct hy
 enum hymn_status hymn_merge_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
                                              const struct hymn_vk_plan *plan, const struct hymn_log *log);
+void hymn_selective_scan_settle(struct hymn_graph *graph, const struct hymn_node *node,
+                                const struct hymn_vk_plan *plan);
 enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struct hymn_node *node);
 uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const struct hymn_node *node,
                                           const struct hymn_vk_plan *plan, const struct hymn_method *from,

@@ -27,10 +27,12 @@
 #define LONGEST_ALONE 1024u // steps, without helpers
 #define MANY_LANES 4u
 #define LOW_RANK 16u
+#define MATRIX_RANK 32u // from which on delta is made faster on matrix units
 #define MIN_BLOCK 8u
 #define UNROLLED_ROUNDS 2u
 #define UNROLLED_STEPS 16u
 #define MAX_DIVIDED (1u << 21)
+#define CELL 8u
 // Chunks within a workgroup: states that a lane holds, those that are carried at once, steps of a chunk worth trying,
 // lanes, and the numbers that a lane of twice as many has room for where registers are few.
 #define LOCAL_STATES 32u
@@ -62,6 +64,8 @@ struct scan {
     // workgroup that scan, and those that do the rest for them (0: the same)
     uint32_t group, tile, block, group_lanes, helpers;
     uint32_t rounds; // of a block's steps that are unrolled
+    bool half_rows;  // the projection is f16, which only groups of lanes read
+    bool matrix;     // helpers make delta's products on matrix units
     // together 0: not selective_scan_local.comp; else channels of a workgroup, states carried at once, steps whose
     // delta is kept.
     uint32_t together, part, kept;
@@ -81,15 +85,15 @@ static const struct hymn_scan_method *method_of(const struct hymn_node *node, st
         return forced;
     }
     const uint32_t *words = node->method.words;
-    *storage =
-        (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7]};
+    *storage = (struct hymn_scan_method){words[0], words[1], words[2], words[3], words[4],
+                                         words[5], words[6], words[7], words[8]};
     return storage;
 }
 
 static void set_method(struct hymn_node *node, const struct hymn_scan_method *method) {
     node->tuned = true;
     node->method = (struct hymn_method){{method->chunk_length, method->group, method->block, method->together,
-                                         method->lanes, method->span, method->tile, method->helpers}};
+                                         method->lanes, method->span, method->tile, method->helpers, method->matrix}};
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b) {
@@ -146,15 +150,46 @@ static uint32_t paired_steps(const struct scan *scan) {
     return 2 * scan->group / scan->tile;
 }
 
+// In the shader's words: channels of a workgroup, states a lane.
+static uint32_t group_channels(const struct scan *scan) {
+    return scan->group_lanes / scan->group * scan->tile;
+}
+
+static uint32_t states_each(const struct scan *scan) {
+    return (scan->states + scan->group - 1) / scan->group;
+}
+
 // As the shader declares them.
-static uint64_t shared_bytes(const struct scan *scan) {
-    uint32_t each = (scan->states + scan->group - 1) / scan->group;
-    uint32_t pairs = scan->group_lanes / scan->group * scan->tile / 2, dt = hymn_round_up(scan->rank, 4);
-    uint32_t pitch = dt / 4 + 2 * (hymn_round_up(scan->group * each, 4) / 4);
+static uint64_t shared_bytes(const struct scan *scan, const struct hymn_vk_plan *plan) {
+    uint32_t each = states_each(scan), pairs = group_channels(scan) / 2, dt = hymn_round_up(scan->rank, 4);
+    uint32_t both = 2 * (hymn_round_up(scan->group * each, 4) / 4); // B and C
     uint32_t rows = each % 4 == 2 ? 6 : 3, paired = paired_steps(scan);
     uint32_t results = pairs + (paired < 16 ? 16 / paired : 1);
-    return (uint64_t)scan->block * (rows * pitch * 16 + 2 * (pairs * 16 + results * 8) + 16 * 4) +
-           (uint64_t)dt * pairs * 8 + 32;
+    if (!scan->matrix) {
+        return (uint64_t)scan->block * (rows * (dt / 4 + both) * 16 + 2 * (pairs * 16 + results * 8) + 16 * 4) +
+               (uint64_t)dt * pairs * 8 + 32;
+    }
+    uint32_t units = hymn_round_up(scan->rank + 2, plan->matrix.k) / CELL, pitch = units + (units % 4 == 0);
+    uint32_t step = 3 * both * 16 + 2 * (results * 8 + pitch * 16 + (2 * pairs / CELL + 1) * 16) + 8 * 4;
+    return (uint64_t)scan->block * step + (uint64_t)2 * pairs * (2 * (scan->block / 2 + 1) + pitch) * 16 + 32;
+}
+
+// Whether helpers can make delta on matrix units: as common/scan_make_matrix.glsl wants it.
+static bool divides_into_matrices(const struct scan *scan, enum hymn_storage storage, const struct hymn_vk_plan *plan) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t each = states_each(scan), channels = group_channels(scan);
+    uint32_t fold = scan->tile > 1 ? paired_steps(scan) : scan->group;
+    bool fits = scan->half_rows && storage == HYMN_STORAGE_F16 &&
+                hymn_variant_allowed(plan, "selective_scan_group_matrix", ".f16") && scan->helpers > 0 &&
+                scan->rank % CELL == 0 && scan->states % CELL == 0 && each % 4 == 0 &&
+                each * scan->group == scan->states && fold % 4 == 0;
+    if (!fits || scan->helpers % plan->subgroup_size != 0 || channels % CELL != 0 || channels % matrix->m != 0 ||
+        scan->helpers % (channels / CELL) != 0 || scan->block % matrix->n != 0) {
+        return false;
+    }
+    uint32_t helpers = scan->helpers / plan->subgroup_size, across = scan->block / matrix->n;
+    uint32_t down = across % helpers == 0 ? 1 : helpers % across == 0 ? helpers / across : helpers;
+    return channels / matrix->m % down == 0 && across % (helpers / down) == 0;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
@@ -166,12 +201,12 @@ static uint32_t choose_group_lanes(const struct scan *scan, uint32_t wanted, con
 
 static bool group_fits(const struct scan *scan, const struct hymn_vk_plan *plan) {
     uint32_t least = scan->tile > 1 ? scan->group : 2 * scan->group; // of a subgroup
-    uint32_t lanes = scan->group_lanes + scan->helpers, pairs = scan->group_lanes / scan->group * scan->tile / 2;
+    uint32_t lanes = scan->group_lanes + scan->helpers, pairs = group_channels(scan) / 2;
     uint32_t made = pairs > 0 ? (scan->helpers > 0 ? scan->helpers : lanes) / pairs : 0; // steps at a time
     return made > 0 && least <= plan->subgroup_size && scan->tile <= scan->group && lanes <= plan->max_invocations &&
            scan->group_lanes % plan->subgroup_size == 0 && scan->helpers % plan->subgroup_size == 0 &&
            scan->helpers % pairs == 0 && scan->block % paired_steps(scan) == 0 && scan->block % made == 0 &&
-           shared_bytes(scan) <= plan->max_shared_bytes;
+           shared_bytes(scan, plan) <= plan->max_shared_bytes;
 }
 
 // Whether so many lanes a channel are as many as fill the device.
@@ -179,20 +214,20 @@ static bool lanes_fill(const struct scan *scan, uint32_t lanes, const struct hym
     return (uint64_t)4 * scan->batch * scan->width * lanes >= plan->target_lanes;
 }
 
-// Helpers, as the scan's lanes should wait for nothing else: with as many states a lane as leave lanes enough to fill
-// the device, and where there are many sequences those of one channel, unless the weights of delta, which every block
-// reads anew, are many. Without room for helpers two channels a lane where there are many sequences, in short blocks,
-// which leave shared memory to more workgroups; chunks are better for long sequences where there are fewer. Group 0
-// where there are too few sequences. Measured on an H100.
+// Helpers, as the scan's lanes should wait for nothing else: with as many states a lane (eight, or four) as leave lanes
+// enough to fill the device, and where there are many sequences those of one channel, unless the weights of delta,
+// which every block reads anew, are many: these on matrix units, where there are some. Without room for helpers two
+// channels a lane where there are many sequences, in short blocks, which leave shared memory to more workgroups; chunks
+// are better for long sequences where there are fewer. Group 0 where there are too few sequences. Measured on an H100.
 static struct hymn_scan_method group_rule(const struct scan *scan, const struct hymn_vk_plan *plan) {
     const bool many = lanes_fill(scan, MANY_LANES, plan), low_rank = scan->rank <= LOW_RANK;
     const struct hymn_scan_method none = {0};
-    struct hymn_scan_method helped = {
-        .group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = HELPERS}; // eight states a lane
+    struct hymn_scan_method helped = {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = HELPERS};
+    helped.matrix = scan->rank >= MATRIX_RANK;
     if (!lanes_fill(scan, 2 * MANY_LANES, plan)) {
-        helped.tile = 1, helped.block = 32; // four
+        helped.tile = 1, helped.block = 32;
     } else if (many && low_rank) {
-        helped.group = 2, helped.tile = 1; // eight of one channel
+        helped.group = 2, helped.tile = 1;
     }
     if (helped.lanes + helped.helpers <= plan->max_invocations && helped.helpers % plan->subgroup_size == 0) {
         return lanes_fill(scan, ENOUGH_LANES, plan) ? helped : none;
@@ -222,8 +257,10 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->block = wanted.block;
     scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
     scan->helpers = wanted.helpers;
+    scan->matrix = wanted.matrix && wanted.chunk_length == 0 && divides_into_matrices(scan, storage, plan);
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
+        scan->matrix = scan->matrix && divides_into_matrices(scan, storage, plan);
     }
     uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
     rounds = min_u32(rounds, scan->block / paired_steps(scan));
@@ -361,6 +398,7 @@ static struct scan describe(const struct hymn_graph *graph, const struct hymn_no
         .width = output->stride,
         .states = node->d_state,
         .rank = node->dt_rank,
+        .half_rows = graph->values[node->terms[1].source.value].storage == HYMN_STORAGE_F16,
     };
     scan.pairs = scan.width / 2;
     scan.local = local_size(scan.pairs, plan);
@@ -394,6 +432,9 @@ static bool span_has_registers(const struct scan *scan, const struct hymn_vk_pla
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
+    if (scan->half_rows && (method->group == 0 || scan->group == 0)) {
+        return false;
+    }
     // Apple's have no registers for staged rows either.
     bool poor = plan->max_shared_bytes <= SMALL_SHARED_BYTES;
     if (method->group == 0 && (scan->staged != (method->block > 0) || (scan->staged && poor))) {
@@ -423,6 +464,7 @@ static struct hymn_scan_method method_from(const struct scan *scan) {
         .lanes = scan->group > 0 ? scan->group_lanes : 0,
         .span = scan->group > 0 ? scan->rounds == 1 : scan->span,
         .helpers = scan->group > 0 ? scan->helpers : 0,
+        .matrix = scan->group > 0 && scan->matrix,
     };
 }
 
@@ -441,10 +483,12 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
     static const struct hymn_scan_method methods[] = {
         {.group = 4, .tile = 1, .block = 16}, // what was best of some length and batch, then the rest
         {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64},
+        {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64, .matrix = 1},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
         {.group = 2, .tile = 1, .block = 16, .lanes = 128, .helpers = 64},
         {.group = 2, .tile = 2, .block = 16, .lanes = 128, .helpers = 128},
         {.group = 4, .tile = 2, .block = 16, .lanes = 128, .helpers = 64},
+        {.group = 4, .tile = 1, .block = 16, .lanes = 128, .helpers = 64, .matrix = 1},
         {.group = 4, .tile = 2, .block = 8},
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 256},
@@ -472,6 +516,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.chunk_length = 256},
         {.chunk_length = 32},
         {.chunk_length = 256, .group = 4, .tile = 2, .block = 8},
+        {.group = 4, .tile = 1, .block = 32, .lanes = 128, .helpers = 64, .matrix = 1},
     };
     if (plan->cpu || from || most == 0) {
         return 0;
@@ -494,10 +539,24 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
     return count;
 }
 
+// The projection may be f16 where groups of lanes read it, whose lanes convert each number once, and its product leaves
+// in half of the time. Only the scan reads it.
+void hymn_selective_scan_settle(struct hymn_graph *graph, const struct hymn_node *node,
+                                const struct hymn_vk_plan *plan) {
+    struct hymn_value *projection = &graph->values[node->terms[1].source.value];
+    const struct scan scan = describe(graph, node, plan);
+    if (!node->tuned && graph->storage == HYMN_STORAGE_F16 && !plan->weights_f32 && scan.group > 0) {
+        projection->storage = HYMN_STORAGE_F16;
+    }
+}
+
 // Scratch of chunks: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].
 enum hymn_status hymn_selective_scan_prepare(struct hymn_graph *graph, struct hymn_node *node,
                                              const struct hymn_vk_plan *plan, const struct hymn_log *log) {
     struct scan scan = describe(graph, node, plan);
+    if (scan.half_rows && scan.group == 0) { // settled for another plan
+        graph->values[node->terms[1].source.value].storage = HYMN_STORAGE_F32;
+    }
     if (scan.chunks == 1 || scan.together > 0) {
         return HYMN_STATUS_OK;
     }
@@ -581,7 +640,7 @@ static void bind_scan(const struct hymn_lower *lower, const struct hymn_node *no
 
 static const char *shader_of(const struct scan *scan, bool joint, const char *suffix, const struct hymn_vk_plan *plan) {
     if (scan->group > 0) {
-        return "selective_scan_group";
+        return scan->matrix ? "selective_scan_group_matrix" : "selective_scan_group";
     }
     if (!hymn_variant_allowed(plan, "selective_scan", suffix)) {
         return "selective_scan_few";
@@ -613,11 +672,14 @@ static enum hymn_status add_scan(struct hymn_lower *lower, const struct hymn_nod
     uint32_t local = scan->group > 0 ? scan->group_lanes : joint ? joint_lanes(scan, plan) : scan->local;
     const uint32_t constants[] = {local + (scan->group > 0 ? scan->helpers : 0), plan->cpu, scan->states, scan->rank};
     const uint32_t woven = scan->group < plan->subgroup_size ? 2 : 1;
-    const uint32_t group[] = {scan->group, mode, scan->block, scan->tile, scan->rounds, scan->helpers, woven};
+    const uint32_t group[] = {scan->group,  mode,          scan->block, scan->tile,
+                              scan->rounds, scan->helpers, woven,       scan->half_rows};
+    const uint32_t matrix[] = {plan->matrix.m, plan->matrix.n, plan->matrix.k, scan->helpers / plan->subgroup_size};
     const uint32_t alone[] = {scan->hold, mode, min_u32(plan->subgroup_size, scan->local)};
     const uint32_t shared[] = {scan->hold, mode, scan->span, min_u32(scan->states, ROUND), scan->staged};
     step_constants(step, constants, 4);
-    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 7 : joint ? 5 : 3);
+    step_constants(step, scan->group > 0 ? group : joint ? shared : alone, scan->group > 0 ? 8 : joint ? 5 : 3);
+    step_constants(step, matrix, scan->group > 0 && scan->matrix ? 4 : 0);
     uint32_t lanes = scan->group > 0 ? scan->width / scan->tile * scan->group : scan->pairs,
              span = joint ? scan->span : 1;
     uint32_t chunks = mode == MODE_ENDS ? scan->chunks - 1 : scan->chunks;
@@ -684,6 +746,9 @@ static enum hymn_status add_carry(struct hymn_lower *lower, const struct hymn_no
 enum hymn_status hymn_selective_scan_lower(struct hymn_lower *lower, const struct hymn_node *node) {
     struct scan scan = describe(lower->graph, node, lower->plan);
     struct hymn_vk_binding weights;
+    if (scan.half_rows && scan.group == 0) {
+        return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
+    }
     if (scan.chunks > 65535 || 4 * (uint64_t)scan.batch > 65535) {
         return hymn_fail(lower->log, HYMN_STATUS_UNSUPPORTED,
                          "%s: %u chunks of %u images are more than one dispatch does", node->name, scan.chunks,

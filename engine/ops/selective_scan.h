@@ -10,7 +10,8 @@
 // `together` sequences each, cut into as many chunks as there are lanes for (selective_scan_local.comp). With group and
 // together 0 chunks take two passes, with `span` of them in a workgroup, or, with span 0, three. With together or a
 // span of several, block 1 has the rows of a step loaded during the step before, by way of shared memory; with group,
-// span 1 has less of a block unrolled, and `helpers` more lanes of a workgroup do all but the scan itself.
+// span 1 has less of a block unrolled, and `helpers` more lanes of a workgroup do all but the scan itself, with matrix
+// 1 delta's products on matrix units.
 struct hymn_scan_method {
     uint32_t chunk_length;
     uint32_t group, block;
@@ -18,6 +19,7 @@ struct hymn_scan_method {
     uint32_t span;
     uint32_t tile;
     uint32_t helpers;
+    uint32_t matrix;
 };
 
 // Tests only: the method, instead of what selective_scan would choose by itself; NULL: its own choice. Not thread-safe.

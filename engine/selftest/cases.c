@@ -23,6 +23,7 @@ struct selftest_case {
     enum hymn_activation activation;
     uint32_t residual; // 1 same size, 2 half size
     uint32_t states, rank;
+    bool half_rows;        // of the scan's projection, where storage is f16
     float mean;            // of a convolution's sources
     float bias;            // of odd channels, and its opposite of the others, beside what is random
     bool winograd;         // by that kernel, which no rule takes
@@ -152,6 +153,16 @@ static const struct selftest_case cases[] = {
      .channels = 24,
      .states = 8,
      .rank = 3},
+    {.name = "scan, f16 rows",
+     .kind = HYMN_KIND_SELECTIVE_SCAN,
+     .quick = true,
+     .height = 9,
+     .width = 11,
+     .batch = 2,
+     .channels = 72,
+     .states = 16,
+     .rank = 32,
+     .half_rows = true},
     {.name = "scan, long",
      .kind = HYMN_KIND_SELECTIVE_SCAN,
      .quick = true,
@@ -423,8 +434,10 @@ static void build_scan(struct builder *b) {
     uint32_t d = from->channels, row = hymn_round_up(from->rank + 2 * from->states, 8), rows = 4 * d;
     node->terms[0].source =
         (struct hymn_source){add_input(b, from->height, from->width, 8 + d, 1, b->storage, -2.0f, 2.0f), 8, d};
-    node->terms[1].source = (struct hymn_source){
-        add_input(b, from->height, from->width, 4 * row, 1, HYMN_STORAGE_F32, -1.0f, 1.0f), 0, 4 * row};
+    node->terms[1].source =
+        (struct hymn_source){add_input(b, from->height, from->width, 4 * row, 1,
+                                       from->half_rows ? b->storage : HYMN_STORAGE_F32, -1.0f, 1.0f),
+                             0, 4 * row};
     node->term_count = 2;
     node->output = add_output(b, d, 4, b->storage);
     node->d_state = from->states;

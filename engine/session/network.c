@@ -77,6 +77,7 @@ enum hymn_status hymn_network_build(const struct hymn_model *model, const struct
                                     struct hymn_graph *out_graph) {
     enum hymn_status status = hymn_network_make(model, shape, log, out_graph);
     if (status == HYMN_STATUS_OK) {
+        hymn_ops_settle(out_graph, plan);
         status = hymn_network_place(plan, log, out_graph);
     }
     if (status != HYMN_STATUS_OK) {

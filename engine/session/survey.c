@@ -166,6 +166,9 @@ enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params,
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_make(params->model, &shape, log, &graph);
     }
+    if (status == HYMN_STATUS_OK) {
+        hymn_ops_settle(&graph, params->plan);
+    }
     for (uint32_t i = 0; i < graph.node_count && status == HYMN_STATUS_OK; i++) {
         status = is_again(&tuning, i) ? HYMN_STATUS_OK : add_node(&tuning, &graph.nodes[i]);
     }

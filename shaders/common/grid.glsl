@@ -7,7 +7,7 @@
 #ifndef HYMN_GRID_GLSL
 #define HYMN_GRID_GLSL
 
-#include "divide.glsl"
+#include "common/divide.glsl"
 
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const bool SOFTWARE = false;

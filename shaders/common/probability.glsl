@@ -5,7 +5,7 @@
 #ifndef HYMN_PROBABILITY_GLSL
 #define HYMN_PROBABILITY_GLSL
 
-#include "activation.glsl"
+#include "common/activation.glsl"
 
 // exp(v - most) of four classes, those beyond the last one zero.
 vec4 hymn_weigh(vec4 v, float most, uint first) {

@@ -5,7 +5,7 @@
 #ifndef HYMN_SCAN_GLSL
 #define HYMN_SCAN_GLSL
 
-#include "exp.glsl"
+#include "common/exp.glsl"
 
 // Where a sequence stands: `left` steps to the end of a column (or never), then on to the next one.
 struct hymn_walk {
