@@ -9,7 +9,7 @@
 //   w: [tile of CHANNELS][stage][tap][CHANNELS][8 * DEPTH k] f16, zero where a stage reaches beyond its term's cells.
 // One workgroup = TILE_WIDTH x TILE_HEIGHT pixels of one image by CHANNELS output channels, its subgroups in ROWS x
 // COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is 3,
-// are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a stage:
+// are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a stage, which go down the columns of a kernel of 3:
 // their weights go to one of two halves of shared memory while the other half is multiplied. Where the tiles are too few
 // to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums go to
 // memory, and the one that finishes last adds them up in the order of the stages.
@@ -131,6 +131,8 @@ const uint LOW_AT = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
 const uint LOOP_SHARED = LOW_AT + (LOW_APART ? LOW_PIXELS * DEPTH : 0);
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
+const uint ACROSS = TILE_WIDTH / M; // matrices of pixels side by side
+const bool BY_COLUMNS = TAPS % 3 == 0 && BLOCK_ROWS % ACROSS == 0; // of the kernel: a subgroup has whole rows of pixels
 // At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
 // their channels, so that there is room for the moments. PACKED: as f16. Behind it all a row of biases, and with NORM one
 // of the sums of weights.
@@ -185,7 +187,7 @@ shared bool last;
 // What this lane copies. Loads depend on no condition: a compiler would wait for their results at once, to choose between
 // those and zero, and not after the products of the stage before.
 int wide_pixel[PIXEL_LOADS];    // -1 outside, where shared memory gets zeros
-uint point_pixel[POINT_LOADS];  // outside some pixel, of which nothing is stored
+uint point_pixel[POINT_LOADS];  // outside some pixel, of which nothing is stored; kept unless there is a margin too
 uint merged_pixel[POINT_LOADS]; // of kernel 2's first tap
 // NORM: of the pixels and parts of them whose moments this lane sums up.
 float shift[NORM_OWN];
@@ -244,6 +246,17 @@ uint copied_to(uint i) {
 #include "common/conv2d_matrix_resized.glsl"
 #endif
 
+// Of the i-th cell that this lane copies of a stage without a margin.
+ivec3 point_at(ivec3 origin, uint i) {
+    int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
+    return origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
+}
+
+uint point_of(ivec3 origin, uint i) {
+    ivec3 at = point_at(origin, i);
+    return WIDE && !MERGES ? uint(max(pixel_at(at) | outside(at), 0)) : point_pixel[i];
+}
+
 void locate(ivec3 origin) {
 #ifdef RESIZED
     locate_blocks(origin);
@@ -255,10 +268,9 @@ void locate(ivec3 origin) {
             wide_pixel[i] = pixel_at(at) | outside(at);
         }
     }
-    if (POINT) {
+    if (POINT && (!WIDE || MERGES)) {
         [[unroll]] for (uint i = 0; i < POINT_LOADS; i++) {
-            int pixel = int(copied_row(i)), y = pixel / int(TILE_WIDTH);
-            ivec3 at = origin + ivec3(pixel - y * int(TILE_WIDTH), y, 0);
+            ivec3 at = point_at(origin, i);
             int beyond = outside(at);
             point_pixel[i] = uint(max(pixel_at(at) | beyond, 0));
             if (MERGES) {
@@ -361,11 +373,11 @@ void advance(inout place at) {
         uint cell = min(at.cell + copied_cell(i), p.cells##n - 1);                                                     \
         uint pixel = KERNEL##n == 3   ? uint(max(wide_pixel[i], 0))                                                    \
                      : KERNEL##n == 2 ? merged_pixel[i] + row * (2 * p.width) + x                                      \
-                                      : point_pixel[i];                                                                \
+                                      : point_of(origin, i);                                                           \
         pixel_next[i] = words[pixel * p.stride##n + (p.first##n + cell)];                                              \
     }
 
-void load_pixels(place at) {
+void load_pixels(place at, ivec3 origin) {
 #ifdef RESIZED
     load_blocks(at);
 #else
@@ -496,10 +508,39 @@ void multiply(uint pixels_at, uint weights_at, uint pixels_across) {
     }
 }
 
+// Three taps, one above the other: pixels that are loaded serve all three.
+void multiply_column(uint pixels_at, uint weights_at) {
+    uint block_row = gl_SubgroupID / COLUMNS * BLOCK_ROWS, block_column = gl_SubgroupID % COLUMNS * BLOCK_COLUMNS;
+    [[unroll]] for (uint k = 0; k < DEPTH * 8 / K; k++) {
+        coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[BLOCK_ROWS + 2 * ACROSS];
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS + 2 * ACROSS; i++) {
+            uint pixel = (block_row / ACROSS + i / ACROSS) * HALO_WIDTH + i % ACROSS * M;
+            coopMatLoad(a[i], memory, pixels_at + pixel * ROW + k * (K / 8), ROW, gl_CooperativeMatrixLayoutRowMajor);
+        }
+        [[unroll]] for (uint y = 0; y < 3; y++) {
+            coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> b[BLOCK_COLUMNS];
+            [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+                uint from = weights_at + (y * CHANNELS + (block_column + j) * N) * ROW + k * (K / 8);
+                coopMatLoad(b[j], memory, from, ROW, gl_CooperativeMatrixLayoutColumnMajor);
+            }
+            [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+                [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+                    sums[i * BLOCK_COLUMNS + j] = coopMatMulAdd(a[i + y * ACROSS], b[j], sums[i * BLOCK_COLUMNS + j]);
+                }
+            }
+        }
+    }
+}
+
+// Taps go down the columns of the kernel.
 void multiply_step(place at, uint pixels_at, uint weights_at) {
-    if (is_wide(at.term)) {
+    if (is_wide(at.term) && BY_COLUMNS) {
+        [[unroll]] for (uint t = 0; t < TAPS; t += 3) {
+            multiply_column(pixels_at + (at.tap + t) / 3 * ROW, weights_at + t * CHANNELS * ROW);
+        }
+    } else if (is_wide(at.term)) {
         [[unroll]] for (uint t = 0; t < TAPS; t++) {
-            uint tap = at.tap + t, y = tap / 3, x = tap - 3 * y;
+            uint tap = at.tap + t, x = tap / 3, y = tap - 3 * x;
             multiply(pixels_at + (y * HALO_WIDTH + x) * ROW, weights_at + t * CHANNELS * ROW, HALO_WIDTH);
         }
     } else if (POINT) {
@@ -511,7 +552,7 @@ void multiply_step(place at, uint pixels_at, uint weights_at) {
 }
 
 // From a step on whose weights and pixels have been loaded.
-void sum_up(place at, uint end_stage) {
+void sum_up(place at, uint end_stage, ivec3 origin) {
     uint pixels_at = 0, weights_at = WEIGHTS_AT;
     share_weights(at, weights_at);
 #ifdef RESIZED
@@ -530,7 +571,7 @@ void sum_up(place at, uint end_stage) {
             load_weights(next);
         }
         if (stage) {
-            load_pixels(next);
+            load_pixels(next, origin);
         }
         multiply_step(at, pixels_at, weights_at);
         if (!more) {
@@ -680,7 +721,7 @@ void main() {
         return; // the last layer of the dispatch has no tile for each of its workgroups
     }
     locate(origin);
-    load_pixels(at);
+    load_pixels(at, origin);
     if (NORM) {
         start_moments(origin);
     }
@@ -688,7 +729,7 @@ void main() {
         sums[i] = coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>(0.0);
     }
     uint tile = gl_WorkGroupID.x * gl_NumWorkGroups.y + gl_WorkGroupID.y;
-    sum_up(at, stages * (split + 1) / SPLITS);
+    sum_up(at, stages * (split + 1) / SPLITS, origin);
     uint partial_at = (tile * SPLITS + split) * PART;
     if (NORM) {
         join_moments(partial_at);

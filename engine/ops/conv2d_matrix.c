@@ -17,12 +17,15 @@
 #define SUMS_PER_LANE 128u
 #define MAX_UNROLLED 8u
 #define SMALL_TILE 4096u
+#define LARGE_TILE 256u // pixels
 #define MAX_SPLITS 8u
 #define LEAST_SPLIT 512u
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
 #define LARGE_MAP 512u
-// Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64.
+// Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64, and with rows of pixels from
+// 211 on.
 #define MOST_REGISTERS 176u
+#define MOST_WITH_ROWS 210u
 
 static const struct hymn_conv2d_tile *forced_tile;
 
@@ -261,6 +264,7 @@ static bool set_step(const struct problem *problem, const struct hymn_vk_plan *p
         tile->taps = problem->wide ? wide[i][0] : point[i][0];
         tile->depth = problem->wide ? wide[i][1] : point[i][1];
         bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
+        deep = deep || (tile->width * tile->height >= LARGE_TILE && wide[i][0] == 1 && wide[i][1] > 4);
         if (tile->depth >= least && !deep && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes) {
             return true;
         }
@@ -302,14 +306,75 @@ static void set_splits(const struct problem *problem, uint32_t target, struct hy
     }
 }
 
+// What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
+// (4 each) and where they come from; and a norm's moments.
+// resized: there are pixels of half size too.
+static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, const struct hymn_conv2d_tile *tile,
+                          uint32_t lanes) {
+    bool wide = false, point = false;
+    for (uint32_t i = 0; i < 3; i++) {
+        wide = wide || kernels[i] == 3;
+        point = point || kernels[i] == 1 || kernels[i] == 2;
+    }
+    uint32_t inner = tile->width * tile->height, staged = wide ? (tile->width + 2) * (tile->height + 2) : inner;
+    uint32_t pixels = hymn_divide_up(staged * tile->depth, lanes), points = hymn_divide_up(inner * tile->depth, lanes);
+    uint32_t weights = hymn_divide_up(tile->taps * tile->channels * tile->depth, lanes), low = 0;
+    if (resized) {
+        pixels = 4 * hymn_divide_up(staged / 4 * tile->depth, lanes);
+        low = hymn_divide_up((tile->width / 2 + 2) * (tile->height / 2 + 2) * tile->depth, lanes);
+    }
+    return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
+           (point && !wide ? points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
+}
+
+// Of the rows of pixels that the kernel keeps for the three taps of a column; 0 where it takes single taps. Subgroups
+// of 64 lanes (RDNA 3) have a matrix of pixels twice.
+static uint32_t row_registers(const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t across = tile->width / matrix->m, rows = tile->width * tile->height / tile->rows / matrix->m;
+    uint32_t lanes = min_u32(plan->subgroup_size, 32), each = matrix->m * matrix->k / 2 / lanes;
+    bool columns = tile->taps % 3 == 0 && across > 0 && rows % across == 0;
+    return columns ? (rows + 2 * across) * each * (plan->subgroup_size > 32 ? 2 : 1) : 0;
+}
+
+// Whether the registers hold it all.
+static bool has_registers(const struct problem *problem, const struct hymn_vk_plan *plan,
+                          const struct hymn_conv2d_tile *tile) {
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, kept = row_registers(plan, tile);
+    return kept + registers(problem->kernels, problem->norm, problem->resized, tile, lanes) <=
+           (kept > 0 ? MOST_WITH_ROWS : MOST_REGISTERS);
+}
+
+// A large tile of few channels, whose subgroups have many rows of pixels and so load few twice; returns whether there
+// are enough of them, and registers.
+static bool choose_large(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
+                         struct hymn_conv2d_tile *tile) {
+    struct hymn_conv2d_tile large = {.channels = tile->channels > 64 ? 64 : 32, .splits = 1};
+    set_pixels(problem, LARGE_TILE, plan->matrix.m, &large);
+    const uint32_t channels = large.channels, height = large.height;
+    if (!problem->wide || tile->channels < 64 || plan->matrix.n > channels || groups_of(problem, &large) < target) {
+        return false;
+    }
+    fit(problem, plan, LARGE_TILE, &large);
+    bool fits = large.channels == channels && large.height == height && large.taps == 3;
+    if (fits && has_registers(problem, plan, &large)) {
+        *tile = large;
+        return true;
+    }
+    return false;
+}
+
 // Measured on an H100, base at 256x256: it takes a twentieth longer than the best of 25 tiles for each node.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
                                                   const struct hymn_vk_plan *plan) {
     struct problem problem = describe(graph, node, plan);
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
-    uint32_t pixels = problem.wide && tile.channels <= 32 ? 256 : 128;
+    uint32_t pixels = problem.wide && tile.channels <= 32 ? LARGE_TILE : 128;
     set_pixels(&problem, pixels, plan->matrix.m, &tile);
+    if (choose_large(&problem, plan, target, &tile)) {
+        return tile;
+    }
     pixels = fill_device(&problem, &plan->matrix, target, pixels, &tile);
     fit(&problem, plan, pixels, &tile);
     set_splits(&problem, problem.wide ? target : target / 2, &tile);
@@ -346,34 +411,11 @@ struct tile_list {
     struct problem problem;
 };
 
-// What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
-// (4 each) and where they come from, which with a margin is kept twice where some term has none; and a norm's moments.
-// resized: there are pixels of half size too.
-static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, const struct hymn_conv2d_tile *tile,
-                          uint32_t lanes) {
-    bool wide = false, point = false;
-    for (uint32_t i = 0; i < 3; i++) {
-        wide = wide || kernels[i] == 3;
-        point = point || kernels[i] == 1 || kernels[i] == 2;
-    }
-    uint32_t inner = tile->width * tile->height, staged = wide ? (tile->width + 2) * (tile->height + 2) : inner;
-    uint32_t pixels = hymn_divide_up(staged * tile->depth, lanes), points = hymn_divide_up(inner * tile->depth, lanes);
-    uint32_t weights = hymn_divide_up(tile->taps * tile->channels * tile->depth, lanes), low = 0;
-    if (resized) {
-        pixels = 4 * hymn_divide_up(staged / 4 * tile->depth, lanes);
-        low = hymn_divide_up((tile->width / 2 + 2) * (tile->height / 2 + 2) * tile->depth, lanes);
-    }
-    return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
-           (point ? (wide ? 2 : 1) * points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
-}
-
 static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile) {
     uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
     const struct problem *problem = &list->problem;
-    uint32_t lanes = tile->rows * tile->columns * list->plan->subgroup_size;
     // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
-    bool sensible = rows * columns >= 256 && rows * columns <= 4096 &&
-                    registers(problem->kernels, problem->norm, problem->resized, tile, lanes) <= MOST_REGISTERS;
+    bool sensible = rows * columns >= 256 && rows * columns <= 4096 && has_registers(problem, list->plan, tile);
     sensible = sensible && resizes(problem, tile) == problem->resized; // or a time would be that of something else
     bool listed = false;
     for (uint32_t i = 0; i < list->count; i++) {
@@ -446,7 +488,7 @@ static void add_known(struct tile_list *list, const struct problem *problem) {
     static const uint32_t wide[][7] = {{64, 32, 4, 2, 1, 16, 1}, {64, 32, 4, 1, 1, 16, 1},  {64, 64, 2, 2, 1, 8, 1},
                                        {128, 64, 4, 2, 3, 4, 1}, {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},
                                        {256, 32, 4, 1, 9, 2, 1}, {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1},
-                                       {128, 32, 4, 1, 3, 2, 1}};
+                                       {128, 32, 4, 1, 3, 2, 1}, {256, 64, 2, 2, 3, 2, 1},  {256, 64, 4, 1, 3, 2, 1}};
     // pixels, channels, rows, columns, taps, depth, buffers
     const struct hymn_vk_plan *plan = list->plan;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;

@@ -146,7 +146,8 @@ static void pack_stage(const struct hymn_node *node, const struct hymn_term *ter
     }
 }
 
-// Stages of a term of kernel 2 go tap by tap; otherwise a stage has all of its taps.
+// Stages of a term of kernel 2 go tap by tap; otherwise a stage has all of its taps, which go down the kernel's
+// columns.
 static uint16_t *pack_term(const struct hymn_node *node, const struct hymn_term *term, uint32_t first_channel,
                            uint32_t channels, uint32_t depth, uint16_t *to) {
     uint32_t taps = term->kernel * term->kernel, cells = term_cells(term);
@@ -154,7 +155,8 @@ static uint16_t *pack_term(const struct hymn_node *node, const struct hymn_term 
     for (uint32_t i = 0; i < outer; i++) {
         for (uint32_t chunk = 0; chunk < chunks; chunk++) {
             for (uint32_t j = 0; j < inner; j++, to += (size_t)channels * depth * CELL) {
-                pack_stage(node, term, i + j, chunk * depth, first_channel, channels, depth, to);
+                uint32_t tap = term->kernel == 3 ? j % 3 * 3 + j / 3 : i + j;
+                pack_stage(node, term, tap, chunk * depth, first_channel, channels, depth, to);
             }
         }
     }
