@@ -53,6 +53,7 @@ layout(constant_id = 11) const bool HALF_ROWS = false;
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint SCANNERS = LANES - HELPERS;
+const uint MAKERS = HELPERS > 0 ? HELPERS : LANES; // lanes that do all but the scan
 const uint WIDTH = SCANNERS / GROUP * TILE;
 const uint PAIRS = WIDTH / 2;
 const uint EACH = (STATES + GROUP - 1) / GROUP;
@@ -65,8 +66,10 @@ const uint TILE_PAIRS = TILE > 1 ? TILE / 2 : 1;
 const uint RESULTS = PAIRS + (PAIRED < 16 ? 16 / PAIRED : 1);
 #ifdef MATRIX
 const uint DT_END = 0;                             // dt is kept apart
+const uint LOCATED = 8 * BLOCK;                    // steps whose pixels are kept
 #else
 const uint DT_END = (RANK + 3) / 4 * 4;            // in shared memory dt, B and C begin at multiples of 4 floats
+const uint LOCATED = 16 * BLOCK;                   // steps whose pixels are kept
 #endif
 const uint B_END = DT_END + (GROUP * EACH + 3) / 4 * 4;
 const uint PITCH = (2 * B_END - DT_END) / 4;       // of a step in shared memory, in units of 4 floats
@@ -82,9 +85,11 @@ layout(push_constant) uniform Params { hymn_scan_params p; };
 
 shared vec4 rows[3 * BLOCK * PITCH];     // [block % 3][step]: dt, B, C
 shared vec2 half_rows[HALVES ? 6 * BLOCK * PITCH : 1]; // the same, to be read in halves
+shared uint pixels[LOCATED];             // of each step, behind the end that of the last one
 
 uint first, end; // the workgroup's steps
 uint direction;
+uint maker; // of MAKERS
 
 // Of the scan's lanes.
 uint part, group; // lane of the group; the group's first channel is TILE * group
@@ -100,6 +105,18 @@ uint pixel_of(uint l) {
         at = (at - x * p.image_height) * p.image_width + x;
     }
     return at;
+}
+
+// By MAKERS, from the block's first step on.
+void locate(uint block, uint count) {
+    uint step = maker;
+    if (step < count * BLOCK) {
+        do {
+            uint at = block * BLOCK + step;
+            pixels[at % LOCATED] = pixel_of(min(first + at, end - 1));
+            step += MAKERS;
+        } while (step < count * BLOCK);
+    }
 }
 
 #ifdef MATRIX
@@ -197,9 +214,7 @@ vec2 scan_steps(uint row, uint at) {
 
 // slot: of the block's rows.
 void scan(uint block, uint slot) {
-    uint left = steps_left(block, own_pair, own_step), row = slot * (BLOCK * PITCH), at = deltas_from(block);
-    uint own_at = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
-    uint located = block * BLOCK % LOCATED + own_step;
+    uint row = slot * (BLOCK * PITCH), at = deltas_from(block);
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         vec2 both[UNROLLED / PAIRED]; // a store would keep what is before and behind it apart
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
@@ -207,11 +222,10 @@ void scan(uint block, uint slot) {
         }
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
             if (MODE != 1) {
-                uint ahead = i * PAIRED;
-                leave_result(own_at + ahead * RESULTS, located + ahead, step + ahead < left, both[i]);
+                leave_result(block, own_step + step + i * PAIRED, both[i]);
             }
         }
-        row += UNROLLED * PITCH, at += deltas_after(UNROLLED), own_at += UNROLLED * RESULTS, located += UNROLLED;
+        row += UNROLLED * PITCH, at += deltas_after(UNROLLED);
     }
 }
 
@@ -284,9 +298,11 @@ void main() {
         if (helps) {
             help(turn, stored, made);
         } else {
+#ifndef MATRIX
             if (HELPERS == 0) {
                 make_in_between(turn, blocks, stored, made);
             }
+#endif
             if (turn >= 2 && turn < blocks + 2) {
                 scan(turn - 2, scanned);
             }

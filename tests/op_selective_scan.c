@@ -430,6 +430,36 @@ static void test_helpers_chosen(void **state) {
     }
 }
 
+// What the projection is stored as once a device is known, and whether delta is made on matrix units.
+static void test_rows_settled(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan rows settled");
+    struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+    const bool able = hymn_variant_allowed(&plan, "selective_scan_group", ".f16") && plan.subgroup_size >= 4 &&
+                      128 + 64 <= plan.max_invocations && 64 % plan.subgroup_size == 0;
+    const bool matrix = able && hymn_variant_allowed(&plan, "selective_scan_group_matrix", ".f16");
+    for (uint32_t i = 0; i < 4; i++) {
+        const bool few = i == 3; // sequences, for which there are chunks
+        const struct scan_case c = {.batch = 2,
+                                    .height = 5,
+                                    .width = 7,
+                                    .channels = 64,
+                                    .states = 16,
+                                    .rank = i == 0 ? 32 : 16,
+                                    .storage = i == 2 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16};
+        struct test_node test;
+        build(&test, &c, &random);
+        struct hymn_value *rows = &test.graph.values[test.node->terms[1].source.value];
+        plan.target_lanes = 4 * c.batch * c.channels * (few ? 64 : 8);
+        hymn_ops_settle(&test.graph, &plan);
+        assert_int_equal(rows->storage, able && i < 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32);
+        struct hymn_vk_step first;
+        count_steps(&test, &c, &plan, &first);
+        assert_int_equal(strcmp(first.shader->name, "selective_scan_group_matrix.f16") == 0, matrix && i == 0);
+        test_node_end(&test);
+    }
+}
+
 // A chunk a workgroup: what two passes sum, they sum in the order of three, and so to the same bits.
 static void test_spans_exact(void **state) {
     (void)state;
@@ -622,11 +652,11 @@ static int bench(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),      cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),       cmocka_unit_test(test_long),
-        cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact), cmocka_unit_test(test_spans_chosen),
-        cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers), cmocka_unit_test(test_helpers_chosen),
-        cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),       cmocka_unit_test(test_groups),
+        cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact),  cmocka_unit_test(test_spans_chosen),
+        cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),  cmocka_unit_test(test_helpers_chosen),
+        cmocka_unit_test(test_matrix), cmocka_unit_test(test_rows_settled),
     };
     const struct CMUnitTest few[] = {
         cmocka_unit_test(test_groups),

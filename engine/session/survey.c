@@ -166,11 +166,14 @@ enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params,
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_make(params->model, &shape, log, &graph);
     }
-    if (status == HYMN_STATUS_OK) {
-        hymn_ops_settle(&graph, params->plan);
-    }
-    for (uint32_t i = 0; i < graph.node_count && status == HYMN_STATUS_OK; i++) {
-        status = is_again(&tuning, i) ? HYMN_STATUS_OK : add_node(&tuning, &graph.nodes[i]);
+    // As it is made first, as on devices of this kind that are larger: what is settled depends on how much fills them.
+    for (uint32_t settled = 0; settled < 2; settled++) {
+        if (settled > 0 && status == HYMN_STATUS_OK) {
+            hymn_ops_settle(&graph, params->plan);
+        }
+        for (uint32_t i = 0; i < graph.node_count && status == HYMN_STATUS_OK; i++) {
+            status = is_again(&tuning, i) ? HYMN_STATUS_OK : add_node(&tuning, &graph.nodes[i]);
+        }
     }
     hymn_graph_free(&graph);
     return status;

@@ -6,15 +6,12 @@
 #ifndef HYMN_SCAN_MAKE_GLSL
 #define HYMN_SCAN_MAKE_GLSL
 
-const uint MAKERS = HELPERS > 0 ? HELPERS : LANES;
 const uint MADE = MAKERS / PAIRS;                       // steps whose delta is made at a time
 const uint OWN = BLOCK / MADE;                          // steps of a block whose delta a lane makes
 const uint ROW = (RANK + 2 * STATES + 3) / 4;           // of a step, in units of 4 floats
 const uint LOADS = (BLOCK * ROW + MAKERS - 1) / MAKERS; // of a lane and block
 const bool ALIGNED = RANK % 4 + STATES % 4 == 0; // not by &&, which glslang computes where it is first used
 const bool FULL = RANK % 4 + STATES % 4 + (GROUP * EACH - STATES) == 0; // rows fill all of their pitch
-
-const uint LOCATED = 16 * BLOCK;                        // steps
 
 layout(set = 0, binding = 0) readonly buffer SourceHalves { uint source_halves[]; };
 layout(set = 0, binding = 0) readonly buffer SourceFloats { vec2 source_floats[]; };
@@ -25,16 +22,15 @@ layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[
 
 shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
 shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[2 * BLOCK * RESULTS]; // likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT
+shared vec2 results[2 * BLOCK * RESULTS];                    // likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT
 shared vec2 dt_weights[DT_END * PAIRS];                      // [r][pair]
-shared uint pixels[LOCATED]; // [block % 16][step]: of the image, behind the end that of the last step
 
-uint maker, made_pair, made_step, u_from, result_from;
-vec2 bias, skip;  // skip: in units of y
-uvec2 u_words[OWN]; // as in memory: to convert them is to wait for them
-uvec4 loaded[LOADS]; // as in memory
+uint made_pair, made_step, u_from, result_from;
+vec2 bias, skip;                                         // skip: in units of y
+uvec2 u_words[OWN];                                      // as in memory: to convert them is to wait for them
+uvec4 loaded[LOADS];                                     // likewise
 uint load_step[LOADS], load_from[LOADS], load_to[LOADS]; // what is loaded: step of a block, and where
-vec2 now[TILE]; // delta and delta u of the step that is scanned
+vec2 now[TILE];                                          // delta and delta u of the step that is scanned
 
 // first_row: of the image and direction, in units of four numbers; first_u: of the image, in pairs; first_result: of
 // the sequence, likewise.
@@ -76,18 +72,6 @@ void clear_rows() {
                 half_rows[2 * i] = half_rows[2 * i + 1] = vec2(0.0);
             }
         }
-    }
-}
-
-// From the block's first step on.
-void locate(uint block, uint count) {
-    uint step = maker;
-    if (step < count * BLOCK) {
-        do {
-            uint at = block * BLOCK + step;
-            pixels[at % LOCATED] = pixel_of(min(first + at, end - 1));
-            step += MAKERS;
-        } while (step < count * BLOCK);
     }
 }
 
@@ -288,14 +272,15 @@ void take_deltas(uint at, uint i) {
     }
 }
 
-// y of the lane's own pair. at: in the results; located: where the step's pixel is; real: the step is before the end.
-void leave_result(uint at, uint located, bool real, vec2 both) {
+// y of the lane's own pair, of a step of the block.
+void leave_result(uint block, uint step, vec2 both) {
+    uint at = (block % 2 * BLOCK + step) * RESULTS + own_pair;
     both = fma(both, vec2(UNIT), results[at]);
     if (HELPERS > 0) {
         results[at] = both;
     } else {
-        uint to = pixels[located] * (p.width / 2) + result_from; // not for the condition to wait for
-        if (real) {
+        uint to = pixels[block * BLOCK % LOCATED + step] * (p.width / 2) + result_from; // not for what follows to wait for
+        if (steps_left(block, own_pair, step) > 0) {
             store_result(to, both);
         }
     }

@@ -32,7 +32,6 @@ const uint DT_CELLS = RANK / 8, BC_CELLS = STATES / 4;
 const uint DT_COUNT = BLOCK * DT_CELLS, BC_COUNT = BLOCK * BC_CELLS, U_COUNT = BLOCK * CELLS;
 const uint DT_LOADS = (DT_COUNT + HELPERS - 1) / HELPERS, BC_LOADS = (BC_COUNT + HELPERS - 1) / HELPERS;
 const uint U_LOADS = (U_COUNT + HELPERS - 1) / HELPERS;
-const uint LOCATED = 8 * BLOCK; // steps
 
 layout(set = 0, binding = 0) readonly buffer Source { uvec4 source[]; };
 layout(set = 0, binding = 1) readonly buffer Projected { uvec4 projected[]; };
@@ -43,9 +42,8 @@ shared vec2 results[2 * BLOCK * RESULTS];    // [block % 2][step][pair]: y
 shared uvec4 dt_rows[2 * BLOCK * DT_PITCH];  // [block % 2][step]: f16
 shared uvec4 dt_weights[WIDTH * DT_PITCH];   // [channel]: likewise
 shared uvec4 u_rows[2 * BLOCK * U_PITCH];    // [block % 2][step]: likewise
-shared uint pixels[LOCATED];                 // [block % 8][step]: of the image, behind the end that of the last step
 
-uint maker, own_cell, dt_from, u_from, result_from;
+uint own_cell, dt_from, u_from, result_from;
 hymn_cell skip; // of the lane's cell, in units of y
 uvec4 dt_loaded[DT_LOADS], bc_loaded[BC_LOADS], u_loaded[U_LOADS], u_again[U_LOADS];
 vec4 four_deltas[TILE], four_du[TILE]; // of four steps that are scanned
@@ -93,17 +91,6 @@ void load_made_weights(uint weights_at) {
 void clear_rows() {
     for (uint i = gl_LocalInvocationID.x; i < 2 * BLOCK * DT_PITCH; i += LANES) {
         dt_rows[i] = uvec4(i % DT_PITCH == DT_CELLS ? 0x3C003C00 : 0, 0, 0, 0);
-    }
-}
-
-void locate(uint block, uint count) {
-    uint step = maker;
-    if (step < count * BLOCK) {
-        do {
-            uint at = block * BLOCK + step;
-            pixels[at % LOCATED] = pixel_of(min(first + at, end - 1));
-            step += HELPERS;
-        } while (step < count * BLOCK);
     }
 }
 
@@ -252,10 +239,6 @@ void help(uint turn, uint stored, uint made) {
     store_rows(turn, stored);
 }
 
-// There are always helpers.
-void make_in_between(uint turn, uint blocks, uint stored, uint made) {
-}
-
 // Where the deltas of the lane's channels are, from the block's first step on, and so many steps further.
 uint deltas_from(uint block) {
     return (block % 2 * WIDTH + TILE * group) * DELTA_PITCH;
@@ -276,14 +259,9 @@ void take_deltas(uint at, uint i) {
     }
 }
 
-// y of the lane's own pair. at: in the results.
-void leave_result(uint at, uint located, bool real, vec2 both) {
-    results[at] = both;
-}
-
-// Likewise.
-uint steps_left(uint block, uint pair, uint step) {
-    return 0;
+// y of the lane's own pair, of a step of the block.
+void leave_result(uint block, uint step, vec2 both) {
+    results[(block % 2 * BLOCK + step) * RESULTS + own_pair] = both;
 }
 
 #endif
