@@ -327,32 +327,33 @@ static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, co
            (point && !wide ? points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
 }
 
-// Of the rows of pixels that the kernel keeps for the three taps of a column; 0 where it takes single taps. Subgroups
-// of 64 lanes (RDNA 3) have a matrix of pixels twice.
-static uint32_t row_registers(const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
-    const struct hymn_vk_matrix *matrix = &plan->matrix;
-    uint32_t across = tile->width / matrix->m, rows = tile->width * tile->height / tile->rows / matrix->m;
-    uint32_t lanes = min_u32(plan->subgroup_size, 32), each = matrix->m * matrix->k / 2 / lanes;
+// Of the rows of pixels that the kernel keeps for the three taps of a column; 0 where it takes single taps. m, k: of
+// the device's matrices. Subgroups of 64 lanes (RDNA 3) have a matrix of pixels twice.
+static uint32_t row_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup) {
+    uint32_t across = tile->width / m, rows = tile->width * tile->height / tile->rows / m;
+    uint32_t each = m * k / 2 / min_u32(subgroup, 32) * (subgroup > 32 ? 2 : 1);
     bool columns = tile->taps % 3 == 0 && across > 0 && rows % across == 0;
-    return columns ? (rows + 2 * across) * each * (plan->subgroup_size > 32 ? 2 : 1) : 0;
+    return columns ? (rows + 2 * across) * each : 0;
 }
 
 // Whether the registers hold it all.
 static bool has_registers(const struct problem *problem, const struct hymn_vk_plan *plan,
                           const struct hymn_conv2d_tile *tile) {
-    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, kept = row_registers(plan, tile);
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
+    uint32_t kept = row_registers(tile, plan->matrix.m, plan->matrix.k, plan->subgroup_size);
     return kept + registers(problem->kernels, problem->norm, problem->resized, tile, lanes) <=
            (kept > 0 ? MOST_WITH_ROWS : MOST_REGISTERS);
 }
 
 // A large tile of few channels, whose subgroups have many rows of pixels and so load few twice; returns whether there
-// are enough of them, and registers.
+// are enough of them, and registers. Not where matrices are emulated, as such tiles take the longest to compile.
 static bool choose_large(const struct problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
                          struct hymn_conv2d_tile *tile) {
     struct hymn_conv2d_tile large = {.channels = tile->channels > 64 ? 64 : 32, .splits = 1};
     set_pixels(problem, LARGE_TILE, plan->matrix.m, &large);
     const uint32_t channels = large.channels, height = large.height;
-    if (!problem->wide || tile->channels < 64 || plan->matrix.n > channels || groups_of(problem, &large) < target) {
+    if (plan->cpu || !problem->wide || tile->channels < 64 || plan->matrix.n > channels ||
+        groups_of(problem, &large) < target) {
         return false;
     }
     fit(problem, plan, LARGE_TILE, &large);
@@ -675,7 +676,16 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
 // ------------------------------------------------------------------------------------------------------------ surveys
 
 // Of the constants above.
-enum { AT_LANES = 0, AT_PROLOGUE = 2, AT_KERNELS = 3, AT_WIDTH = 11, AT_UNROLLED = 19, AT_ONE = 20 };
+enum {
+    AT_LANES = 0,
+    AT_PROLOGUE = 2,
+    AT_KERNELS = 3,
+    AT_M = 8,
+    AT_K = 10,
+    AT_WIDTH = 11,
+    AT_UNROLLED = 19,
+    AT_ONE = 20
+};
 
 static struct hymn_conv2d_tile tile_of_step(const struct hymn_vk_step *step) {
     struct hymn_conv2d_tile tile = {0};
@@ -683,11 +693,18 @@ static struct hymn_conv2d_tile tile_of_step(const struct hymn_vk_step *step) {
     return tile;
 }
 
+static uint32_t rows_of_step(const struct hymn_vk_step *step) {
+    const struct hymn_conv2d_tile tile = tile_of_step(step);
+    return row_registers(&tile, step->constants[AT_M], step->constants[AT_K],
+                         step->constants[AT_LANES] / (tile.rows * tile.columns));
+}
+
 static uint32_t registers_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     const uint32_t *constants = step->constants;
-    return registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM,
-                     strcmp(step->shader->name, SHADER "_resized") == 0, &tile, constants[AT_LANES]);
+    return rows_of_step(step) + registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM,
+                                          strcmp(step->shader->name, SHADER "_resized") == 0, &tile,
+                                          constants[AT_LANES]);
 }
 
 static uint32_t sums_of_step(const struct hymn_vk_step *step) {
@@ -712,5 +729,5 @@ bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_v
     return a->shader != NULL && a->shader == b->shader && strncmp(a->shader->name, SHADER, strlen(SHADER)) == 0 &&
            memcmp(a->constants + 1, b->constants + 1, (AT_WIDTH - 1) * sizeof *a->constants) == 0 &&
            a->constants[AT_ONE] <= b->constants[AT_ONE] && sums_of_step(a) == sums_of_step(b) &&
-           registers_of_step(a) >= registers_of_step(b);
+           (rows_of_step(a) > 0) == (rows_of_step(b) > 0) && registers_of_step(a) >= registers_of_step(b);
 }
