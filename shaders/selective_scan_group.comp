@@ -119,6 +119,11 @@ void locate(uint block, uint count) {
     }
 }
 
+vec2 softplus(vec2 v) {
+    vec2 above = max(v, vec2(0.0)), t = exp2(-1.44269504088896341 * abs(v));
+    return HALF ? hymn_add_log1p_short(above, t) : hymn_add_log1p(above, t);
+}
+
 #ifdef MATRIX
 #include "common/scan_make_matrix.glsl"
 #else

@@ -196,6 +196,9 @@ static void test_single_stage(void **state) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){wide ? 3 : 1});
         struct hymn_conv2d_tile tile = make_tile(wide, 1);
         tile.taps = wide ? (const uint32_t[]){1, 3, 9}[round / 3 % 3] : 1;
+        if (round > 5) { // a subgroup has half of a row of pixels
+            tile.width *= 2, tile.height = 1;
+        }
         c.channels[0] = test_random_range(&random, 1, 8 * tile.depth);
         c.prologue = round % 3 == 1 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
         c.residual = round % 2;
@@ -336,7 +339,7 @@ static void test_choice(void **state) {
         test_conv_build(&b, &c, &random);
         struct hymn_vk_plan plan = context->device->plan;
         plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | (i % 2 ? HYMN_NEEDS_HALF_SUMS : 0);
-        plan.weights_f32 = false;
+        plan.cpu = plan.weights_f32 = false;
         plan.matrix = shapes[i / 6 % 6];
         plan.subgroup_size = 8u << test_random_range(&random, 0, 3);
         plan.max_invocations = 512;
@@ -350,6 +353,38 @@ static void test_choice(void **state) {
                         tile.width, tile.height, tile.channels, tile.rows, tile.columns, tile.taps, tile.depth,
                         tile.buffers, tile.splits);
             fail();
+        }
+        test_conv_destroy(&b);
+    }
+}
+
+// Large tiles of few channels where there are enough of them for the device, the others where not.
+static void test_large_choice(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_conv2d_matrix large choice");
+    for (uint32_t round = 0; round < 8; round++) {
+        const bool enough = round % 2, many = round / 2 % 2, point = round / 4; // channels; a 1x1 beside
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, point ? 1 : 0});
+        c.batch = 2, c.height = 32, c.width = 48;
+        c.channels[0] = 64, c.channels[1] = 24;
+        c.parts[0] = many ? 128 : 64, c.parts[1] = 0, c.part_count = 1;
+        c.residual = 0;
+        c.prologue = HYMN_PROLOGUE_NONE;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = context->device->plan;
+        plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS;
+        plan.cpu = plan.weights_f32 = false;
+        plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 1};
+        plan.subgroup_size = 32;
+        plan.max_invocations = 512;
+        plan.max_shared_bytes = 49152;
+        plan.target_lanes = 512 * (2 * 2 * 3 * 2 + !enough); // 2 images of 2 x 3 tiles, by two
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_int_equal(tile.width * tile.height == 256, enough);
+        if (enough) {
+            assert_int_equal(tile.channels, many ? 64 : 32);
+            assert_int_equal(tile.taps, 3);
         }
         test_conv_destroy(&b);
     }
@@ -503,10 +538,10 @@ static int bench(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_terms),      cmocka_unit_test(test_layouts),       cmocka_unit_test(test_epilogues),
-        cmocka_unit_test(test_prologues),  cmocka_unit_test(test_norms),         cmocka_unit_test(test_splits),
-        cmocka_unit_test(test_choice),     cmocka_unit_test(test_no_statistics), cmocka_unit_test(test_single_stage),
-        cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),      cmocka_unit_test(test_epilogues),
+        cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),        cmocka_unit_test(test_splits),
+        cmocka_unit_test(test_choice),       cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
+        cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_matrix", &context, tests, sizeof tests / sizeof *tests, bench});

@@ -264,7 +264,9 @@ static bool set_step(const struct problem *problem, const struct hymn_vk_plan *p
         tile->taps = problem->wide ? wide[i][0] : point[i][0];
         tile->depth = problem->wide ? wide[i][1] : point[i][1];
         bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
-        deep = deep || (tile->width * tile->height >= LARGE_TILE && wide[i][0] == 1 && wide[i][1] > 4);
+        // Large tiles are for the rows of pixels that three taps share.
+        deep =
+            deep || (problem->wide && tile->width * tile->height >= LARGE_TILE && tile->taps == 1 && tile->depth > 4);
         if (tile->depth >= least && !deep && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes) {
             return true;
         }
@@ -307,8 +309,7 @@ static void set_splits(const struct problem *problem, uint32_t target, struct hy
 }
 
 // What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
-// (4 each) and where they come from; and a norm's moments.
-// resized: there are pixels of half size too.
+// (4 each) and where they come from; and a norm's moments. resized: there are pixels of half size too.
 static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, const struct hymn_conv2d_tile *tile,
                           uint32_t lanes) {
     bool wide = false, point = false;

@@ -46,8 +46,8 @@ struct hymn_op {
 
 extern const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE];
 
-// Storage of values that depends on what a device computes them with (to be called after hymn_graph_optimize, and
-// before methods are chosen and hymn_ops_prepare, with the same plan or one that allows less since).
+// Storage of values that depends on what a device computes them with: to be called after hymn_graph_optimize, before
+// methods are chosen, and again before hymn_ops_prepare, as it depends on them and on what the plan allows.
 void hymn_ops_settle(struct hymn_graph *graph, const struct hymn_vk_plan *plan);
 // Scratch of every node, and without nodes that others have no need of on this device (to be called after
 // hymn_graph_optimize, before hymn_graph_plan_memory, and lowered by the same plan).

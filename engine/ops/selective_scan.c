@@ -188,8 +188,8 @@ static bool divides_into_matrices(const struct scan *scan, enum hymn_storage sto
         return false;
     }
     uint32_t helpers = scan->helpers / plan->subgroup_size, across = scan->block / matrix->n;
-    uint32_t down = across % helpers == 0 ? 1 : helpers % across == 0 ? helpers / across : helpers;
-    return channels / matrix->m % down == 0 && across % (helpers / down) == 0;
+    uint32_t down = across % helpers == 0 ? 1 : helpers / across;
+    return (across % helpers == 0 || helpers % across == 0) && channels / matrix->m % down == 0;
 }
 
 // Channels of a workgroup: each row is in its shared memory once, for all of them.
@@ -258,9 +258,9 @@ static void choose_group(struct scan *scan, const struct hymn_scan_method *metho
     scan->group_lanes = choose_group_lanes(scan, wanted.lanes, plan);
     scan->helpers = wanted.helpers;
     scan->matrix = wanted.matrix && wanted.chunk_length == 0 && divides_into_matrices(scan, storage, plan);
+    scan->matrix = scan->matrix && group_fits(scan, plan);
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
-        scan->matrix = scan->matrix && divides_into_matrices(scan, storage, plan);
     }
     uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
     rounds = min_u32(rounds, scan->block / paired_steps(scan));
@@ -432,6 +432,7 @@ static bool span_has_registers(const struct scan *scan, const struct hymn_vk_pla
 // sequences are too few.
 static bool worth_timing(const struct scan *scan, const struct hymn_scan_method *method,
                          const struct hymn_vk_plan *plan) {
+    // Where the rule has groups, x_proj is f16 by now, which nothing else reads.
     if (scan->half_rows && (method->group == 0 || scan->group == 0)) {
         return false;
     }
@@ -539,15 +540,13 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
     return count;
 }
 
-// The projection may be f16 where groups of lanes read it, whose lanes convert each number once, and its product leaves
-// in half of the time. Only the scan reads it.
+// The projection is f16 where groups of lanes read it, whose lanes convert each number once, and its product leaves in
+// half of the time; by the node's method, if it has one. Only the scan reads it.
 void hymn_selective_scan_settle(struct hymn_graph *graph, const struct hymn_node *node,
                                 const struct hymn_vk_plan *plan) {
-    struct hymn_value *projection = &graph->values[node->terms[1].source.value];
     const struct scan scan = describe(graph, node, plan);
-    if (!node->tuned && graph->storage == HYMN_STORAGE_F16 && !plan->weights_f32 && scan.group > 0) {
-        projection->storage = HYMN_STORAGE_F16;
-    }
+    const bool half = graph->storage == HYMN_STORAGE_F16 && !plan->weights_f32 && scan.group > 0;
+    graph->values[node->terms[1].source.value].storage = half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
 }
 
 // Scratch of chunks: states [4, batch, chunks, N, width] and sums of delta [4, batch, chunks, width].

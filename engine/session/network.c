@@ -67,6 +67,7 @@ enum hymn_status hymn_network_make(const struct hymn_model *model, const struct 
 
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *graph) {
+    hymn_ops_settle(graph, plan); // by the methods that have been chosen since
     enum hymn_status status = hymn_ops_prepare(graph, plan, log);
     graph->piece_bytes = plan->max_piece_bytes;
     return status == HYMN_STATUS_OK ? hymn_graph_plan_memory(graph, true, log) : status;
@@ -77,7 +78,6 @@ enum hymn_status hymn_network_build(const struct hymn_model *model, const struct
                                     struct hymn_graph *out_graph) {
     enum hymn_status status = hymn_network_make(model, shape, log, out_graph);
     if (status == HYMN_STATUS_OK) {
-        hymn_ops_settle(out_graph, plan);
         status = hymn_network_place(plan, log, out_graph);
     }
     if (status != HYMN_STATUS_OK) {

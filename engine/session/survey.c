@@ -166,7 +166,8 @@ enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params,
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_make(params->model, &shape, log, &graph);
     }
-    // As it is made first, as on devices of this kind that are larger: what is settled depends on how much fills them.
+    // With rows of scans in f32, as on larger devices of this kind, which these sequences do not fill, and as settled
+    // here.
     for (uint32_t settled = 0; settled < 2; settled++) {
         if (settled > 0 && status == HYMN_STATUS_OK) {
             hymn_ops_settle(&graph, params->plan);

@@ -22,7 +22,8 @@ layout(set = 0, binding = 3) writeonly buffer ResultFloats { vec2 result_floats[
 
 shared vec4 deltas[TILE > 1 ? 2 * BLOCK * PAIRS : 1];       // [block % 2][step][pair]: delta, delta u of both channels
 shared vec2 single_deltas[TILE > 1 ? 1 : 4 * BLOCK * PAIRS]; // likewise [block % 2][step][channel]
-shared vec2 results[2 * BLOCK * RESULTS];                    // likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT
+// Likewise [block % 2][step][pair]: Ds u UNIT; with helpers, then y UNIT.
+shared vec2 results[2 * BLOCK * RESULTS];
 shared vec2 dt_weights[DT_END * PAIRS];                      // [r][pair]
 
 uint made_pair, made_step, u_from, result_from;
@@ -136,11 +137,6 @@ void load_u(uint block) {
     [[unroll]] for (uint i = 0; i < OWN; i++) {
         u_words[i] = load_words(pixels[located + i * MADE] * (4 * p.source_stride) + u_from);
     }
-}
-
-vec2 softplus(vec2 v) {
-    vec2 above = max(v, vec2(0.0)), t = exp2(-1.44269504088896341 * abs(v));
-    return HALF ? hymn_add_log1p_short(above, t) : hymn_add_log1p(above, t);
 }
 
 // slot: likewise.

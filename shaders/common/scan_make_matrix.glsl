@@ -7,7 +7,7 @@
 // steps at a time. What is loaded and stored is of eight channels; D u is added to y on the way out.
 // While block j is scanned, delta of j + 1 is made, j + 2 is loaded, and j - 1 is stored.
 //   constants 12, 13, 14: M, N, K of the device's matrices   15: SUBGROUPS that help
-// BLOCK is a multiple of N, WIDTH of M and 8, and subgroups have as many matrices each; FOLD and EACH are multiples of 4,
+// BLOCK is a multiple of N, WIDTH of M and 8; subgroups have as many matrices each, whole columns or parts of one; FOLD and EACH are multiples of 4,
 // RANK and STATES of 8; GROUP * EACH is STATES; HELPERS is a multiple of WIDTH / 8.
 #ifndef HYMN_SCAN_MAKE_MATRIX_GLSL
 #define HYMN_SCAN_MAKE_MATRIX_GLSL
@@ -19,9 +19,7 @@ layout(constant_id = 15) const uint SUBGROUPS = 2;
 
 const uint TILES_DOWN = WIDTH / M, TILES_ACROSS = BLOCK / N;
 // Subgroups share the steps as far as they can, and then the channels.
-const uint DOWN = TILES_ACROSS % SUBGROUPS == 0   ? 1
-                  : SUBGROUPS % TILES_ACROSS == 0 ? SUBGROUPS / TILES_ACROSS
-                                                  : SUBGROUPS;
+const uint DOWN = TILES_ACROSS % SUBGROUPS == 0 ? 1 : SUBGROUPS / TILES_ACROSS;
 const uint OWN_ROWS = TILES_DOWN / DOWN, OWN_COLUMNS = TILES_ACROSS / (SUBGROUPS / DOWN); // matrices of a subgroup
 const uint CELLS = WIDTH / 8, U_PITCH = CELLS + 1; // of a step; one more for the banks
 const uint DT_UNITS = (RANK + 2 + K - 1) / K * K / 8; // of a row of dt, in units of 16 bytes
@@ -184,8 +182,7 @@ void make_deltas(uint block) {
                         gl_CooperativeMatrixLayoutColumnMajor);
             coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> delta = sums[i * OWN_COLUMNS + j];
             [[unroll]] for (uint e = 0; e < delta.length(); e++) {
-                float above = max(delta[e], 0.0), t = exp2(-1.44269504088896341 * abs(delta[e]));
-                delta[e] = hymn_add_log1p_short(vec2(above), vec2(t)).x;
+                delta[e] = softplus(vec2(delta[e])).x;
             }
             uint at = to + i * M * DELTA_PITCH + j * (N / 4);
             coopMatStore(delta, deltas, at, DELTA_PITCH, gl_CooperativeMatrixLayoutRowMajor);
