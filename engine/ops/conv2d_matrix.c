@@ -366,7 +366,8 @@ static bool choose_large(const struct problem *problem, const struct hymn_vk_pla
     return false;
 }
 
-// Measured on an H100, base at 256x256: it takes a twentieth longer than the best of 25 tiles for each node.
+// Measured on an H100 before there were large tiles, base at 256x256: it takes a twentieth longer than the best of 25
+// tiles for each node.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
                                                   const struct hymn_vk_plan *plan) {
     struct problem problem = describe(graph, node, plan);
