@@ -36,6 +36,8 @@
 // POOL: PACKED, with no resized residual, and the largest of each 2x2 of the outputs leave too. A subgroup has whole pairs
 // of rows of pixels, all of which leave at a time. Binding 6: [pixel][cell] f16, half as wide and high as the output.
 // RESIZED: PACKED, and of the two terms, both of kernel 3, the second is resized here: common/conv2d_matrix_resized.glsl.
+// THIN: PACKED, and the one term, of kernel 3, has three channels at most, all taps of which are one stage of k:
+// common/conv2d_matrix_thin.glsl. TAPS is 1 and DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -113,9 +115,14 @@ layout(set = 0, binding = 7) coherent restrict buffer Counters {
 const bool NORM = PROLOGUE == 1;
 const uint PIXELS = TILE_WIDTH * TILE_HEIGHT;
 const uint HALO_WIDTH = TILE_WIDTH + 2;
+const uint HALO_PIXELS = HALO_WIDTH * (TILE_HEIGHT + 2);
+#ifdef THIN // the margin is no part of a stage
+const bool WIDE = false, POINT = true;
+#else
 const bool WIDE = KERNEL0 == 3 || KERNEL1 == 3 || KERNEL2 == 3;  // some term has a margin
 const bool POINT = KERNEL0 < 3 || KERNEL1 == 1 || KERNEL1 == 2 || KERNEL2 == 1 || KERNEL2 == 2; // some has none
-const uint STAGE_PIXELS = WIDE ? HALO_WIDTH * (TILE_HEIGHT + 2) : PIXELS;
+#endif
+const uint STAGE_PIXELS = WIDE ? HALO_PIXELS : PIXELS;
 // Shared memory is in units of 16 bytes. One more than a row needs spreads the rows over the banks.
 const uint ROW = DEPTH + 1;
 const uint STEP_WEIGHTS = TAPS * CHANNELS;
@@ -163,6 +170,8 @@ const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;
 const uint LOW_LOADS = (LOW_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint BLOCK_LOADS = (STAGE_PIXELS / 4 * DEPTH + LOCAL - 1) / LOCAL; // blocks of 2x2 pixels
 const uint PIXEL_LOADS = 4 * BLOCK_LOADS;
+#elif defined(THIN)
+const uint PIXEL_LOADS = (HALO_PIXELS + LOCAL - 1) / LOCAL;
 #else
 const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 #endif
@@ -246,6 +255,9 @@ uint copied_to(uint i) {
 #ifdef RESIZED
 #include "common/conv2d_matrix_resized.glsl"
 #endif
+#ifdef THIN
+#include "common/conv2d_matrix_thin.glsl"
+#endif
 
 // Of the i-th cell that this lane copies of a stage without a margin.
 ivec3 point_at(ivec3 origin, uint i) {
@@ -261,6 +273,8 @@ uint point_of(ivec3 origin, uint i) {
 void locate(ivec3 origin) {
 #ifdef RESIZED
     locate_blocks(origin);
+#elif defined(THIN)
+    locate_thin(origin);
 #else
     if (WIDE) {
         [[unroll]] for (uint i = 0; i < PIXEL_LOADS; i++) {
@@ -381,6 +395,8 @@ void advance(inout place at) {
 void load_pixels(place at, ivec3 origin) {
 #ifdef RESIZED
     load_blocks(at);
+#elif defined(THIN)
+    load_thin();
 #else
     if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)
@@ -467,6 +483,8 @@ void add_moments(place at, uint pixels_at) {
 void share_pixels(place at, uint buffer_at) {
 #ifdef RESIZED
     share_blocks(at, buffer_at);
+#elif defined(THIN)
+    share_taps(buffer_at);
 #else
     bool wide = is_wide(at.term);
     uint end = (wide ? STAGE_PIXELS : PIXELS) * DEPTH;
@@ -558,6 +576,9 @@ void sum_up(place at, uint end_stage, ivec3 origin) {
     share_weights(at, weights_at);
 #ifdef RESIZED
     share_low(at, weights_at);
+    barrier();
+#elif defined(THIN)
+    share_thin();
     barrier();
 #endif
     share_pixels(at, pixels_at);

@@ -30,9 +30,12 @@ static uint32_t lowered_steps(struct test_conv *b, const struct hymn_vk_plan *pl
 
 // The kernel that a case gets. Of those whose sums may leave as f16, every third has them leave as f32 all the same,
 // but not with a resized residual, of which there are few.
-static const char *plan_sums(const struct test_conv_case *shape, uint32_t splits, struct hymn_vk_plan *plan) {
+static const char *plan_sums(const struct test_conv_case *shape, const struct hymn_conv2d_tile *tile,
+                             struct hymn_vk_plan *plan) {
     static uint32_t plain;
-    if (splits > 1) {
+    bool thin = shape->term_count == 1 && shape->kernels[0] == 3 && shape->channels[0] <= 3 && !shape->residual &&
+                tile->taps == 1 && tile->depth == 4 && 32 % plan->matrix.k == 0;
+    if (tile->splits > 1) {
         return "conv2d_matrix_split";
     }
     bool halves = shape->output == HYMN_STORAGE_F16 && (!shape->residual || shape->extra == HYMN_STORAGE_F16);
@@ -42,7 +45,9 @@ static const char *plan_sums(const struct test_conv_case *shape, uint32_t splits
     if (shape->residual < 2 && plain++ % 3 == 2) {
         plan->needs_met &= ~(uint32_t)HYMN_NEEDS_HALF_SUMS;
     }
-    return plan->needs_met & HYMN_NEEDS_HALF_SUMS ? "conv2d_matrix_packed" : "conv2d_matrix";
+    return !(plan->needs_met & HYMN_NEEDS_HALF_SUMS) ? "conv2d_matrix"
+           : thin                                    ? "conv2d_matrix_thin"
+                                                     : "conv2d_matrix_packed";
 }
 
 // Runs the case with the tile, which must be valid, and compares.
@@ -51,7 +56,7 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     test_conv_build(&b, shape, random);
     struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.unrolled_ends = test_random_range(random, 0, 1);
-    const char *kernel = plan_sums(shape, tile->splits, &plan);
+    const char *kernel = plan_sums(shape, tile, &plan);
     float *expected = test_conv_reference(&b);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
@@ -204,6 +209,36 @@ static void test_single_stage(void **state) {
         c.residual = round % 2;
         c.output = round % 4 < 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
         check(&c, &tile, &random);
+    }
+}
+
+// Sources of up to three channels, whose taps are one stage of k; of four, whose are not. By rule too, on a GPU.
+static void test_thin(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix thin");
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    struct hymn_vk_matrix m = plan.matrix;
+    const struct hymn_conv2d_tile tiles[] = {
+        {m.m, 2, m.n, 2, 1, 1, 4, 1, 1},
+        {m.m, 4, 2 * m.n, 2, 2, 1, 4, 1, 1},
+        {2 * m.m, 2, 2 * m.n, 4, 1, 1, 4, 2, 1},
+        {2 * m.m, 1, m.n, 1, 1, 1, 4, 1, 1},
+    };
+    for (uint32_t round = 0; round < 12 && 32 % m.k == 0; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3});
+        c.channels[0] = 1 + round % 4;
+        c.bias = round % 5 != 0;
+        check(&c, &tiles[round / 3], &random);
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        plan.cpu = false;
+        assert_int_equal(lowered_steps(&b, &plan,
+                                       round % 4 < 3 && (plan.needs_met & HYMN_NEEDS_HALF_SUMS) ? "conv2d_matrix_thin"
+                                       : plan.needs_met & HYMN_NEEDS_HALF_SUMS                  ? "conv2d_matrix_packed"
+                                                                                                : "conv2d_matrix"),
+                         1);
+        test_conv_destroy(&b);
     }
 }
 
@@ -541,7 +576,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),      cmocka_unit_test(test_epilogues),
         cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),        cmocka_unit_test(test_splits),
         cmocka_unit_test(test_choice),       cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
-        cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),   cmocka_unit_test(test_thin),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_matrix", &context, tests, sizeof tests / sizeof *tests, bench});

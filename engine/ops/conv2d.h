@@ -60,6 +60,12 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
 enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
                                          uint32_t depth, struct hymn_conv2d_params *params,
                                          struct hymn_vk_binding *out_binding);
+// The same where all taps of at most HYMN_CONV2D_THIN channels are one stage: [tile of channels][channel][8 * depth k],
+// k being HYMN_CONV2D_THIN * tap + channel.
+enum { HYMN_CONV2D_THIN = 3 };
+enum hymn_status hymn_conv2d_pack_thin(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
+                                       uint32_t depth, struct hymn_conv2d_params *params,
+                                       struct hymn_vk_binding *out_binding);
 // The same for conv2d_winograd.comp: [tile of channels][step][position][cell of `across`][8 k][8 channels] of
 // G w Gt, f16 with `half`, else f32.
 enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struct hymn_node *node, uint32_t across,

@@ -18,6 +18,7 @@
 #define MAX_UNROLLED 8u
 #define SMALL_TILE 4096u
 #define LARGE_TILE 256u // pixels
+#define THIN_DEPTH 4u   // cells of the one stage that all taps of a thin source are
 #define MAX_SPLITS 8u
 #define LEAST_SPLIT 512u
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
@@ -46,6 +47,7 @@ struct problem {
     bool norm;                    // what it reads is normalised
     bool plain;                   // f16, the residual too, and no activation that is more than a clamp
     bool resized, pooled;         // what the kernel is to resize or to pool by itself, if the tile lets it
+    bool thin;                    // the one source, of kernel 3: all taps are one stage
     uint32_t kernels[3], cells[3];
 };
 
@@ -57,6 +59,19 @@ static bool specializes(const struct hymn_vk_plan *plan) {
 
 static bool is_half(const struct hymn_graph *graph, const struct hymn_source *source) {
     return source->value == HYMN_NONE || graph->values[source->value].storage == HYMN_STORAGE_F16;
+}
+
+// Whether it is a tile by which all taps of three channels are one stage.
+static bool is_of_taps(const struct hymn_conv2d_tile *tile) {
+    return tile->taps == 1 && tile->depth == THIN_DEPTH && tile->splits <= 1;
+}
+
+static bool is_thin(const struct hymn_node *node, const struct hymn_vk_plan *plan) {
+    const struct hymn_term *term = &node->terms[0];
+    return (!forced_tile || is_of_taps(forced_tile)) && node->term_count == 1 && term->kernel == 3 &&
+           term->source.channels <= HYMN_CONV2D_THIN && node->residual.value == HYMN_NONE && node->pool == HYMN_NONE &&
+           THIN_DEPTH * CELL % plan->matrix.k == 0 && specializes(plan) &&
+           hymn_variant_allowed(plan, SHADER "_thin", NULL);
 }
 
 static struct problem describe(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -86,6 +101,11 @@ static struct problem describe(const struct hymn_graph *graph, const struct hymn
         problem.kernels[i] = node->terms[i].kernel;
         problem.cells[i] = hymn_divide_up(node->terms[i].source.channels, CELL);
         problem.wide = problem.wide || node->terms[i].kernel == 3;
+    }
+    problem.thin = problem.plain && is_thin(node, plan);
+    if (problem.thin) {
+        problem.wide = false;
+        problem.cells[0] = THIN_DEPTH;
     }
     return problem;
 }
@@ -164,6 +184,7 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
     bool masks =
         problem->plain && problem->wide && tile->columns == 1 && hymn_variant_allowed(plan, SHADER "_mask", NULL);
     uint32_t head = masks ? tile->channels / 4 + 1 : 0;
+    head += problem->thin ? hymn_divide_up((tile->width + 2) * (tile->height + 2), 2) : 0;
     return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + head) + 16;
 }
 
@@ -185,7 +206,7 @@ bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_
            tile->width % matrix->m == 0 && pixels % (matrix->m * tile->rows) == 0 &&
            tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
            tile->depth * CELL % matrix->k == 0 && tile->splits <= stages(&problem, tile->depth) &&
-           (problem.wide || tile->taps == 1);
+           (problem.wide || tile->taps == 1) && (!problem.thin || is_of_taps(tile));
 }
 
 static uint32_t groups_of(const struct problem *problem, const struct hymn_conv2d_tile *tile) {
@@ -265,6 +286,7 @@ static bool set_step(const struct problem *problem, const struct hymn_vk_plan *p
         tile->depth = problem->wide ? wide[i][1] : point[i][1];
         bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
         // Large tiles are for the rows of pixels that three taps share.
+        deep = deep || (problem->thin && tile->depth != THIN_DEPTH);
         deep =
             deep || (problem->wide && tile->width * tile->height >= LARGE_TILE && tile->taps == 1 && tile->depth > 4);
         if (tile->depth >= least && !deep && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes) {
@@ -280,7 +302,7 @@ static void fit(const struct problem *problem, const struct hymn_vk_plan *plan, 
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     while (true) {
         set_subgroups(plan, pixels, tile);
-        tile->buffers = !problem->wide && pixels * tile->channels <= SMALL_TILE ? 2 : 1;
+        tile->buffers = !problem->wide && !problem->thin && pixels * tile->channels <= SMALL_TILE ? 2 : 1;
         if (set_step(problem, plan, tile) &&
             tile->rows * tile->columns * plan->subgroup_size <= plan->max_invocations) {
             return;
@@ -373,7 +395,7 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct problem problem = describe(graph, node, plan);
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
-    uint32_t pixels = problem.wide && tile.channels <= 32 ? LARGE_TILE : 128;
+    uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;
     set_pixels(&problem, pixels, plan->matrix.m, &tile);
     if (choose_large(&problem, plan, target, &tile)) {
         return tile;
@@ -614,6 +636,7 @@ static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node
 static const char *shader_of(const struct problem *problem, const struct hymn_node *node,
                              const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
     return tile->splits > 1             ? SHADER "_split"
+           : problem->thin              ? SHADER "_thin"
            : node->resizes              ? SHADER "_resized"
            : node->pooled != HYMN_NONE  ? SHADER "_pool"
            : packs(problem, tile, plan) ? SHADER "_packed"
@@ -631,7 +654,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     struct hymn_conv2d_params *params = &dispatch.params;
     fill_dispatch(lower, node, &tile, &dispatch);
     enum hymn_status status =
-        hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
+        problem.thin ? hymn_conv2d_pack_thin(lower, node, tile.channels, tile.depth, params, &dispatch.weights)
+                     : hymn_conv2d_pack_matrix(lower, node, tile.channels, tile.depth, params, &dispatch.weights);
     if (status != HYMN_STATUS_OK) {
         return status;
     }

@@ -211,6 +211,28 @@ enum hymn_status hymn_conv2d_pack_matrix(struct hymn_lower *lower, const struct 
     return HYMN_STATUS_OK;
 }
 
+enum hymn_status hymn_conv2d_pack_thin(struct hymn_lower *lower, const struct hymn_node *node, uint32_t channels,
+                                       uint32_t depth, struct hymn_conv2d_params *params,
+                                       struct hymn_vk_binding *out_binding) {
+    const struct hymn_term *term = &node->terms[0];
+    const uint32_t tiles = (params->out_stride * CELL + channels - 1) / channels, k = depth * CELL;
+    const uint32_t thin = term->source.channels, taps = term->kernel * term->kernel;
+    params->tile_weights = channels * depth;
+    uint8_t *to =
+        pack_around(lower, node, (uint64_t)tiles * channels * k * 2, tiles * channels, false, params, out_binding);
+    if (!to || lower->blank) {
+        return to ? HYMN_STATUS_OK : HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    for (uint32_t channel = 0; channel < tiles * channels; channel++) {
+        uint32_t row = channel_row(node, channel);
+        for (uint32_t tap = 0; row != HYMN_NONE && tap < taps; tap++) {
+            const float *from = term->weights + ((uint64_t)row * taps + tap) * thin;
+            hymn_pack_weights(to + ((uint64_t)channel * k + (uint64_t)tap * HYMN_CONV2D_THIN) * 2, from, thin, true);
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
 // G w Gt of eight k of one output channel: [position][8 k]. w: [tap][8 k].
 static void winograd_weights(const float w[9][8], float out[16][8]) {
     static const float g[4][3] = {{1.0f, 0.0f, 0.0f}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0.0f, 0.0f, 1.0f}};
