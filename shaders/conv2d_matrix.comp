@@ -37,7 +37,7 @@
 // of rows of pixels, all of which leave at a time. Binding 6: [pixel][cell] f16, half as wide and high as the output.
 // RESIZED: PACKED, and of the two terms, both of kernel 3, the second is resized here: common/conv2d_matrix_resized.glsl.
 // THIN: PACKED, and the one term, of kernel 3, has three channels at most, all taps of which are one stage of k:
-// common/conv2d_matrix_thin.glsl. TAPS is 1 and DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
+// common/conv2d_matrix_thin.glsl, which has what PICTURES is too. TAPS is 1 and DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -79,6 +79,10 @@ layout(constant_id = 17) const uint DEPTH = 4;
 layout(constant_id = 18) const uint BUFFERS = 1;
 layout(constant_id = 19) const bool UNROLLED = false;
 layout(constant_id = 20) const bool ONE = false;
+#ifdef PICTURES
+layout(constant_id = 21) const uint PIXEL_CHANNELS = 3;
+layout(constant_id = 22) const uint IN_CHANNELS = 3;
+#endif
 #ifndef PACKED
 #define PACKED 0
 #endif
@@ -102,6 +106,15 @@ layout(set = 0, binding = 6) readonly restrict buffer Head {
 layout(set = 0, binding = 6) writeonly restrict buffer Pooled {
     uvec4 pooled[];
 };
+#endif
+#ifdef PICTURES
+layout(set = 0, binding = 2) readonly restrict buffer Pictures {
+    uint pixels[];
+};
+layout(set = 0, binding = 6) writeonly restrict buffer Input {
+    uvec4 inputs[];
+};
+#include "common/normalise.glsl"
 #endif
 #ifdef SPLIT
 layout(set = 0, binding = 6) coherent restrict buffer Partial {
@@ -325,7 +338,11 @@ bool is_wide(uint term) {
 }
 
 uint cells_of(uint term) {
+#ifdef THIN
+    return p.cells0;
+#else
     return term == 0 ? p.cells0 : term == 1 ? p.cells1 : p.cells2;
+#endif
 }
 
 uint stages_of(uint term) {
@@ -396,7 +413,7 @@ void load_pixels(place at, ivec3 origin) {
 #ifdef RESIZED
     load_blocks(at);
 #elif defined(THIN)
-    load_thin();
+    load_thin(origin);
 #else
     if (KERNEL1 == 0 && KERNEL2 == 0 || at.term == 0) {
         LOAD_PIXELS(0, source0)

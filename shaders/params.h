@@ -67,6 +67,25 @@ struct hymn_conv2d_mask_params {
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_mask_params)
 
+// The same where its one source is made of pictures of the network's size.
+struct hymn_conv2d_picture_params {
+    hymn_uint width, height, rows;
+    hymn_uint tiles, tiles_across;
+    hymn_uint cells0, stride0, first0;
+    hymn_uint picture_width, picture_height; // at most width x height
+    hymn_uint image_bytes, last_word;        // from one to the next; index of the binding's last word
+    float mean0, mean1, mean2, std0, std1;
+    hymn_uint tiles_down, tile_weights;
+    float across_reciprocal, down_reciprocal;
+    hymn_uint out_stride;
+    hymn_uint residual, residual_stride, residual_first;
+    hymn_uint bias_at;
+    hymn_uint norm_channels, weight_sums_at;
+    float std2;
+    float most; // as below
+};
+HYMN_PARAMS_CHECK(hymn_conv2d_picture_params)
+
 // ---- depthwise, max_pool, resize, gate, norm_stats, merge ----
 
 // Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.

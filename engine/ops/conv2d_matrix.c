@@ -751,6 +751,13 @@ const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan
     return whole && step->constants[AT_KERNELS] == 3 && tile.width % 4 == 0 ? shader : NULL;
 }
 
+const struct hymn_shader *hymn_conv2d_matrix_find_pictures(const struct hymn_vk_plan *plan,
+                                                           const struct hymn_vk_step *step) {
+    const struct hymn_shader *shader = hymn_shader_find(SHADER "_pictures");
+    bool thin = step->shader && strcmp(step->shader->name, SHADER "_thin") == 0;
+    return thin && hymn_vk_plan_allows(plan, shader) ? shader : NULL;
+}
+
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {
     return a->shader != NULL && a->shader == b->shader && strncmp(a->shader->name, SHADER, strlen(SHADER)) == 0 &&
            memcmp(a->constants + 1, b->constants + 1, (AT_WIDTH - 1) * sizeof *a->constants) == 0 &&

@@ -33,6 +33,11 @@ void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
 const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
                                                        uint32_t cells);
 
+// The variant that makes the source of such a step by itself, of pictures: of one that has all taps of few channels in one
+// stage. NULL where none does.
+const struct hymn_shader *hymn_conv2d_matrix_find_pictures(const struct hymn_vk_plan *plan,
+                                                           const struct hymn_vk_step *step);
+
 // Whether a compiler that has registers enough for step `a` has them for `b`: both are of this kernel and do the same
 // with tiles of other sizes, both or neither keep rows of pixels for three taps, a lane has as many sums in both, and
 // no less of everything else in `a`.

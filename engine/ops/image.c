@@ -32,7 +32,7 @@ static uint64_t together(const struct hymn_image_steps *steps, uint64_t bytes) {
     return (steps->count - 1) * aligned(bytes) + bytes;
 }
 
-static uint32_t pixel_channels(enum hymn_pixel_format format) {
+uint32_t hymn_image_pixel_channels(enum hymn_pixel_format format) {
     return format == HYMN_PIXEL_RGB8 ? 3 : format == HYMN_PIXEL_RGBA8 ? 4 : 1;
 }
 
@@ -90,22 +90,36 @@ static enum hymn_status check_side(const struct hymn_image_steps *steps) {
 // ----------------------------------------------------------------------------------------------------------- images
 
 uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width) {
-    return round_up_4((uint64_t)height * width * pixel_channels(format));
+    return round_up_4((uint64_t)height * width * hymn_image_pixel_channels(format));
+}
+
+uint64_t hymn_image_pixels_together(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
+                                    uint32_t height, uint32_t width, uint64_t *out_apart) {
+    uint64_t bytes = hymn_image_pixel_bytes(format, height, width);
+    *out_apart = aligned(bytes);
+    return together(steps, bytes);
+}
+
+void hymn_image_norm(const struct hymn_image_steps *steps, float out_mean[3], float out_std[3]) {
+    for (uint32_t i = 0; i < 3; i++) {
+        out_mean[i] = i < steps->in_channels ? steps->mean[i] : 0.0f;
+        out_std[i] = i < steps->in_channels ? steps->std[i] : 1.0f;
+    }
 }
 
 bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width) {
     return height == steps->height && width == steps->width;
 }
 
-// Whether an image goes into the network as it is.
-static bool fits(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height, uint32_t width) {
+bool hymn_image_goes_as_it_is(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
+                              uint32_t width) {
     return hymn_image_is_of_session_size(steps, height, width) &&
            hymn_image_pixel_bytes(format, height, width) <= steps->plan->max_binding_bytes;
 }
 
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
                                         uint32_t height, uint32_t width) {
-    if (fits(steps, format, height, width)) {
+    if (hymn_image_goes_as_it_is(steps, format, height, width)) {
         return 0;
     }
     return (uint64_t)steps->count * height * tile_columns(steps, format, height) * kept_channels(steps, format) *
@@ -136,7 +150,7 @@ uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool ten
     most = lower_of(most, binding / aligned(hymn_image_mask_bytes(height, width)));
     most = lower_of(most, (HYMN_GRID_MAX_LANES - 1) / rows);
     most = lower_of(most, MAX_GROUPS / output_layers(steps->height, height));
-    if (!tensor && !fits(steps, format, height, width)) {
+    if (!tensor && !hymn_image_goes_as_it_is(steps, format, height, width)) {
         uint64_t scratch = hymn_image_input_scratch_bytes(&one, format, height, width);
         most = lower_of(most, lower_of(SCRATCH_BYTES, binding) / scratch);
         most = tile_columns(steps, format, height) < steps->width ? 1 : most;
@@ -158,7 +172,7 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
+    uint64_t row_bytes = (uint64_t)image->width * hymn_image_pixel_channels(image->format);
     uint64_t first = params->row_first * row_bytes, start = first / 256 * 256;
     struct hymn_vk_binding band = {image->pixels.role, image->pixels.offset + start,
                                    together(steps, round_up_4(first - start + params->rows * row_bytes))};
@@ -171,7 +185,7 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
     bind(step, image->scratch, true);
     hymn_vk_step_push(step, params, sizeof *params);
     status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, (uint64_t)steps->count * params->rows);
-    hymn_step_constant(step, pixel_channels(image->format));
+    hymn_step_constant(step, hymn_image_pixel_channels(image->format));
     hymn_step_constant(step, kept_channels(steps, image->format));
     return status;
 }
@@ -185,8 +199,8 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    const float *mean = steps->mean, *std = steps->std;
-    bool colour = steps->in_channels == 3;
+    float mean[3], std[3];
+    hymn_image_norm(steps, mean, std);
     bool last = tile_first + tile_width == steps->width;
     struct hymn_image_rows_params params = {
         .height = image->height,
@@ -199,11 +213,11 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
         .tile_end = last ? input->width : tile_first + tile_width,
         .input_first = steps->index * input->height * input->width,
         .mean0 = mean[0],
-        .mean1 = colour ? mean[1] : 0.0f,
-        .mean2 = colour ? mean[2] : 0.0f,
+        .mean1 = mean[1],
+        .mean2 = mean[2],
         .std0 = std[0],
-        .std1 = colour ? std[1] : 1.0f,
-        .std2 = colour ? std[2] : 1.0f,
+        .std1 = std[1],
+        .std2 = std[2],
         .images = steps->count,
         .padded_height_reciprocal = 1.0f / (float)input->height,
     };
@@ -220,7 +234,7 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
 // All rows of the image for the columns of one tile, in bands that a binding can hold.
 static enum hymn_status add_tile(const struct hymn_image_steps *steps, const struct image *image, uint32_t tile_first,
                                  uint32_t tile_width) {
-    uint64_t row_bytes = (uint64_t)image->width * pixel_channels(image->format);
+    uint64_t row_bytes = (uint64_t)image->width * hymn_image_pixel_channels(image->format);
     uint64_t most = (steps->plan->max_binding_bytes - 256) / row_bytes;
     uint32_t band = most < image->height ? (uint32_t)most : image->height;
     enum hymn_status status = HYMN_STATUS_OK;
@@ -247,10 +261,10 @@ static enum hymn_status add_normalise(const struct hymn_image_steps *steps, stru
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    uint64_t bytes = hymn_image_pixel_bytes(image->format, image->height, image->width);
-    const float *mean = steps->mean, *std = steps->std;
-    bool colour = steps->in_channels == 3;
-    image->pixels.bytes = together(steps, bytes);
+    uint64_t apart;
+    float mean[3], std[3];
+    hymn_image_norm(steps, mean, std);
+    image->pixels.bytes = hymn_image_pixels_together(steps, image->format, image->height, image->width, &apart);
     struct hymn_image_normalise_params params = {
         .width = image->width,
         .height = image->height,
@@ -258,14 +272,14 @@ static enum hymn_status add_normalise(const struct hymn_image_steps *steps, stru
         .padded_height = input->height,
         .input_first = steps->index * input->height * input->width,
         .images = steps->count,
-        .image_bytes = (uint32_t)aligned(bytes),
+        .image_bytes = (uint32_t)apart,
         .last_word = (uint32_t)(image->pixels.bytes / 4 - 1),
         .mean0 = mean[0],
-        .mean1 = colour ? mean[1] : 0.0f,
-        .mean2 = colour ? mean[2] : 0.0f,
+        .mean1 = mean[1],
+        .mean2 = mean[2],
         .std0 = std[0],
-        .std1 = colour ? std[1] : 1.0f,
-        .std2 = colour ? std[2] : 1.0f,
+        .std1 = std[1],
+        .std2 = std[2],
         .padded_height_reciprocal = 1.0f / (float)input->height,
         .most = 255.0f,
     };
@@ -273,7 +287,7 @@ static enum hymn_status add_normalise(const struct hymn_image_steps *steps, stru
     bind_value(steps, step, input, true);
     hymn_vk_step_push(step, &params, sizeof params);
     status = hymn_grid_set(step, steps->plan, steps->log, input->width, (uint64_t)steps->count * input->height);
-    hymn_step_constant(step, pixel_channels(image->format));
+    hymn_step_constant(step, hymn_image_pixel_channels(image->format));
     hymn_step_constant(step, steps->in_channels);
     return status;
 }
@@ -288,7 +302,7 @@ enum hymn_status hymn_image_input(const struct hymn_image_steps *steps, enum hym
     image.scratch.bytes = hymn_image_input_scratch_bytes(steps, format, height, width);
     uint32_t tile = tile_columns(steps, format, height);
     enum hymn_status status = check_side(steps);
-    if (status == HYMN_STATUS_OK && fits(steps, format, height, width)) {
+    if (status == HYMN_STATUS_OK && hymn_image_goes_as_it_is(steps, format, height, width)) {
         return add_normalise(steps, &image);
     }
     for (uint32_t x = 0; status == HYMN_STATUS_OK && x < steps->width; x += tile) {

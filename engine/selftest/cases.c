@@ -7,6 +7,8 @@
 #include "base/half.h"
 #include "selftest/reference.h"
 
+const float hymn_selftest_mean[3] = {0.5f, 0.25f, 0.125f}, hymn_selftest_std[3] = {0.25f, 0.5f, 0.375f};
+
 struct conv_term {
     uint32_t kernel, channels;
 };
@@ -29,6 +31,7 @@ struct selftest_case {
     bool winograd;         // by that kernel, which no rule takes
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
+    bool pictures;         // the source is made of such, by kernels that do so by themselves
     const char *masked_by; // a head of one class behind it: a case for this kernel only, which goes on to masks
 };
 
@@ -134,6 +137,15 @@ static const struct selftest_case cases[] = {
      .channels = 40,
      .terms = {{3, 3}},
      .activation = HYMN_ACTIVATION_RELU},
+    {.name = "3x3, thin, pictures",
+     .quick = true,
+     .height = 13,
+     .width = 18,
+     .batch = 2,
+     .channels = 40,
+     .terms = {{3, 3}},
+     .activation = HYMN_ACTIVATION_RELU,
+     .pictures = true},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -255,7 +267,7 @@ enum hymn_kind hymn_selftest_case_kind(uint32_t index) {
 }
 
 const char *hymn_selftest_case_only(uint32_t index) {
-    return cases[index].masked_by;
+    return cases[index].pictures ? "conv2d_matrix_pictures" : cases[index].masked_by;
 }
 
 bool hymn_selftest_case_quick(uint32_t index) {
@@ -332,16 +344,39 @@ static float *add_array(struct builder *b, uint64_t count, float low, float high
     return array;
 }
 
+// A source of three channels, and the pictures that it is made of, byte by byte in pairs that are halves: with bytes up
+// to 123 none of these is no number.
+static void add_pictures(struct builder *b) {
+    struct hymn_selftest_problem *problem = b->problem;
+    const uint32_t height = b->from->height, width = b->from->width;
+    const uint32_t source = b->node->terms[0].source.value, image_bytes = hymn_round_up(height * width * 3, 256);
+    const uint32_t pictures = add_value(b, 1, image_bytes / 16, 8, 1, HYMN_STORAGE_F16);
+    for (uint32_t i = 0; i < b->problem->graph.batch * height * width && !b->failed; i++) {
+        const uint32_t image = i / (height * width), pixel = i % (height * width);
+        for (uint32_t c = 0; c < 3; c++) {
+            const uint32_t byte = (uint32_t)next(b, 0.0f, 123.9f), at = image * image_bytes + 3 * pixel + c;
+            uint16_t half = hymn_half_from_float((float)problem->values[pictures][at / 2]);
+            half = (uint16_t)(half | byte << at % 2 * 8);
+            problem->values[pictures][at / 2] = hymn_half_to_float(half);
+            problem->values[source][(uint64_t)8 * i + c] =
+                rounded(((float)byte / 255.0f - hymn_selftest_mean[c]) / hymn_selftest_std[c], b->storage);
+        }
+    }
+    problem->pictures = b->node->scratch[2] = pictures;
+    problem->written[source] = true;
+}
+
 static void build_terms(struct builder *b) {
     const struct selftest_case *from = b->from;
     for (uint32_t i = 0; i < 3 && from->terms[i].kernel; i++) {
         const struct conv_term *term = &from->terms[i];
         uint32_t scale = term->kernel == 2 ? 2 : 1, taps = term->kernel * term->kernel;
-        uint32_t value = add_input(b, scale * from->height, scale * from->width, 8 + term->channels, 1, b->storage,
+        uint32_t first = from->pictures ? 0 : 8;
+        uint32_t value = add_input(b, scale * from->height, scale * from->width, first + term->channels, 1, b->storage,
                                    from->mean - 1.0f, from->mean + 1.0f);
         float limit = 1.0f / sqrtf((float)(taps * term->channels));
         b->node->terms[i] = (struct hymn_term){
-            .source = {value, 8, term->channels},
+            .source = {value, first, term->channels},
             .kernel = term->kernel,
             .weights = add_array(b, (uint64_t)from->channels * taps * term->channels, -limit, limit),
         };
@@ -413,6 +448,9 @@ static void build_conv(struct builder *b) {
     build_terms(b);
     if (from->resized) {
         add_low(b);
+    }
+    if (from->pictures) {
+        add_pictures(b);
     }
     node->out_channels = channels;
     node->part_count = first ? 2 : 1;
@@ -508,7 +546,7 @@ static void build_other(struct builder *b) {
 bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_selftest_problem *problem) {
     struct builder b = {.problem = problem, .from = &cases[index], .storage = storage, .random = index + 1};
     memset(problem, 0, sizeof *problem);
-    problem->masks = HYMN_NONE;
+    problem->masks = problem->pictures = HYMN_NONE;
     hymn_graph_init(&problem->graph, b.from->batch, storage);
     b.node = hymn_graph_add_node(&problem->graph, b.from->kind, b.from->name);
     if (!b.node) {

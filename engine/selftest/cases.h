@@ -18,7 +18,12 @@ struct hymn_selftest_problem {
     bool written[HYMN_SELFTEST_MAX_VALUES];   // an output
     // Room for two times the masks of the second node, a head, one after the other; or HYMN_NONE.
     uint32_t masks;
+    // What the node's source, an output then, is made of, with the means and deviations below: 8-bit pictures of three
+    // channels; or HYMN_NONE.
+    uint32_t pictures;
 };
+
+extern const float hymn_selftest_mean[3], hymn_selftest_std[3];
 
 uint32_t hymn_selftest_case_count(void);
 const char *hymn_selftest_case_name(uint32_t index);

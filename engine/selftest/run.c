@@ -5,6 +5,7 @@
 
 #include "base/half.h"
 #include "ops/head.h"
+#include "ops/picture.h"
 #include "vk/pipeline.h"
 
 static void encode(const struct hymn_selftest_run *run, uint32_t index) {
@@ -64,6 +65,39 @@ static enum hymn_status add_masks(struct hymn_selftest_run *run) {
     return status == HYMN_STATUS_OK ? hymn_head_join(&steps, &before, &head, 0.5f, to) : status;
 }
 
+// The convolution by pictures, or where it cannot behind what makes its source of them.
+static enum hymn_status add_pictures(struct hymn_selftest_run *run) {
+    struct hymn_vk_program *program = &run->lower.program, made = {0};
+    const struct hymn_graph *graph = &run->problem->graph;
+    const struct hymn_value *source = &graph->values[graph->nodes[0].terms[0].source.value];
+    struct hymn_image_steps steps = {.program = &made,
+                                     .plan = run->lower.plan,
+                                     .log = run->lower.log,
+                                     .input = source,
+                                     .output = source,
+                                     .count = graph->batch,
+                                     .height = source->height,
+                                     .width = source->width,
+                                     .in_channels = 3,
+                                     .mean = hymn_selftest_mean,
+                                     .std = hymn_selftest_std};
+    const struct hymn_vk_binding from = hymn_lower_value(&run->lower, run->problem->pictures), none = {0};
+    const bool joined = program->count == 1 && hymn_picture_joined(run->lower.plan, &program->steps[0], source);
+    enum hymn_status status = joined ? hymn_picture_join(&steps, &program->steps[0], HYMN_PIXEL_RGB8, from)
+                                     : hymn_image_input(&steps, HYMN_PIXEL_RGB8, steps.height, steps.width, from, none);
+    for (uint32_t i = 0; i < program->count && !joined && status == HYMN_STATUS_OK; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(&made);
+        if (step) {
+            *step = program->steps[i];
+        } else {
+            status = hymn_fail(run->lower.log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+        }
+    }
+    hymn_vk_program_free(program);
+    *program = made;
+    return status;
+}
+
 bool hymn_selftest_same_masks(const struct hymn_selftest_run *run) {
     if (run->problem->masks == HYMN_NONE || run->lower.program.count == 1) {
         return true;
@@ -89,6 +123,9 @@ enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct 
         status = hymn_graph_plan_memory(&problem->graph, false, &device->log);
     }
     status = status == HYMN_STATUS_OK ? hymn_ops_lower(&run->lower) : status;
+    if (status == HYMN_STATUS_OK && problem->pictures != HYMN_NONE) {
+        status = add_pictures(run);
+    }
     return status == HYMN_STATUS_OK && problem->masks != HYMN_NONE ? add_masks(run) : status;
 }
 

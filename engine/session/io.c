@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/head.h"
+#include "ops/picture.h"
 #include "session/session.h"
 #include "vk/divide.h"
 #include "vk/pipeline.h"
@@ -138,9 +139,29 @@ static enum hymn_status add_copy(const struct hymn_session *session, struct hymn
     return HYMN_STATUS_OK;
 }
 
+static enum hymn_status add_step(const struct hymn_session *session, const struct hymn_vk_step *from,
+                                 struct hymn_vk_program *program) {
+    struct hymn_vk_step *step = hymn_vk_program_add(program);
+    if (!step) {
+        return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
+    }
+    *step = *from;
+    return HYMN_STATUS_OK;
+}
+
+// Whether pictures go into the network's first convolution as they are: those of the whole batch, in one step.
+static bool joins_pictures(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count) {
+    struct hymn_image_steps steps = steps_for(session, NULL, 0, count);
+    return session->has_first && count == session->info.batch && !images[0].tensor &&
+           (session->in_channels == 3 || session->in_channels == 1) &&
+           hymn_image_goes_as_it_is(&steps, images[0].format, images[0].height, images[0].width) &&
+           group_size(session, images, count, 0) == count;
+}
+
 static enum hymn_status build_before(const struct hymn_session *session, const struct hymn_io_image *images,
                                      const struct hymn_io_place *places, uint32_t count, const struct layout *layout,
                                      struct hymn_vk_program *program) {
+    const bool join = joins_pictures(session, images, count);
     enum hymn_status status = layout->direct ? HYMN_STATUS_OK : add_copy(session, program, layout->upload);
     for (uint32_t i = 0, size; i < count && status == HYMN_STATUS_OK; i += size) {
         size = group_size(session, images, count, i);
@@ -154,9 +175,11 @@ static enum hymn_status build_before(const struct hymn_session *session, const s
         };
         struct hymn_vk_binding scratch = {HYMN_VK_ROLE_IMAGE, layout->scratch, layout->scratch_bytes};
         status = image->tensor ? hymn_image_tensor_input(&steps, from)
+                 : join        ? hymn_picture_join(&steps, &session->first, image->format, from)
                                : hymn_image_input(&steps, image->format, image->height, image->width, from, scratch);
     }
-    return status;
+    return status == HYMN_STATUS_OK && session->has_first && !join ? add_step(session, &session->first, program)
+                                                                   : status;
 }
 
 // Whether masks of the network's size are all that the images ask for.
@@ -169,16 +192,6 @@ static bool only_masks(const struct hymn_session *session, const struct hymn_io_
                hymn_image_is_of_session_size(&steps, image->height, image->width);
     }
     return only;
-}
-
-static enum hymn_status add_step(const struct hymn_session *session, const struct hymn_vk_step *from,
-                                 struct hymn_vk_program *program) {
-    struct hymn_vk_step *step = hymn_vk_program_add(program);
-    if (!step) {
-        return hymn_fail(&session->log, HYMN_STATUS_OUT_OF_MEMORY, "run: out of memory");
-    }
-    *step = *from;
-    return HYMN_STATUS_OK;
 }
 
 // What masks are made of: of what the network's head reads, where there is one, and of what the convolution before it
@@ -388,6 +401,11 @@ enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct h
         status = build_before(session, &image, &place, 1, &layout, program);
         if (status == HYMN_STATUS_OK) {
             status = build_after(session, &image, &place, 1, &layout, 0.5f, program);
+        }
+        if (session->has_first && kind < 3 && session->info.batch != 1 && status == HYMN_STATUS_OK) { // of all images
+            struct hymn_image_steps steps = steps_for(session, program, 0, 1);
+            struct hymn_vk_binding from = {HYMN_VK_ROLE_IMAGE, 0, 0};
+            status = hymn_picture_join(&steps, &session->first, image.format, from);
         }
         if (session->has_joined && kind == 7 && status == HYMN_STATUS_OK) { // for images of several kinds
             struct hymn_image_steps steps = steps_for(session, program, 0, 1);

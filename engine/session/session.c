@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/head.h"
+#include "ops/picture.h"
 #include "selftest/selftest.h"
 #include "tune/tune.h"
 #include "vk/divide.h"
@@ -69,7 +70,11 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
     session->output = graph->values[graph->output];
 }
 
-void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program) {
+void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program) {
+    session->has_first = program->count > 0 && hymn_picture_joined(&session->plan, &program->steps[0], &session->input);
+    if (session->has_first) {
+        session->first = program->steps[0];
+    }
     const struct hymn_vk_step *last = program->count > 0 ? &program->steps[program->count - 1] : NULL;
     session->has_head = last && hymn_head_has_mask(last);
     session->has_joined = session->has_head && program->count > 1 && hymn_head_joined(&session->plan, last - 1, last);
@@ -83,7 +88,8 @@ void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_p
 
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session) {
     struct hymn_vk_program network = session->program;
-    network.count -= (uint32_t)session->has_head + session->has_joined;
+    network.steps += session->has_first;
+    network.count -= (uint32_t)session->has_first + session->has_head + session->has_joined;
     return network;
 }
 
@@ -98,7 +104,7 @@ static enum hymn_status keep_program(struct hymn_session *session, struct hymn_l
             return no_memory(session);
         }
     }
-    hymn_session_take_head(session, &session->program);
+    hymn_session_take_ends(session, &session->program);
     return HYMN_STATUS_OK;
 }
 
@@ -153,11 +159,17 @@ static enum hymn_status build_and_lower(struct hymn_session *session, const stru
     return status == HYMN_STATUS_OK ? hymn_ops_lower(lower) : status;
 }
 
-// Whether the shader is right by which masks are made within the last convolution; if not, the plan goes without.
-static enum hymn_status check_joined(struct hymn_session *session, const struct hymn_vk_program *program) {
+// Whether the shaders are right by which pictures go into the first convolution, and masks are made within the last
+// one; if not, the plan goes without.
+static enum hymn_status check_joined(struct hymn_session *session, const struct hymn_graph *graph,
+                                     const struct hymn_vk_program *program) {
+    const struct hymn_vk_step *first = program->count > 0 ? &program->steps[0] : NULL;
     const struct hymn_vk_step *last = program->count > 1 ? &program->steps[program->count - 1] : NULL;
-    struct hymn_vk_step step = {.shader = last ? hymn_head_joined(&session->plan, last - 1, last) : NULL};
-    const struct hymn_vk_program joined = {.steps = &step, .count = 1};
+    struct hymn_vk_step steps[] = {
+        {.shader = first ? hymn_picture_joined(&session->plan, first, &graph->values[graph->input]) : NULL},
+        {.shader = last ? hymn_head_joined(&session->plan, last - 1, last) : NULL},
+    };
+    const struct hymn_vk_program joined = {.steps = steps, .count = sizeof steps / sizeof *steps};
     bool demoted;
     return hymn_selftest_check(session->device, &session->plan, &joined, &demoted);
 }
@@ -173,7 +185,7 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
             status = hymn_selftest_check(session->device, &session->plan, &lower->program, &demoted);
         }
         if (status != HYMN_STATUS_OK || !demoted) {
-            return status == HYMN_STATUS_OK ? check_joined(session, &lower->program) : status;
+            return status == HYMN_STATUS_OK ? check_joined(session, graph, &lower->program) : status;
         }
         hymn_lower_free(lower);
         hymn_graph_free(graph);

@@ -68,6 +68,10 @@ struct hymn_session {
     // the two that are needed.
     struct hymn_vk_step head, joined;
     bool has_head, has_joined;
+    // The network's first step if it can take pictures as they are (hymn_picture_joined): the slots' `before` ends with
+    // it, or has what does its work too.
+    struct hymn_vk_step first;
+    bool has_first;
     double slowness, seconds; // that the program is divided for; its estimate with slowness 1
     struct hymn_vk_buffer weights, activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
@@ -91,8 +95,9 @@ enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
 // The steps of the network that are the same in every run. Nothing of it is the caller's to free.
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
-// Looks at the last steps of a lowered network: see hymn_session::head. The plan is the session's.
-void hymn_session_take_head(struct hymn_session *session, const struct hymn_vk_program *program);
+// Looks at the first and the last steps of a lowered network: see hymn_session::head and first. The plan and the input
+// are the session's.
+void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
 // Names the session's activations and weights to a recording.

@@ -12,6 +12,8 @@
 
 #ifdef MASK
 #define HYMN_CONV2D_PARAMS hymn_conv2d_mask_params
+#elif defined(PICTURES)
+#define HYMN_CONV2D_PARAMS hymn_conv2d_picture_params
 #else
 #define HYMN_CONV2D_PARAMS hymn_conv2d_params
 #endif
