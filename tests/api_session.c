@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/thread.h"
+#include "ops/conv2d_matrix.h"
 #include "session/context.h"
 #include "support/golden.h"
 #include "support/test_context.h"
@@ -515,6 +516,63 @@ static void two_contexts_work_on_two_threads(void **state) {
     golden_free(&golden);
 }
 
+// Software devices emulate matrices, and take a kernel for few channels only where a test wants it: by a small tile.
+static void shrink_tiles(struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_plan *plan = &context->device->plan;
+    *tile = (struct hymn_conv2d_tile){plan->matrix.m, 2, 2 * plan->matrix.n, 2, 2, 1, 4, 1, 1};
+    if (plan->cpu && plan->needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX && 32 % plan->matrix.k == 0) {
+        hymn_conv2d_matrix_force(tile);
+    }
+}
+
+// Whether a whole batch goes into the first convolution as it is, or fewer by way of the network's input, or as
+// tensors: the same logits. On matrix units it is one step for the batch, and again when others have been run in
+// between.
+static void whole_batches_are_as_others(void **state) {
+    (void)state;
+    enum { SIZE = 40, AREA = SIZE * SIZE };
+    struct test_random random = test_random_start("whole_batches_are_as_others");
+    struct golden golden;
+    golden_load("plain", &golden);
+    const struct hymn_model_info *info = hymn_model_get_info(golden.model);
+    struct hymn_image images[2];
+    uint8_t *pixels[2] = {random_image(&random, &images[0], SIZE, SIZE), random_image(&random, &images[1], SIZE, SIZE)};
+    static float tensors[2 * 3 * AREA], logits[2][AREA], others[2][AREA];
+    for (int i = 0; i < 2 * 3 * AREA; i++) {
+        int c = i % (3 * AREA) / AREA, p = i % AREA;
+        tensors[i] = (pixels[i / (3 * AREA)][p * 3 + c] / 255.0f - info->mean[c]) / info->std[c];
+    }
+    struct hymn_conv2d_tile tile;
+    shrink_tiles(&tile);
+    struct hymn_session_params params = {
+        .height = SIZE, .width = SIZE, .batch = 2, .timings = true, .tuning_ms = HYMN_TUNING_NONE};
+    struct hymn_session *session = NULL;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    hymn_conv2d_matrix_force(NULL);
+    struct hymn_output outputs[] = {{.logits = logits[0]}, {.logits = logits[1]}}, other[] = {{0}, {0}};
+    const struct hymn_run_params whole = {.images = images, .outputs = outputs};
+    for (int kind = 0; kind < 3; kind++) { // of the other run: the first image, the second one, tensors
+        assert_int_equal(hymn_session_run(session, &whole), HYMN_STATUS_OK);
+        int thin = count_steps(session, "conv2d_matrix_pictures"), made = count_steps(session, "image_normalise");
+        assert_true(made < 0 || made + thin == 1);
+        other[0].logits = others[0], other[1].logits = others[1];
+        struct hymn_run_params run = {.images = &images[kind % 2], .count = 1, .outputs = other};
+        if (kind == 2) {
+            run = (struct hymn_run_params){.tensor = tensors, .outputs = other};
+        }
+        assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+        assert_int_equal(count_steps(session, "conv2d_matrix_pictures"), made < 0 ? -1 : 0);
+        assert_true(thin < 1 || count_steps(session, "conv2d_matrix_thin") == 1);
+        for (int i = 0; i < (kind == 2 ? 2 : 1); i++) {
+            assert_true(golden_nmse(others[i], logits[kind == 2 ? i : kind], AREA) < 1e-6);
+        }
+    }
+    hymn_session_destroy(&session);
+    free(pixels[0]);
+    free(pixels[1]);
+    golden_free(&golden);
+}
+
 static int open_context(void **state) {
     (void)state;
     context = test_context_open();
@@ -533,7 +591,7 @@ int main(void) {
         cmocka_unit_test(timings_name_every_dispatch),       cmocka_unit_test(ceilings_are_measured),
         cmocka_unit_test(equal_images_of_a_batch_agree),     cmocka_unit_test(device_memory_can_run_out),
         cmocka_unit_test(host_memory_can_run_out),           cmocka_unit_test(two_contexts_work_on_two_threads),
-        cmocka_unit_test(masks_alone_are_those_with_logits),
+        cmocka_unit_test(masks_alone_are_those_with_logits), cmocka_unit_test(whole_batches_are_as_others),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

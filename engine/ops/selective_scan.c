@@ -493,6 +493,7 @@ uint32_t hymn_selective_scan_list_methods(const struct hymn_graph *graph, const 
         {.group = 4, .tile = 2, .block = 8},
         {.together = 16, .lanes = 512},
         {.together = 8, .lanes = 256},
+        {.together = 8, .lanes = 512, .block = 1},
         {.span = 8},
         {.together = 16, .lanes = 512, .block = 1},
         {.together = 8, .lanes = 256, .block = 1},
