@@ -33,8 +33,8 @@ void hymn_conv2d_matrix_force(const struct hymn_conv2d_tile *tile);
 const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
                                                        uint32_t cells);
 
-// The variant that makes the source of such a step by itself, of pictures: of a step that has all taps of few channels in
-// one stage. NULL where none does.
+// The variant that makes the source of such a step by itself, of pictures, where the step has all taps of few channels
+// in one stage; NULL where none does.
 const struct hymn_shader *hymn_conv2d_matrix_find_pictures(const struct hymn_vk_plan *plan,
                                                            const struct hymn_vk_step *step);
 
