@@ -37,7 +37,9 @@
 // of rows of pixels, all of which leave at a time. Binding 6: [pixel][cell] f16, half as wide and high as the output.
 // RESIZED: PACKED, and of the two terms, both of kernel 3, the second is resized here: common/conv2d_matrix_resized.glsl.
 // THIN: PACKED, and the one term, of kernel 3, has three channels at most, all taps of which are one stage of k:
-// common/conv2d_matrix_thin.glsl, which has what PICTURES is too. TAPS is 1 and DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
+// common/conv2d_matrix_thin.glsl. TAPS is 1, DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
+// PICTURES: THIN, and its source is made there of 8-bit pictures. Specialization: 21 PIXEL_CHANNELS, 22 IN_CHANNELS.
+// Bindings: 2 the pictures; 6 the source, [pixel][cell] f16.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require

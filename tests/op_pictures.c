@@ -141,7 +141,7 @@ static void test_joined(void **state) {
     const struct hymn_vk_matrix *m = &context->device->plan.matrix;
     const struct hymn_conv2d_tile tiles[] = {
         {m->m, 2, m->n, 2, 1, 1, 4, 1, 1},
-        {2 * m->m, 2, 2 * m->n, 4, 1, 1, 4, 2, 1},
+        {2 * m->m, 2, 2 * m->n, 4, 1, 1, 4, 1, 1},
     };
     struct test_random random = test_random_start("op_pictures joined");
     for (uint32_t round = 0; round < 12; round++) {

@@ -63,7 +63,7 @@ static bool is_half(const struct hymn_graph *graph, const struct hymn_source *so
 
 // Whether it is a tile by which all taps of three channels are one stage.
 static bool is_of_taps(const struct hymn_conv2d_tile *tile) {
-    return tile->taps == 1 && tile->depth == THIN_DEPTH && tile->splits <= 1;
+    return tile->taps == 1 && tile->depth == THIN_DEPTH && tile->buffers == 1 && tile->splits <= 1;
 }
 
 static bool is_thin(const struct hymn_node *node, const struct hymn_vk_plan *plan) {
@@ -183,9 +183,9 @@ static uint32_t shared_bytes(const struct problem *problem, const struct hymn_co
     }
     bool masks =
         problem->plain && problem->wide && tile->columns == 1 && hymn_variant_allowed(plan, SHADER "_mask", NULL);
-    uint32_t head = masks ? tile->channels / 4 + 1 : 0;
-    head += problem->thin ? hymn_divide_up((tile->width + 2) * (tile->height + 2), 2) : 0;
-    return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + head) + 16;
+    uint32_t extra = masks ? tile->channels / 4 + 1 : 0;
+    extra += problem->thin ? hymn_divide_up((tile->width + 2) * (tile->height + 2), 2) : 0;
+    return 16 * (most + tile->channels / 4 * (problem->norm ? 2 : 1) + extra) + 16;
 }
 
 // Whether the variant is to be used that pools by itself: a subgroup has whole pairs of rows of pixels, all of which
@@ -235,16 +235,17 @@ static void set_pixels(const struct problem *problem, uint32_t pixels, uint32_t 
 // as much as it multiplies. Returns the pixels.
 static uint32_t fill_device(const struct problem *problem, const struct hymn_vk_matrix *matrix, uint32_t target,
                             uint32_t pixels, struct hymn_conv2d_tile *tile) {
-    uint32_t least_pixels = problem->wide ? 64 : 32, least_channels = problem->norm ? 64 : 32;
+    const bool margin = problem->wide || problem->thin;
+    uint32_t least_pixels = margin ? 64 : 32, least_channels = problem->norm ? 64 : 32;
     while (groups_of(problem, tile) < target && (pixels > 64 || tile->channels > 64)) {
-        if (pixels > 64 && !(problem->wide && tile->channels > 64)) {
+        if (pixels > 64 && !(margin && tile->channels > 64)) {
             pixels /= 2;
         } else {
             tile->channels /= 2;
         }
         set_pixels(problem, pixels, matrix->m, tile);
     }
-    target = problem->wide ? target : target / 2;
+    target = margin ? target : target / 2;
     least_channels = least_channels > matrix->n ? least_channels : matrix->n;
     while (groups_of(problem, tile) < target && (tile->channels > least_channels || pixels > least_pixels)) {
         if (tile->channels > least_channels) {
@@ -331,9 +332,10 @@ static void set_splits(const struct problem *problem, uint32_t target, struct hy
 }
 
 // What a lane has in registers, without what the products themselves take: its sums; the cells that it copies at a time
-// (4 each) and where they come from; and a norm's moments. resized: there are pixels of half size too.
-static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, const struct hymn_conv2d_tile *tile,
-                          uint32_t lanes) {
+// (4 each) and where they come from; and a norm's moments. resized: there are pixels of half size too; thin: pixels are
+// loaded once for all taps.
+static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, bool thin,
+                          const struct hymn_conv2d_tile *tile, uint32_t lanes) {
     bool wide = false, point = false;
     for (uint32_t i = 0; i < 3; i++) {
         wide = wide || kernels[i] == 3;
@@ -346,6 +348,7 @@ static uint32_t registers(const uint32_t kernels[3], bool norm, bool resized, co
         pixels = 4 * hymn_divide_up(staged / 4 * tile->depth, lanes);
         low = hymn_divide_up((tile->width / 2 + 2) * (tile->height / 2 + 2) * tile->depth, lanes);
     }
+    pixels = thin ? hymn_divide_up(staged, lanes) : pixels;
     return inner * tile->channels / lanes + 4 * (pixels + weights) + (wide ? pixels : 0) +
            (point && !wide ? points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
 }
@@ -364,7 +367,7 @@ static bool has_registers(const struct problem *problem, const struct hymn_vk_pl
                           const struct hymn_conv2d_tile *tile) {
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
     uint32_t kept = row_registers(tile, plan->matrix.m, plan->matrix.k, plan->subgroup_size);
-    return kept + registers(problem->kernels, problem->norm, problem->resized, tile, lanes) <=
+    return kept + registers(problem->kernels, problem->norm, problem->resized, problem->thin, tile, lanes) <=
            (kept > 0 ? MOST_WITH_ROWS : MOST_REGISTERS);
 }
 
@@ -514,12 +517,19 @@ static void add_known(struct tile_list *list, const struct problem *problem) {
                                        {128, 64, 4, 2, 3, 4, 1}, {128, 64, 2, 2, 1, 8, 1},  {256, 32, 4, 1, 3, 4, 1},
                                        {256, 32, 4, 1, 9, 2, 1}, {128, 128, 2, 2, 3, 2, 1}, {128, 128, 2, 2, 1, 4, 1},
                                        {128, 32, 4, 1, 3, 2, 1}, {256, 64, 2, 2, 3, 2, 1},  {256, 64, 4, 1, 3, 2, 1}};
+    static const uint32_t thin[][7] = {{128, 32, 4, 1, 1, 4, 1},
+                                       {256, 32, 4, 1, 1, 4, 1},
+                                       {256, 32, 8, 1, 1, 4, 1},
+                                       {512, 32, 8, 1, 1, 4, 1},
+                                       {256, 64, 4, 1, 1, 4, 1}};
     // pixels, channels, rows, columns, taps, depth, buffers
     const struct hymn_vk_plan *plan = list->plan;
     uint32_t target = plan->target_lanes / LANES_PER_GROUP;
-    uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
+    uint32_t count = problem->wide   ? sizeof wide / sizeof *wide
+                     : problem->thin ? sizeof thin / sizeof *thin
+                                     : sizeof point / sizeof *point;
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t *from = problem->wide ? wide[i] : point[i];
+        const uint32_t *from = problem->wide ? wide[i] : problem->thin ? thin[i] : point[i];
         struct hymn_conv2d_tile tile = {.channels = from[1],
                                         .rows = from[2],
                                         .columns = from[3],
@@ -725,11 +735,15 @@ static uint32_t rows_of_step(const struct hymn_vk_step *step) {
                          step->constants[AT_LANES] / (tile.rows * tile.columns));
 }
 
+static bool is_thin_step(const struct hymn_vk_step *step) {
+    return strcmp(step->shader->name, SHADER "_thin") == 0 || strcmp(step->shader->name, SHADER "_pictures") == 0;
+}
+
 static uint32_t registers_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     const uint32_t *constants = step->constants;
     return rows_of_step(step) + registers(constants + AT_KERNELS, constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM,
-                                          strcmp(step->shader->name, SHADER "_resized") == 0, &tile,
+                                          strcmp(step->shader->name, SHADER "_resized") == 0, is_thin_step(step), &tile,
                                           constants[AT_LANES]);
 }
 
@@ -754,8 +768,8 @@ const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan
 const struct hymn_shader *hymn_conv2d_matrix_find_pictures(const struct hymn_vk_plan *plan,
                                                            const struct hymn_vk_step *step) {
     const struct hymn_shader *shader = hymn_shader_find(SHADER "_pictures");
-    bool thin = step->shader && strcmp(step->shader->name, SHADER "_thin") == 0;
-    return thin && hymn_vk_plan_allows(plan, shader) ? shader : NULL;
+    return step->shader && strcmp(step->shader->name, SHADER "_thin") == 0 && hymn_vk_plan_allows(plan, shader) ? shader
+                                                                                                                : NULL;
 }
 
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b) {

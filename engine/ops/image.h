@@ -44,6 +44,9 @@ uint64_t hymn_image_pixels_together(const struct hymn_image_steps *steps, enum h
                                     uint32_t height, uint32_t width, uint64_t *out_apart);
 // Means and deviations of three channels; where the network has one, 0 and 1 for the others.
 void hymn_image_norm(const struct hymn_image_steps *steps, float out_mean[3], float out_std[3]);
+// Whether an image goes into the network as it is, not resized.
+bool hymn_image_goes_as_it_is(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
+                              uint32_t width);
 // Bytes of scratch for steps->count images of this size; 0 for images of the session's size, which are not resized.
 uint64_t hymn_image_input_scratch_bytes(const struct hymn_image_steps *steps, enum hymn_pixel_format format,
                                         uint32_t height, uint32_t width);
@@ -81,10 +84,6 @@ uint32_t hymn_image_mask_row_bytes(uint32_t out_width);
 uint64_t hymn_image_mask_bytes(uint32_t out_height, uint32_t out_width);
 enum hymn_status hymn_image_mask(const struct hymn_image_steps *steps, struct hymn_vk_binding activated,
                                  float threshold, uint32_t out_height, uint32_t out_width, struct hymn_vk_binding out);
-
-// Whether an image goes into the network as it is, not resized.
-bool hymn_image_goes_as_it_is(const struct hymn_image_steps *steps, enum hymn_pixel_format format, uint32_t height,
-                              uint32_t width);
 
 // Results of the session's size: the same bits as by activating and resizing, each in one step.
 bool hymn_image_is_of_session_size(const struct hymn_image_steps *steps, uint32_t height, uint32_t width);

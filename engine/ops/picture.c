@@ -6,16 +6,18 @@
 #include <string.h>
 
 #include "ops/conv2d_matrix.h"
+#include "ops/grid.h"
 #include "ops/ops.h"
 #include "shaders/params.h"
 
-enum { BINDING_SOURCE = 2, CONSTANT_PIXEL_CHANNELS = 21, CONSTANT_IN_CHANNELS = 22 };
+enum { BINDING_SOURCE = 2 };
 
 const struct hymn_shader *hymn_picture_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *first,
                                               const struct hymn_value *input) {
     const struct hymn_vk_binding *read = &first->bindings[BINDING_SOURCE];
-    bool same = first->binding_count > BINDING_SOURCE && read->role == hymn_vk_role_of_piece(input->piece) &&
-                read->offset == input->offset;
+    bool channels = input->channels == 3 || input->channels == 1; // of what images are made into
+    bool same = channels && first->binding_count > BINDING_SOURCE &&
+                read->role == hymn_vk_role_of_piece(input->piece) && read->offset == input->offset;
     return same ? hymn_conv2d_matrix_find_pictures(plan, first) : NULL;
 }
 
@@ -53,9 +55,8 @@ enum hymn_status hymn_picture_join(const struct hymn_image_steps *steps, const s
     params.std0 = std[0], params.std1 = std[1], params.std2 = std[2];
     params.most = 255.0f;
     hymn_vk_step_push(step, &params, sizeof params);
-    step->constants[CONSTANT_PIXEL_CHANNELS] = hymn_image_pixel_channels(format);
-    step->constants[CONSTANT_IN_CHANNELS] = steps->in_channels;
-    step->constant_count = CONSTANT_IN_CHANNELS + 1;
+    hymn_step_constant(step, hymn_image_pixel_channels(format));
+    hymn_step_constant(step, steps->in_channels);
     step->bytes += pixels.bytes;
     hymn_lower_bind(step, step->bindings[BINDING_SOURCE], true); // what was read is written now
     step->bindings[BINDING_SOURCE] = pixels;

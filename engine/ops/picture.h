@@ -12,7 +12,7 @@
 const struct hymn_shader *hymn_picture_joined(const struct hymn_vk_plan *plan, const struct hymn_vk_step *first,
                                               const struct hymn_value *input);
 // Appends a step in place of `first` and of hymn_image_input, for 8-bit pixels of the session's size, of one format, of
-// all images of the batch (steps->count). Pixels as there. UNSUPPORTED, OUT_OF_MEMORY, INTERNAL.
+// all images of the batch (steps->count). Pixels as there. OUT_OF_MEMORY, INTERNAL.
 enum hymn_status hymn_picture_join(const struct hymn_image_steps *steps, const struct hymn_vk_step *first,
                                    enum hymn_pixel_format format, struct hymn_vk_binding pixels);
 

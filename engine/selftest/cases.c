@@ -31,7 +31,8 @@ struct selftest_case {
     bool winograd;         // by that kernel, which no rule takes
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
-    bool pictures;         // the source is made of such, by kernels that do so by themselves
+    uint32_t pictures;     // channels of those that the source is made of, by kernels that do so by themselves; or 0
+    uint32_t padding;      // rows and columns by which they are smaller
     const char *masked_by; // a head of one class behind it: a case for this kernel only, which goes on to masks
 };
 
@@ -145,7 +146,16 @@ static const struct selftest_case cases[] = {
      .channels = 40,
      .terms = {{3, 3}},
      .activation = HYMN_ACTIVATION_RELU,
-     .pictures = true},
+     .pictures = 3},
+    {.name = "3x3, thin, smaller pictures, luma",
+     .quick = true,
+     .height = 12,
+     .width = 20,
+     .batch = 2,
+     .channels = 24,
+     .terms = {{3, 1}},
+     .pictures = 4,
+     .padding = 3},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -344,22 +354,38 @@ static float *add_array(struct builder *b, uint64_t count, float low, float high
     return array;
 }
 
-// A source of three channels, and the pictures that it is made of, byte by byte in pairs that are halves: with bytes up
-// to 123 none of these is no number.
+// A number of a picture's pixel as the network reads it: of its only channel, where it has one, the luma (BT.601).
+static float normalised(const struct builder *b, const uint32_t bytes[4], uint32_t channel) {
+    const float luma = (float)bytes[0] * 0.299f + (float)bytes[1] * 0.587f + (float)bytes[2] * 0.114f;
+    const float value = b->from->terms[0].channels == 1 ? luma : (float)bytes[channel];
+    return rounded((value / 255.0f - hymn_selftest_mean[channel]) / hymn_selftest_std[channel], b->storage);
+}
+
+// The pictures that the source is made of, byte by byte in pairs that are halves: with bytes up to 123 none of these is
+// no number. What is beyond a picture repeats its edge.
 static void add_pictures(struct builder *b) {
     struct hymn_selftest_problem *problem = b->problem;
-    const uint32_t height = b->from->height, width = b->from->width;
-    const uint32_t source = b->node->terms[0].source.value, image_bytes = hymn_round_up(height * width * 3, 256);
-    const uint32_t pictures = add_value(b, 1, image_bytes / 16, 8, 1, HYMN_STORAGE_F16);
-    for (uint32_t i = 0; i < b->problem->graph.batch * height * width && !b->failed; i++) {
-        const uint32_t image = i / (height * width), pixel = i % (height * width);
-        for (uint32_t c = 0; c < 3; c++) {
-            const uint32_t byte = (uint32_t)next(b, 0.0f, 123.9f), at = image * image_bytes + 3 * pixel + c;
-            uint16_t half = hymn_half_from_float((float)problem->values[pictures][at / 2]);
-            half = (uint16_t)(half | byte << at % 2 * 8);
-            problem->values[pictures][at / 2] = hymn_half_to_float(half);
-            problem->values[source][(uint64_t)8 * i + c] =
-                rounded(((float)byte / 255.0f - hymn_selftest_mean[c]) / hymn_selftest_std[c], b->storage);
+    const uint32_t height = b->from->height, width = b->from->width, channels = b->from->pictures;
+    const uint32_t source = b->node->terms[0].source.value;
+    problem->picture_height = height - b->from->padding;
+    problem->picture_width = width - b->from->padding;
+    problem->picture_format = channels == 4 ? HYMN_PIXEL_RGBA8 : HYMN_PIXEL_RGB8;
+    const uint32_t bytes = hymn_round_up(problem->picture_height * problem->picture_width * channels, 256);
+    const uint32_t pictures = add_value(b, 1, bytes / 16, 8, 1, HYMN_STORAGE_F16);
+    for (uint32_t i = 0; i < problem->graph.batch * bytes && !b->failed; i += 2) {
+        const uint32_t two[2] = {(uint32_t)next(b, 0.0f, 123.9f), (uint32_t)next(b, 0.0f, 123.9f)};
+        problem->values[pictures][i / 2] = hymn_half_to_float((uint16_t)(two[0] | two[1] << 8));
+    }
+    for (uint32_t i = 0; i < problem->graph.batch * height * width && !b->failed; i++) {
+        uint32_t y = i / width % height, x = i % width, pixel[4] = {0};
+        y = y < problem->picture_height ? y : problem->picture_height - 1;
+        x = x < problem->picture_width ? x : problem->picture_width - 1;
+        for (uint32_t c = 0; c < channels; c++) {
+            const uint32_t at = i / (height * width) * bytes + (y * problem->picture_width + x) * channels + c;
+            pixel[c] = hymn_half_from_float((float)problem->values[pictures][at / 2]) >> at % 2 * 8 & 0xFF;
+        }
+        for (uint32_t c = 0; c < b->from->terms[0].channels; c++) {
+            problem->values[source][(uint64_t)8 * i + c] = normalised(b, pixel, c);
         }
     }
     problem->pictures = b->node->scratch[2] = pictures;

@@ -5,6 +5,8 @@
 #ifndef HYMN_SELFTEST_CASES_H
 #define HYMN_SELFTEST_CASES_H
 
+#include <hymn/hymn.h>
+
 #include "graph/graph.h"
 
 enum { HYMN_SELFTEST_MAX_VALUES = 16 };
@@ -18,9 +20,10 @@ struct hymn_selftest_problem {
     bool written[HYMN_SELFTEST_MAX_VALUES];   // an output
     // Room for two times the masks of the second node, a head, one after the other; or HYMN_NONE.
     uint32_t masks;
-    // What the node's source, an output then, is made of, with the means and deviations below: 8-bit pictures of three
-    // channels; or HYMN_NONE.
-    uint32_t pictures;
+    // What the node's source, an output then, is made of, with the means and deviations below: 8-bit pictures; or
+    // HYMN_NONE.
+    uint32_t pictures, picture_height, picture_width;
+    enum hymn_pixel_format picture_format;
 };
 
 extern const float hymn_selftest_mean[3], hymn_selftest_std[3];

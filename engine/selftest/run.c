@@ -68,7 +68,8 @@ static enum hymn_status add_masks(struct hymn_selftest_run *run) {
 // The convolution by pictures, or where it cannot behind what makes its source of them.
 static enum hymn_status add_pictures(struct hymn_selftest_run *run) {
     struct hymn_vk_program *program = &run->lower.program, made = {0};
-    const struct hymn_graph *graph = &run->problem->graph;
+    const struct hymn_selftest_problem *problem = run->problem;
+    const struct hymn_graph *graph = &problem->graph;
     const struct hymn_value *source = &graph->values[graph->nodes[0].terms[0].source.value];
     struct hymn_image_steps steps = {.program = &made,
                                      .plan = run->lower.plan,
@@ -76,15 +77,16 @@ static enum hymn_status add_pictures(struct hymn_selftest_run *run) {
                                      .input = source,
                                      .output = source,
                                      .count = graph->batch,
-                                     .height = source->height,
-                                     .width = source->width,
-                                     .in_channels = 3,
+                                     .height = problem->picture_height,
+                                     .width = problem->picture_width,
+                                     .in_channels = source->channels,
                                      .mean = hymn_selftest_mean,
                                      .std = hymn_selftest_std};
-    const struct hymn_vk_binding from = hymn_lower_value(&run->lower, run->problem->pictures), none = {0};
+    const struct hymn_vk_binding from = hymn_lower_value(&run->lower, problem->pictures), none = {0};
     const bool joined = program->count == 1 && hymn_picture_joined(run->lower.plan, &program->steps[0], source);
-    enum hymn_status status = joined ? hymn_picture_join(&steps, &program->steps[0], HYMN_PIXEL_RGB8, from)
-                                     : hymn_image_input(&steps, HYMN_PIXEL_RGB8, steps.height, steps.width, from, none);
+    enum hymn_status status =
+        joined ? hymn_picture_join(&steps, &program->steps[0], problem->picture_format, from)
+               : hymn_image_input(&steps, problem->picture_format, steps.height, steps.width, from, none);
     for (uint32_t i = 0; i < program->count && !joined && status == HYMN_STATUS_OK; i++) {
         struct hymn_vk_step *step = hymn_vk_program_add(&made);
         if (step) {

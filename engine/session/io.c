@@ -153,7 +153,6 @@ static enum hymn_status add_step(const struct hymn_session *session, const struc
 static bool joins_pictures(const struct hymn_session *session, const struct hymn_io_image *images, uint32_t count) {
     struct hymn_image_steps steps = steps_for(session, NULL, 0, count);
     return session->has_first && count == session->info.batch && !images[0].tensor &&
-           (session->in_channels == 3 || session->in_channels == 1) &&
            hymn_image_goes_as_it_is(&steps, images[0].format, images[0].height, images[0].width) &&
            group_size(session, images, count, 0) == count;
 }

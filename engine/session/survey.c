@@ -2,6 +2,7 @@
 #include "session/survey.h"
 
 #include "ops/conv2d_matrix.h"
+#include "ops/picture.h"
 #include "session/session.h"
 #include "tune/ceiling.h"
 #include "tune/tune.h"
@@ -42,6 +43,7 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
     session->plan = *params->plan;
     session->info.height = shape->height;
     session->info.width = shape->width;
+    session->info.batch = shape->batch;
     session->input = graph->values[graph->input];
     session->output = graph->values[graph->output];
     hymn_session_copy_model(session, params->model);
@@ -108,6 +110,32 @@ static enum hymn_status add_step(const struct tuning *tuning, const struct hymn_
     return put_step(step, at, tuning->log, tuning->names, program);
 }
 
+// What a session makes of the step for pictures, of three channels as any.
+static enum hymn_status add_pictures(const struct tuning *tuning, const struct hymn_vk_step *step) {
+    struct hymn_vk_program joined = {0};
+    const float mean[3] = {0.0f}, std[3] = {1.0f, 1.0f, 1.0f};
+    const struct hymn_value *input = &tuning->graph->values[tuning->graph->input];
+    const struct hymn_image_steps steps = {.program = &joined,
+                                           .plan = tuning->plan,
+                                           .log = tuning->log,
+                                           .input = input,
+                                           .count = 1,
+                                           .height = input->height,
+                                           .width = input->width,
+                                           .in_channels = input->channels,
+                                           .mean = mean,
+                                           .std = std};
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (hymn_picture_joined(tuning->plan, step, input)) {
+        status = hymn_picture_join(&steps, step, HYMN_PIXEL_RGB8, (struct hymn_vk_binding){HYMN_VK_ROLE_IMAGE, 0, 0});
+    }
+    if (joined.count > 0 && status == HYMN_STATUS_OK) {
+        status = add_step(tuning, &joined.steps[0]);
+    }
+    hymn_vk_program_free(&joined);
+    return status;
+}
+
 static enum hymn_status add_method(const struct tuning *tuning, struct hymn_node node,
                                    const struct hymn_method *method) {
     struct hymn_lower lower = {.graph = tuning->graph, .plan = tuning->plan, .log = tuning->log, .blank = true};
@@ -121,6 +149,9 @@ static enum hymn_status add_method(const struct tuning *tuning, struct hymn_node
     }
     for (uint32_t i = 0; i < lower.program.count && status == HYMN_STATUS_OK; i++) {
         status = add_step(tuning, &lower.program.steps[i]);
+        if (status == HYMN_STATUS_OK) {
+            status = add_pictures(tuning, &lower.program.steps[i]);
+        }
     }
     hymn_lower_free(&lower);
     return status;

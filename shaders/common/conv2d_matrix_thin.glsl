@@ -5,7 +5,7 @@
 // five zeros at the end. Of that shader, included behind its constants and what locates a tile.
 // The tile's pixels and a margin of one are copied to shared memory, from where a lane gathers the taps of its own.
 // PICTURES: the source is made here of 8-bit pictures of the network's size, as by image_normalise.comp, and stored for
-// others. Specialization: 21 PIXEL_CHANNELS, 22 IN_CHANNELS. Bindings: 2 the pictures; 6 the source.
+// others.
 #ifndef HYMN_CONV2D_MATRIX_THIN_GLSL
 #define HYMN_CONV2D_MATRIX_THIN_GLSL
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // A pixel of an 8-bit image as the network reads it: scaled to 0..1, then (v - mean) / std. Include after `p`, which has
-// mean and std of each channel, `most` and `last_word`, and `pixels`, the images' words; with the constants PIXEL_CHANNELS (of
-// the image: 1, 3 or 4) and IN_CHANNELS (of the network: 1 or 3). A grey value goes to all IN_CHANNELS, colour to one as
-// its luma (BT.601).
+// mean and std of each channel, `most` and `last_word`, and `pixels`, the images' words; with the constants
+// PIXEL_CHANNELS (of the image: 1, 3 or 4) and IN_CHANNELS (of the network: 1 or 3). A grey value goes to all
+// IN_CHANNELS, colour to one as its luma (BT.601).
 #ifndef HYMN_NORMALISE_GLSL
 #define HYMN_NORMALISE_GLSL
 
