@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+//
+// What the files of the convolution on matrix units share: the problem that a node is to it, and what a tile means for
+// that. conv2d_tile.c chooses tiles by rule, conv2d_tile_list.c lists those worth timing, conv2d_matrix.c dispatches
+// them.
+#ifndef HYMN_OPS_CONV2D_TILE_H
+#define HYMN_OPS_CONV2D_TILE_H
+
+#include "ops/conv2d.h"
+#include "ops/conv2d_matrix.h"
+
+#define HYMN_CONV2D_MATRIX "conv2d_matrix" // the shader; its variants' names go on from that
+
+enum {
+    HYMN_CONV2D_LANES_PER_GROUP = 512, // a workgroup keeps a device busy with target_lanes / so many others
+    HYMN_CONV2D_SMALL_TILE = 4096,     // outputs of a tile that is small enough to have two buffers, by the rule
+};
+
+struct hymn_conv2d_problem {
+    uint32_t width, height, rows; // of the output
+    uint32_t channels;            // with padding
+    bool wide, joined;            // some kernel is 3; no kernel needs rows
+    bool norm;                    // what it reads is normalised
+    bool plain;                   // f16, the residual too, and no activation that is more than a clamp
+    bool resized, pooled;         // what the kernel is to resize or to pool by itself, if the tile lets it
+    bool thin;                    // the one source, of kernel 3: all taps are one stage
+    uint32_t kernels[3], cells[3];
+};
+
+struct hymn_conv2d_problem hymn_conv2d_describe(const struct hymn_graph *graph, const struct hymn_node *node,
+                                                const struct hymn_vk_plan *plan);
+// Whether the kernel's special forms are worth their compilation.
+bool hymn_conv2d_specializes(const struct hymn_vk_plan *plan);
+// The tile that the node gets: that of the tests, of its method, or by the rule.
+struct hymn_conv2d_tile hymn_conv2d_tile_of(const struct hymn_graph *graph, const struct hymn_node *node,
+                                            const struct hymn_vk_plan *plan);
+
+// Stages of so many cells that all of k has; the most cells of a source; workgroups, if each has one tile.
+uint32_t hymn_conv2d_stages(const struct hymn_conv2d_problem *problem, uint32_t depth);
+uint32_t hymn_conv2d_most_cells(const struct hymn_conv2d_problem *problem);
+uint32_t hymn_conv2d_groups(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile);
+// Width and height of a tile of so many pixels; m: of the device's matrices.
+void hymn_conv2d_set_pixels(const struct hymn_conv2d_problem *problem, uint32_t pixels, uint32_t m,
+                            struct hymn_conv2d_tile *tile);
+
+// Whether the variant is to be used that resizes, finishes sums as matrices, or pools by itself.
+bool hymn_conv2d_resizes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile);
+bool hymn_conv2d_packs(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile,
+                       const struct hymn_vk_plan *plan);
+bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile,
+                       const struct hymn_vk_plan *plan);
+
+// Registers of a lane, without what the products themselves take, and of them those of the rows of pixels that are kept
+// for the three taps of a column; whether there are as many. m, k: of the device's matrices.
+uint32_t hymn_conv2d_registers(const uint32_t kernels[3], bool norm, bool resized, bool thin,
+                               const struct hymn_conv2d_tile *tile, uint32_t lanes);
+uint32_t hymn_conv2d_row_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup);
+bool hymn_conv2d_has_registers(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                               const struct hymn_conv2d_tile *tile);
+
+#endif
