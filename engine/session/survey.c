@@ -157,17 +157,6 @@ static enum hymn_status add_method(const struct tuning *tuning, struct hymn_node
     return status;
 }
 
-// Whether a node before this one is the same problem.
-static bool is_again(const struct tuning *tuning, uint32_t node) {
-    uint64_t key = hymn_tune_key(tuning->plan, tuning->graph, &tuning->graph->nodes[node]);
-    for (uint32_t i = 0; i < node; i++) {
-        if (hymn_tune_key(tuning->plan, tuning->graph, &tuning->graph->nodes[i]) == key) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum hymn_status add_node(const struct tuning *tuning, const struct hymn_node *node) {
     struct hymn_method methods[HYMN_TUNE_MOST_METHODS];
     const struct hymn_op *op = &hymn_ops[node->kind];
@@ -177,6 +166,24 @@ static enum hymn_status add_node(const struct tuning *tuning, const struct hymn_
                          : 0;
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         status = add_method(tuning, *node, &methods[i]);
+    }
+    return status;
+}
+
+// The nodes whose problems are not among the first *count of keys, at whose end theirs go.
+static enum hymn_status add_nodes(const struct tuning *tuning, uint64_t *keys, uint32_t *count) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < tuning->graph->node_count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_node *node = &tuning->graph->nodes[i];
+        const uint64_t key = hymn_tune_key(tuning->plan, tuning->graph, node);
+        bool again = false;
+        for (uint32_t k = 0; k < *count; k++) {
+            again = again || keys[k] == key;
+        }
+        if (!again) {
+            keys[(*count)++] = key;
+            status = add_node(tuning, node);
+        }
     }
     return status;
 }
@@ -197,16 +204,20 @@ enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params,
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_make(params->model, &shape, log, &graph);
     }
+    uint64_t *keys = status == HYMN_STATUS_OK ? hymn_alloc((size_t)2 * graph.node_count, sizeof *keys) : NULL;
+    uint32_t count = 0;
+    if (!keys && status == HYMN_STATUS_OK) {
+        status = hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "survey: out of memory");
+    }
     // With rows of scans in f32, as on larger devices of this kind, which these sequences do not fill, and as settled
     // here.
-    for (uint32_t settled = 0; settled < 2; settled++) {
-        if (settled > 0 && status == HYMN_STATUS_OK) {
+    for (uint32_t settled = 0; settled < 2 && status == HYMN_STATUS_OK; settled++) {
+        if (settled > 0) {
             hymn_ops_settle(&graph, params->plan);
         }
-        for (uint32_t i = 0; i < graph.node_count && status == HYMN_STATUS_OK; i++) {
-            status = is_again(&tuning, i) ? HYMN_STATUS_OK : add_node(&tuning, &graph.nodes[i]);
-        }
+        status = add_nodes(&tuning, keys, &count);
     }
+    hymn_free(keys);
     hymn_graph_free(&graph);
     return status;
 }
