@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/conv2d_matrix.h"
 #include "session/session.h"
 #include "support/golden.h"
 #include "support/test_context.h"
@@ -113,6 +114,7 @@ static void divided_runs_give_the_same_bits(void **state) {
     for (int i = 0; i < 3; i++) {
         enum hymn_precision precision = i == 0 ? HYMN_PRECISION_FP32 : HYMN_PRECISION_FP16;
         context->device->slowness = 1.0; // whatever a busy machine has taught it
+        test_context_shrink_tiles(context, tiers[i], 0);
         struct hymn_session *session = open_session(context, precision, tiers[i]);
         count_submissions(context, 0);
         assert_int_equal(run(session, whole), HYMN_STATUS_OK);
@@ -133,6 +135,7 @@ static void divided_runs_give_the_same_bits(void **state) {
         hymn_session_destroy(&session);
         context->device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
     }
+    hymn_conv2d_matrix_force(NULL);
     free(whole);
     free(divided);
 }

@@ -516,15 +516,6 @@ static void two_contexts_work_on_two_threads(void **state) {
     golden_free(&golden);
 }
 
-// Software devices emulate matrices, and take a kernel for few channels only where a test wants it: by a small tile.
-static void shrink_tiles(struct hymn_conv2d_tile *tile) {
-    const struct hymn_vk_plan *plan = &context->device->plan;
-    *tile = (struct hymn_conv2d_tile){plan->matrix.m, 2, 2 * plan->matrix.n, 2, 2, 1, 4, 1, 1};
-    if (plan->cpu && plan->needs_met & HYMN_NEEDS_COOPERATIVE_MATRIX && 32 % plan->matrix.k == 0) {
-        hymn_conv2d_matrix_force(tile);
-    }
-}
-
 // Whether a whole batch goes into the first convolution as it is, or fewer by way of the network's input, or as
 // tensors: the same logits. On matrix units it is one step for the batch, and again when others have been run in
 // between.
@@ -542,8 +533,7 @@ static void whole_batches_are_as_others(void **state) {
         int c = i % (3 * AREA) / AREA, p = i % AREA;
         tensors[i] = (pixels[i / (3 * AREA)][p * 3 + c] / 255.0f - info->mean[c]) / info->std[c];
     }
-    struct hymn_conv2d_tile tile;
-    shrink_tiles(&tile);
+    test_context_shrink_tiles(context, HYMN_TIER_AUTO, 4); // by which there is a kernel for few channels too
     struct hymn_session_params params = {
         .height = SIZE, .width = SIZE, .batch = 2, .timings = true, .tuning_ms = HYMN_TUNING_NONE};
     struct hymn_session *session = NULL;

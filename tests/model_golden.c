@@ -26,27 +26,6 @@ static char names[GOLDEN_MAX_CASES][64];
 static struct hymn_context *context;
 static bool tiers[HYMN_TIER_MATRIX + 1];
 
-// Software devices emulate matrices, and Mesa's compiler takes minutes for the tiles that GPUs get: it splits blocks,
-// which are as long as the unrolled code, at each lane of each load. They get the smallest tile of two by two
-// subgroups. Whether that is so.
-static bool shrink_tiles(enum hymn_tier tier) {
-    static struct hymn_conv2d_tile tile;
-    struct hymn_vk_plan plan;
-    hymn_vk_plan_make(&context->device->snapshot, hymn_vk_tier_limit(context->device->tier, tier), &plan);
-    const bool emulated = plan.cpu && plan.tier == HYMN_TIER_MATRIX;
-    tile = (struct hymn_conv2d_tile){.width = plan.matrix.m,
-                                     .height = 2,
-                                     .channels = 2 * plan.matrix.n,
-                                     .rows = 2,
-                                     .columns = 2,
-                                     .taps = 1,
-                                     .depth = plan.matrix.k / 8,
-                                     .buffers = 1,
-                                     .splits = 1};
-    hymn_conv2d_matrix_force(emulated ? &tile : NULL);
-    return emulated;
-}
-
 static bool uses_matrices(const struct hymn_session *session) {
     bool found = false;
     for (uint32_t i = 0; i < session->program.count; i++) {
@@ -66,7 +45,7 @@ static struct hymn_session *open_session(const struct golden *golden, enum hymn_
         .precision = precision,
         .tier = tier,
     };
-    const bool emulated = shrink_tiles(tier);
+    const bool emulated = test_context_shrink_tiles(context, tier, 0);
     assert_int_equal(hymn_session_create(context, golden->model, &params, &session), HYMN_STATUS_OK);
     if (emulated && precision == HYMN_PRECISION_FP16) {
         assert_true(uses_matrices(session));

@@ -220,16 +220,14 @@ static void test_thin(void **state) {
     struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     struct hymn_vk_matrix m = plan.matrix;
     const struct hymn_conv2d_tile tiles[] = {
-        {m.m, 2, m.n, 2, 1, 1, 4, 1, 1},
         {m.m, 4, 2 * m.n, 2, 2, 1, 4, 1, 1},
-        {2 * m.m, 2, 2 * m.n, 4, 1, 1, 4, 1, 1},
         {2 * m.m, 1, m.n, 1, 1, 1, 4, 1, 1},
     };
-    for (uint32_t round = 0; round < 12 && 32 % m.k == 0; round++) {
+    for (uint32_t round = 0; round < 8 && 32 % m.k == 0; round++) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3});
         c.channels[0] = 1 + round % 4;
         c.bias = round % 5 != 0;
-        check(&c, &tiles[round / 3], &random);
+        check(&c, &tiles[round / 4], &random);
         struct test_conv b;
         test_conv_build(&b, &c, &random);
         plan.cpu = false;

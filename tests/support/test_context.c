@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/conv2d_matrix.h"
+#include "session/context.h"
 #include "support/golden.h"
 #include "support/test_leaks.h"
 
@@ -58,4 +60,22 @@ int test_context_close(struct hymn_context **context) {
         fprintf(stderr, "%u validation messages\n", messages);
     }
     return messages ? -1 : 0;
+}
+
+bool test_context_shrink_tiles(const struct hymn_context *context, enum hymn_tier tier, uint32_t depth) {
+    static struct hymn_conv2d_tile tile;
+    struct hymn_vk_plan plan;
+    hymn_vk_plan_make(&context->device->snapshot, hymn_vk_tier_limit(context->device->tier, tier), &plan);
+    const bool emulated = plan.cpu && plan.tier == HYMN_TIER_MATRIX;
+    tile = (struct hymn_conv2d_tile){.width = plan.matrix.m,
+                                     .height = 2,
+                                     .channels = 2 * plan.matrix.n,
+                                     .rows = 2,
+                                     .columns = 2,
+                                     .taps = 1,
+                                     .depth = depth ? depth : plan.matrix.k / 8,
+                                     .buffers = 1,
+                                     .splits = 1};
+    hymn_conv2d_matrix_force(emulated ? &tile : NULL);
+    return emulated;
 }

@@ -5,6 +5,8 @@
 #ifndef HYMN_TESTS_TEST_CONTEXT_H
 #define HYMN_TESTS_TEST_CONTEXT_H
 
+#include <stdbool.h>
+
 #include <hymn/hymn.h>
 
 // Of HYMN_TIER.
@@ -17,5 +19,11 @@ struct hymn_context *test_context_open(void);
 struct hymn_context *test_context_open_with(enum hymn_transfer transfer);
 // 0, or -1 when validation had anything to say.
 int test_context_close(struct hymn_context **context);
+
+// Software devices emulate matrices, and Mesa's compiler takes minutes for the tiles that GPUs get: it splits blocks,
+// which are as long as the unrolled code, at each lane of each load. Has sessions of that tier made with the smallest
+// tile of two by two subgroups there, with stages of `depth` cells (0: of one matrix), and elsewhere with their own.
+// Whether it is so; ended by hymn_conv2d_matrix_force(NULL).
+bool test_context_shrink_tiles(const struct hymn_context *context, enum hymn_tier tier, uint32_t depth);
 
 #endif
