@@ -533,12 +533,10 @@ static void whole_batches_are_as_others(void **state) {
         int c = i % (3 * AREA) / AREA, p = i % AREA;
         tensors[i] = (pixels[i / (3 * AREA)][p * 3 + c] / 255.0f - info->mean[c]) / info->std[c];
     }
-    test_context_shrink_tiles(context, HYMN_TIER_AUTO, 4); // by which there is a kernel for few channels too
     struct hymn_session_params params = {
         .height = SIZE, .width = SIZE, .batch = 2, .timings = true, .tuning_ms = HYMN_TUNING_NONE};
     struct hymn_session *session = NULL;
     assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
-    hymn_conv2d_matrix_force(NULL);
     struct hymn_output outputs[] = {{.logits = logits[0]}, {.logits = logits[1]}}, other[] = {{0}, {0}};
     const struct hymn_run_params whole = {.images = images, .outputs = outputs};
     for (int kind = 0; kind < 3; kind++) { // of the other run: the first image, the second one, tensors
@@ -566,11 +564,15 @@ static void whole_batches_are_as_others(void **state) {
 static int open_context(void **state) {
     (void)state;
     context = test_context_open();
+    if (context) {
+        test_context_shrink_tiles(context, HYMN_TIER_AUTO, 4); // by which there is a kernel for few channels too
+    }
     return context ? 0 : -1;
 }
 
 static int close_context(void **state) {
     (void)state;
+    hymn_conv2d_matrix_force(NULL);
     return test_context_close(&context);
 }
 
