@@ -79,7 +79,7 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
 bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
                              const struct hymn_vk_plan *plan);
 enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node);
-// As hymn_op.list_methods.
+// conv2d_tile_list.c. As hymn_op.list_methods.
 uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hymn_node *node,
                                  const struct hymn_vk_plan *plan, const struct hymn_method *from,
                                  struct hymn_method *out_methods, uint32_t most);

@@ -64,7 +64,7 @@ struct hymn_session {
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
     // Its last step if masks can be made without it (hymn_head_has_mask), and the one before if both can be one step
-    // then (hymn_head_can_join): each run decides what follows the others, and the slots' `after` begins with those of
+    // then (hymn_head_joined): each run decides what follows the others, and the slots' `after` begins with those of
     // the two that are needed.
     struct hymn_vk_step head, joined;
     bool has_head, has_joined;
