@@ -33,7 +33,7 @@ static uint64_t together(const struct hymn_image_steps *steps, uint64_t bytes) {
 }
 
 uint32_t hymn_image_pixel_channels(enum hymn_pixel_format format) {
-    return format == HYMN_PIXEL_RGB8 ? 3 : format == HYMN_PIXEL_RGBA8 ? 4 : 1;
+    return format == HYMN_PIXEL_RGB8 ? 3 : format == HYMN_PIXEL_RGBA8 ? 4 : format == HYMN_PIXEL_GREY8 ? 1 : 0;
 }
 
 // Floats kept of a pixel between the two halves of the resize.

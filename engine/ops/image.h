@@ -38,6 +38,7 @@ uint32_t hymn_image_most_together(const struct hymn_image_steps *steps, bool ten
 
 // Bytes of an image in the upload buffer: dense rows, no gap between them, rounded up to a multiple of 4.
 uint64_t hymn_image_pixel_bytes(enum hymn_pixel_format format, uint32_t height, uint32_t width);
+// 0: no such format.
 uint32_t hymn_image_pixel_channels(enum hymn_pixel_format format);
 // Of steps->count such images, HYMN_IMAGE_ALIGNMENT-aligned behind each other; out_apart: from one to the next.
 uint64_t hymn_image_pixels_together(const struct hymn_image_steps *steps, enum hymn_pixel_format format,

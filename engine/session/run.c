@@ -9,22 +9,10 @@
 #include "vk/slowness.h"
 #include "vk/timer.h"
 
-static uint32_t bytes_per_pixel(enum hymn_pixel_format format) {
-    switch (format) {
-    case HYMN_PIXEL_RGB8:
-        return 3;
-    case HYMN_PIXEL_RGBA8:
-        return 4;
-    case HYMN_PIXEL_GREY8:
-        return 1;
-    }
-    return 0;
-}
-
 // -------------------------------------------------------------------------------------------------------- arguments
 
 static enum hymn_status check_image(const struct hymn_session *session, const struct hymn_image *image, uint32_t i) {
-    uint32_t pixel = bytes_per_pixel(image->format);
+    uint32_t pixel = hymn_image_pixel_channels(image->format);
     if (!image->pixels || !image->height || !image->width || !pixel) {
         return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,
                          "image %u: pixels %s, %u x %u, format %d is not an image", i, image->pixels ? "given" : "NULL",
@@ -99,7 +87,7 @@ static struct hymn_slot *free_slot(struct hymn_session *session) {
 }
 
 static void copy_pixels(uint8_t *to, const struct hymn_image *image) {
-    size_t row = (size_t)image->width * bytes_per_pixel(image->format);
+    size_t row = (size_t)image->width * hymn_image_pixel_channels(image->format);
     if (!image->row_bytes || image->row_bytes == row) {
         memcpy(to, image->pixels, row * image->height);
         return;
