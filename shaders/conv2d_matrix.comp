@@ -171,13 +171,22 @@ const uint PARTS = LANES_THERE < CELLS_SHARED ? LANES_THERE : CELLS_SHARED;
 const uint NORM_ITEMS = PIXELS * PARTS, NORM_OWN = (NORM_ITEMS + LOCAL - 1) / LOCAL;
 // [part][pixel], and packed each pixel's 1 / deviation and -mean / deviation.
 const uint NORM_SHARED = NORM ? NORM_ITEMS + PACKED * (PIXELS / 2) : 0;
-const uint END_ROWS = BLOCK_ROWS * END_STRIPE + NORM_SHARED <= LOOP_SHARED ? BLOCK_ROWS : 1; // matrices at a time
+// Matrices at a time: all that there are, half or a quarter of them, or one.
+const uint HALF_ROWS = BLOCK_ROWS % 2 == 0 ? BLOCK_ROWS / 2 : 1, QUARTER_ROWS = BLOCK_ROWS % 4 == 0 ? BLOCK_ROWS / 4 : 1;
+const uint END_ROOM = LOOP_SHARED > NORM_SHARED ? (LOOP_SHARED - NORM_SHARED) / END_STRIPE : 0;
+const uint END_ROWS = BLOCK_ROWS <= END_ROOM     ? BLOCK_ROWS
+                      : HALF_ROWS <= END_ROOM    ? HALF_ROWS
+                      : QUARTER_ROWS <= END_ROOM ? QUARTER_ROWS
+                                                 : 1;
 const uint NORM_AT = END_ROWS * END_STRIPE, SCALE_AT = NORM_AT + NORM_ITEMS, SHIFT_AT = SCALE_AT + PIXELS / 4;
 const uint END_SHARED = NORM_AT + NORM_SHARED;
 const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
+// A residual of half the size is resized in blocks of 2x2, if what leaves at a time is whole pairs of rows of pixels.
+const uint END_ODD_ROWS = END_ROWS % (2 * ACROSS) + (1 - PACKED);
+const bool END_BLOCKS = RESIDUAL == 2 && END_ODD_ROWS == 0;
 // Cells that are waited for together.
 const uint END_AHEAD = RESIDUAL == 2 ? 2 : PACKED == 1 || RESIDUAL == 1 ? 4 : 1;
 const uint AHEAD = UNROLLED || END_STEPS < END_AHEAD ? END_STEPS : END_AHEAD;

@@ -175,6 +175,29 @@ static void test_epilogues(void **state) {
     }
 }
 
+// Residuals of half the size, in blocks of 2x2 where whole pairs of rows of pixels leave at a time: all that a subgroup
+// has, or a part of them.
+static void test_resized_residuals(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix resized residuals");
+    struct hymn_vk_matrix m = test_conv_matrix_plan(context).matrix;
+    uint32_t depth = m.k < 16 ? 2 : m.k / 8;
+    const struct hymn_conv2d_tile tiles[] = {
+        {m.m, 4, 2 * m.n, 2, 1, 3, depth, 1, 1},
+        {2 * m.m, 4, m.n, 2, 1, 3, depth, 1, 1},
+        {m.m, 16, 4 * m.n, 1, 2, 1, depth, 1, 1},
+    };
+    for (uint32_t round = 0; round < 9; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3});
+        c.residual = 2;
+        c.height *= 2;
+        c.width *= 2;
+        c.activation = round % 2 ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
+        check(&c, &tiles[round % 3], &random);
+    }
+}
+
 static void test_prologues(void **state) {
     (void)state;
     skip_without_matrices();
@@ -571,10 +594,13 @@ static int bench(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),      cmocka_unit_test(test_epilogues),
-        cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),        cmocka_unit_test(test_splits),
-        cmocka_unit_test(test_choice),       cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
-        cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),   cmocka_unit_test(test_thin),
+        cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),
+        cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_resized_residuals),
+        cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_splits),       cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
+        cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_thin),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_matrix", &context, tests, sizeof tests / sizeof *tests, bench});

@@ -91,6 +91,7 @@ static void vary_splits(struct tile_list *list, const struct hymn_conv2d_problem
 // device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
     static const uint32_t point[][7] = {
+        {64, 160, 2, 2, 1, 4, 1}, {128, 160, 4, 2, 1, 4, 1}, // x_proj of base's first Mamba stage
         {32, 32, 2, 2, 1, 16, 2}, {32, 32, 2, 1, 1, 16, 2},  {64, 32, 4, 1, 1, 16, 1},  {32, 64, 2, 2, 1, 8, 2},
         {64, 64, 4, 2, 1, 8, 2},  {64, 64, 2, 2, 1, 8, 2},   {128, 64, 4, 1, 1, 4, 2},  {64, 128, 2, 2, 1, 8, 1},
         {64, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 4, 1}, {128, 128, 4, 2, 1, 4, 1}, {128, 128, 2, 2, 1, 2, 1}};
@@ -122,7 +123,8 @@ static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *
         uint32_t groups = hymn_conv2d_groups(problem, &tile);
         bool few = 4 * groups < target || tile.channels >= 2 * problem->channels;
         bool deep = tile.depth > 2 && tile.depth / 2 >= hymn_conv2d_most_cells(problem);
-        if (!few && !deep && (groups <= 2 * target || from[0] * from[1] > HYMN_CONV2D_SMALL_TILE)) {
+        bool part = tile.channels > 128 && tile.channels != problem->channels;
+        if (!few && !deep && !part && (groups <= 2 * target || from[0] * from[1] > HYMN_CONV2D_SMALL_TILE)) {
             add_tile(list, &tile);
         }
     }

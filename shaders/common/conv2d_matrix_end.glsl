@@ -53,6 +53,10 @@ void finish(target to, hymn_cell value, hymn_cell residual) {
         hymn_conv2d_end(uint(pixel_at(to.place)), to.of_all, value);
     }
 }
+
+void put_block(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell, uint e) {
+    // END_BLOCKS is of PACKED
+}
 #else
 // What a target is to have with a residual that is resized: `at` in shared memory it is without.
 void end_resized(target to, uint at, hymn_cell residual) {
@@ -68,10 +72,10 @@ void end_resized(target to, uint at, hymn_cell residual) {
 #endif
 }
 
-// The same without, or with one of the same size.
+// The same without, or with one in f16.
 void end_halves(target to, uint at, uvec4 residual) {
     uvec4 halves = memory[at];
-    if (RESIDUAL == 1u) {
+    if (RESIDUAL != 0u) {
         halves = hymn_cell_add(halves, residual);
     }
 #if defined(MASK) || defined(POOL)
@@ -83,6 +87,35 @@ void end_halves(target to, uint at, uvec4 residual) {
 #elif !defined(MASK)
     hymn_conv2d_end_packed(uint(pixel_at(to.place)), to.of_all, halves);
 #endif
+}
+
+// Passes on a block of 2x2 of the cells that are in shared memory from `memory_at` on, which are of whole pairs of rows:
+// with a residual at half size, of which the block lies between 3x3. e: four pixels' cell.
+void put_block(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell, uint e) {
+    uint four = e / END_CELLS, cell = e % END_CELLS;
+    uint pixel = four / (TILE_WIDTH / 2) * (2 * TILE_WIDTH) + four % (TILE_WIDTH / 2) * 2;
+    uint at = memory_at + pixel * END_PITCH + cell;
+    target to = target_at(origin, first_pixel + pixel, first_cell + cell);
+    ivec3 place = to.place & ~to.outside;
+    uint of_all = p.residual_first + (to.of_all & ~uint(to.outside));
+    int width = int(p.width) / 2, height = int(p.height) / 2, x = place.x / 2, y = place.y / 2;
+    int before = max(x - 1, 0), behind = min(x + 1, width - 1);
+    uvec4 left[3], right[3];
+    [[unroll]] for (int i = 0; i < 3; i++) {
+        int row = (place.z * height + clamp(y + i - 1, 0, height - 1)) * width;
+        uvec4 middle = residual[uint(row + x) * p.residual_stride + of_all];
+        left[i] = hymn_quarter_way(middle, residual[uint(row + before) * p.residual_stride + of_all]);
+        right[i] = hymn_quarter_way(middle, residual[uint(row + behind) * p.residual_stride + of_all]);
+    }
+    if (to.outside == 0 && (END_COUNT % (4 * SUBGROUP) == 0 || e < END_COUNT / 4)) {
+        [[unroll]] for (int i = 0; i < 2; i++) {
+            end_halves(to, at, hymn_quarter_way(left[1], left[2 * i]));
+            to.place.x++;
+            end_halves(to, at + END_PITCH, hymn_quarter_way(right[1], right[2 * i]));
+            to.place += ivec3(-1, 1, 0);
+            at += TILE_WIDTH * END_PITCH;
+        }
+    }
 }
 #endif
 
@@ -233,7 +266,18 @@ void write_sums(ivec3 origin, uint partial_at) {
             }
             subgroupBarrier();
             uint e = gl_SubgroupInvocationID, first_pixel = (block_row + i) * M;
-            if (END_STEPS == AHEAD) {
+            if (END_BLOCKS && UNROLLED) {
+                [[unroll]] for (uint n = 0; n < END_STEPS; n += 4) {
+                    put_block(origin, memory_at, first_pixel, first_cell, e + n / 4 * SUBGROUP);
+                }
+            } else if (END_BLOCKS) {
+                if (e < END_COUNT / 4) {
+                    do {
+                        put_block(origin, memory_at, first_pixel, first_cell, e);
+                        e += SUBGROUP;
+                    } while (e < END_COUNT / 4);
+                }
+            } else if (END_STEPS == AHEAD) {
                 put_sums(origin, partial_at, memory_at, first_pixel, first_cell, e);
             } else if (e < END_COUNT) {
                 do {

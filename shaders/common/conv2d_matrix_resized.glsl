@@ -46,26 +46,17 @@ void load_blocks(place at) {
     }
 }
 
-// a + (b - a) / 4, two halves at a time.
-uint quarter_way(uint a, uint b) {
-    return packFloat2x16(fma(unpackFloat2x16(b), f16vec2(0.25), f16vec2(0.75) * unpackFloat2x16(a)));
-}
-
-uvec4 quarter_way(uvec4 a, uvec4 b) {
-    return uvec4(quarter_way(a.x, b.x), quarter_way(a.y, b.y), quarter_way(a.z, b.z), quarter_way(a.w, b.w));
-}
-
 // The block from the four pixels around it, the first of which is at `from`.
 void resize_block(uint from, out uvec4 block[4]) {
     uvec4 left[2], right[2];
     [[unroll]] for (uint y = 0; y < 2; y++) {
         uvec4 l = memory[from + y * LOW_WIDTH * DEPTH], r = memory[from + (y * LOW_WIDTH + 1) * DEPTH];
-        left[y] = quarter_way(l, r);
-        right[y] = quarter_way(r, l);
+        left[y] = hymn_quarter_way(l, r);
+        right[y] = hymn_quarter_way(r, l);
     }
     [[unroll]] for (uint y = 0; y < 2; y++) {
-        block[2 * y] = quarter_way(left[y], left[1 - y]);
-        block[2 * y + 1] = quarter_way(right[y], right[1 - y]);
+        block[2 * y] = hymn_quarter_way(left[y], left[1 - y]);
+        block[2 * y + 1] = hymn_quarter_way(right[y], right[1 - y]);
     }
 }
 

@@ -53,6 +53,16 @@ uvec4 hymn_cell_add(uvec4 a, uvec4 b) {
                  hymn_add_halves(a.w, b.w));
 }
 
+// a + (b - a) / 4, rounded once, as a quarter of b is exact unless it is as small as 2^-12.
+uint hymn_quarter_way(uint a, uint b) {
+    return packFloat2x16(fma(unpackFloat2x16(a), f16vec2(0.75), f16vec2(0.25) * unpackFloat2x16(b)));
+}
+
+uvec4 hymn_quarter_way(uvec4 a, uvec4 b) {
+    return uvec4(hymn_quarter_way(a.x, b.x), hymn_quarter_way(a.y, b.y), hymn_quarter_way(a.z, b.z),
+                 hymn_quarter_way(a.w, b.w));
+}
+
 uvec4 hymn_cell_clamp(uvec4 words, float16_t least) {
     return uvec4(hymn_clamp_halves(unpackFloat2x16(words.x), least), hymn_clamp_halves(unpackFloat2x16(words.y), least),
                  hymn_clamp_halves(unpackFloat2x16(words.z), least), hymn_clamp_halves(unpackFloat2x16(words.w), least));
