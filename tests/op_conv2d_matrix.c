@@ -442,6 +442,8 @@ static void test_large_choice(void **state) {
             assert_int_equal(tile.channels, many ? 64 : 32);
             assert_int_equal(tile.taps, 3);
         }
+        plan.target_lanes = 512 * 2 * 2 * 3; // enough of 64 channels
+        assert_int_equal(hymn_conv2d_matrix_choose(&b.graph, b.node, &plan).channels, 64);
         test_conv_destroy(&b);
     }
 }

@@ -365,10 +365,10 @@ bool hymn_conv2d_has_registers(const struct hymn_conv2d_problem *problem, const 
 // A large tile of few channels, whose subgroups have many rows of pixels and so load few twice; returns whether there
 // are enough of them, and registers. Not where matrices are emulated, as such tiles take the longest to compile.
 static bool choose_large(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
-                         struct hymn_conv2d_tile *tile) {
-    struct hymn_conv2d_tile large = {.channels = tile->channels > 64 ? 64 : 32, .splits = 1};
+                         uint32_t channels, struct hymn_conv2d_tile *tile) {
+    struct hymn_conv2d_tile large = {.channels = channels, .splits = 1};
     hymn_conv2d_set_pixels(problem, LARGE_TILE, plan->matrix.m, &large);
-    const uint32_t channels = large.channels, height = large.height;
+    const uint32_t height = large.height;
     if (plan->cpu || !problem->wide || tile->channels < 64 || plan->matrix.n > channels ||
         hymn_conv2d_groups(problem, &large) < target) {
         return false;
@@ -391,7 +391,9 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
     uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;
     hymn_conv2d_set_pixels(&problem, pixels, plan->matrix.m, &tile);
-    if (choose_large(&problem, plan, target, &tile)) {
+    // Of 64 channels those that resize are faster by halves, others where the whole are too few.
+    if (((tile.channels > 64 || !problem.resized) && choose_large(&problem, plan, target, 64, &tile)) ||
+        (tile.channels <= 64 && choose_large(&problem, plan, target, 32, &tile))) {
         return tile;
     }
     pixels = fill_device(&problem, &plan->matrix, target, pixels, &tile);

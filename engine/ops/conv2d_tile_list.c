@@ -75,6 +75,16 @@ static void vary_subgroups(struct tile_list *list, const struct hymn_conv2d_tile
     }
 }
 
+// One buffer for pixels or two, where each step is a stage.
+static void vary_buffers(struct tile_list *list, const struct hymn_conv2d_problem *problem,
+                         const struct hymn_conv2d_tile *from) {
+    struct hymn_conv2d_tile tile = *from;
+    tile.buffers = 3 - from->buffers;
+    if (!problem->wide && !problem->thin) {
+        add_tile(list, &tile);
+    }
+}
+
 static void vary_splits(struct tile_list *list, const struct hymn_conv2d_problem *problem,
                         const struct hymn_conv2d_tile *from) {
     uint32_t groups = hymn_conv2d_groups(problem, from),
@@ -145,6 +155,7 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
         tile = hymn_conv2d_tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
     }
+    vary_buffers(&list, &problem, &tile);
     if (!from) {
         add_known(&list, &problem);
     }
