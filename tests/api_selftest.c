@@ -108,12 +108,25 @@ static void skip_without_variants(void) {
 
 // ------------------------------------------------------------------------------------------------------------- tests
 
+struct progress {
+    uint32_t calls, count;
+};
+
+static void on_progress(void *user, uint32_t done, uint32_t count) {
+    struct progress *progress = user;
+    assert_int_equal(done, progress->calls++);
+    progress->count = count;
+}
+
 // Everything is right, but for what has been broken.
 static void check_selftest(struct hymn_context *context, const struct hymn_shader *broken) {
     struct hymn_selftest *selftest = NULL;
-    struct hymn_selftest_params params = {.runs = 2};
+    struct progress progress = {0};
+    struct hymn_selftest_params params = {.runs = 2, .progress = on_progress, .user = &progress};
     assert_int_equal(hymn_selftest_create(NULL, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(progress.calls, 0);
     assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_OK);
+    assert_true(progress.count > 0 && progress.calls == progress.count + 1);
     uint32_t base = 0, failed = 0;
     for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
         const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);

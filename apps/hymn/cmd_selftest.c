@@ -23,6 +23,22 @@ struct settings {
     bool json;
 };
 
+static void on_progress(void *user, uint32_t done, uint32_t count) {
+    (void)user;
+    if (done == 0) {
+        console_progress_begin(count);
+    } else {
+        console_progress_step(false);
+    }
+}
+
+enum hymn_status selftest_run(struct hymn_context *context, uint32_t runs, struct hymn_selftest **out_selftest) {
+    const struct hymn_selftest_params params = {.runs = runs, .progress = on_progress};
+    const enum hymn_status status = hymn_selftest_create(context, &params, out_selftest);
+    console_progress_end();
+    return status;
+}
+
 static const char *verdict_name(enum hymn_selftest_verdict verdict) {
     switch (verdict) {
     case HYMN_SELFTEST_PASSED:
@@ -125,8 +141,7 @@ int command_selftest(char **arguments, size_t count) {
     struct hymn_selftest *selftest = NULL;
     enum exit_code code = common_open_device(&s.common, NULL, &context);
     if (code == CODE_OK) {
-        const struct hymn_selftest_params params = {.runs = s.runs};
-        const enum hymn_status status = hymn_selftest_create(context, &params, &selftest);
+        const enum hymn_status status = selftest_run(context, s.runs, &selftest);
         if (status != HYMN_STATUS_OK) {
             console_status(NULL, status);
             code = CODE_ENGINE;

@@ -124,10 +124,9 @@ static json_t *run_selftest(const struct devices_report_options *options, const 
     struct hymn_context *context = NULL;
     struct hymn_selftest *selftest = NULL;
     const struct hymn_context_params params = {.log = console_log(), .device = selector};
-    const struct hymn_selftest_params what = {.runs = options->runs};
     enum hymn_status status = hymn_context_create(&params, &context);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_selftest_create(context, &what, &selftest);
+        status = selftest_run(context, options->runs, &selftest);
     }
     if (status != HYMN_STATUS_OK) {
         console_status(NULL, status);

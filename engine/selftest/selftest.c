@@ -33,6 +33,12 @@ static struct hymn_selftest_result describe(const struct hymn_shader *shader,
     };
 }
 
+static void report(const struct hymn_selftest_params *params, uint32_t done) {
+    if (params->progress) {
+        params->progress(params->user, done, hymn_shader_count);
+    }
+}
+
 static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn_selftest_params *params,
                                 struct hymn_selftest *selftest) {
     const struct hymn_selftest_options options = {.against_base = true,
@@ -41,6 +47,7 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
     struct hymn_vk_plan plan;
     hymn_vk_plan_make(&device->snapshot, hymn_vk_tier_limit(device->tier, HYMN_TIER_MATRIX), &plan);
     enum hymn_status status = HYMN_STATUS_OK;
+    report(params, 0);
     for (uint32_t i = 0; i < hymn_shader_count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = &hymn_shaders[i];
         struct hymn_selftest_result *result = &selftest->results[selftest->count];
@@ -55,6 +62,9 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
         }
         if (status == HYMN_STATUS_OK && outcome.cases > 0 && !hymn_shader_is_base(shader)) {
             hymn_selftest_conclude(device, &plan, shader, &outcome);
+        }
+        if (status == HYMN_STATUS_OK) {
+            report(params, i + 1);
         }
     }
     hymn_vk_store_flush(device);

@@ -222,8 +222,13 @@ struct hymn_selftest_result {
 
 struct hymn_selftest;
 
+// done: of count shaders, from 0 to count, one after the other.
+typedef void (*hymn_selftest_callback)(void *user, uint32_t done, uint32_t count);
+
 struct hymn_selftest_params {
-    uint32_t runs; // of each problem; 0: 100
+    uint32_t runs;                   // of each problem; 0: 100
+    hymn_selftest_callback progress; // called by the thread that tests; NULL: none
+    void *user;                      // what the callback is given
 };
 
 // Runs every shader of the network's operators through small random problems, whatever earlier verdicts say, and keeps
