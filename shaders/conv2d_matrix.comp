@@ -156,9 +156,9 @@ const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMN
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
 const uint ACROSS = TILE_WIDTH / M; // matrices of pixels side by side
 const bool BY_COLUMNS = TAPS % 3 == 0 && BLOCK_ROWS % ACROSS == 0; // of the kernel: a subgroup has whole rows of pixels
-// At the end the sums go to shared memory, all that fit or M pixels of each subgroup at a time, in f32: with NORM half of
-// their channels, so that there is room for the moments. PACKED: as f16. Behind it all a row of biases, and with NORM one
-// of the sums of weights.
+// At the end the sums of each subgroup go to shared memory, in f32: of all of its pixels at a time or of as many as fit,
+// M at least; with NORM half of their channels, so that there is room for the moments. PACKED: as f16. Behind it all a
+// row of biases, and with NORM one of the sums of weights.
 const uint END_ODD = BLOCK_COLUMNS % 2 + BLOCK_CELLS % 2;
 const uint END_PARTS = NORM ? (END_ODD + PACKED == 0 ? 2 : 1) : 1;
 const uint END_COLUMNS = BLOCK_COLUMNS / END_PARTS, END_CELLS = BLOCK_CELLS / END_PARTS;
@@ -184,7 +184,8 @@ const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_R
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
 const uint END_COUNT = END_ROWS * M * END_CELLS; // of a subgroup's cells at a time
 const uint SUBGROUP = LOCAL / (ROWS * COLUMNS), END_STEPS = (END_COUNT + SUBGROUP - 1) / SUBGROUP; // a lane's cells
-// A residual of half the size is resized in blocks of 2x2, if what leaves at a time is whole pairs of rows of pixels.
+// PACKED: a residual of half the size is resized in blocks of 2x2, if what leaves at a time is whole pairs of rows of
+// pixels.
 const uint END_ODD_ROWS = END_ROWS % (2 * ACROSS) + (1 - PACKED);
 const bool END_BLOCKS = RESIDUAL == 2 && END_ODD_ROWS == 0;
 // Cells that are waited for together.

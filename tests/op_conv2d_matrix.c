@@ -157,6 +157,10 @@ static void test_layouts(void **state) {
     struct hymn_conv2d_tile flat = {4 * m.m, 1, 2 * m.n, 2, 2, 1, depth, 2, 1};
     struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
     check(&c, &flat, &random);
+    // Wide, with an odd number of matrices side by side.
+    struct hymn_conv2d_tile wide = {2 * m.m, 1, 10 * m.n, 1, 2, 1, depth, 1, 1};
+    c.parts[0] = 10 * m.n;
+    check(&c, &wide, &random);
 }
 
 static void test_epilogues(void **state) {
@@ -195,6 +199,28 @@ static void test_resized_residuals(void **state) {
         c.width *= 2;
         c.activation = round % 2 ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
         check(&c, &tiles[round % 3], &random);
+    }
+}
+
+// Sums that leave by halves or quarters of a subgroup's pixels, as there is no room for more: f32, of several
+// workgroups that share a tile, and with moments beside them.
+static void test_parts_that_leave(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix parts that leave");
+    struct hymn_vk_matrix m = test_conv_matrix_plan(context).matrix;
+    uint32_t depth = m.k < 16 ? 2 : m.k / 8;
+    for (uint32_t round = 0; round < 5; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
+        struct hymn_conv2d_tile tile = {m.m, 8, 2 * m.n, 1, 2, 1, depth, 1, round == 1 ? 2 : 1};
+        c.channels[0] = 4 * 8 * depth;
+        c.height = 2 * test_random_range(&random, 1, 9);
+        c.width *= 2;
+        c.output = round == 0 || round == 3 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
+        c.prologue = round == 2 || round == 3 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+        c.activation = c.prologue ? HYMN_ACTIVATION_NONE : c.activation;
+        c.residual = round == 4 ? 2 : c.prologue ? 0 : 1;
+        check(&c, &tile, &random);
     }
 }
 
@@ -268,10 +294,11 @@ static void test_saturation(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_matrix saturation");
-    for (uint32_t round = 0; round < 6; round++) {
+    for (uint32_t round = 0; round < 7; round++) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
         c.channels[0] = 64;
-        c.residual = round % 3 == 1;
+        c.residual = round == 6 ? 2 : round % 3 == 1;
+        c.height *= 2, c.width *= 2;
         c.prologue = round % 3 == 2 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
         c.activation = HYMN_ACTIVATION_NONE;
         struct test_conv b;
@@ -280,7 +307,8 @@ static void test_saturation(void **state) {
             b.bias[o] = o % 2 ? 1e5f : -1e5f; // which no sum of 64 products here makes up for
         }
         struct hymn_vk_plan plan = test_conv_matrix_plan(context);
-        struct hymn_conv2d_tile tile = make_tile(false, round < 3 ? 1 : 2);
+        struct hymn_conv2d_tile tile = make_tile(false, round < 3 || round == 6 ? 1 : 2);
+        tile.rows = round == 6 ? 1 : tile.rows; // for pairs of rows of pixels
         hymn_conv2d_matrix_force(&tile);
         assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
         assert_true(test_conv_run(&b, context, &plan, 1, NULL));
@@ -443,7 +471,8 @@ static void test_large_choice(void **state) {
             assert_int_equal(tile.taps, 3);
         }
         plan.target_lanes = 512 * 2 * 2 * 3; // enough of 64 channels
-        assert_int_equal(hymn_conv2d_matrix_choose(&b.graph, b.node, &plan).channels, 64);
+        tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_true(tile.channels == 64 && tile.width * tile.height == 256);
         test_conv_destroy(&b);
     }
 }
@@ -602,7 +631,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_splits),       cmocka_unit_test(test_choice),
         cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
         cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),
-        cmocka_unit_test(test_thin),
+        cmocka_unit_test(test_thin),         cmocka_unit_test(test_parts_that_leave),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_matrix", &context, tests, sizeof tests / sizeof *tests, bench});

@@ -266,7 +266,7 @@ static void test_left_alone(void **state) {
     static const struct hymn_log quiet;
     struct test_random random = test_random_start("op_conv2d_resized left alone");
     for (uint32_t large = 0; large < 2; large++) {
-        struct shape shape = {.height = 16, .width = 32, .batch = 4, .low = 64, .skip = 32, .out = 32};
+        struct shape shape = {.height = 16, .width = 32, .batch = 4, .low = 64, .skip = 32, .out = 64};
         struct decoder d;
         build(&d, &shape, &random);
         struct hymn_vk_plan plan = test_conv_matrix_plan(context);
@@ -288,6 +288,10 @@ static void test_left_alone(void **state) {
             node.method = methods[i];
             assert_int_equal(hymn_conv2d_prepare(&d.graph, &node, &plan, &quiet), HYMN_STATUS_OK);
             assert_true(node.resizes == (large == 1));
+        }
+        if (large) { // layers of 64 channels: by halves where they resize
+            assert_int_equal(hymn_conv2d_matrix_choose(&d.graph, last_node(&d), &plan).channels, 32);
+            assert_int_equal(hymn_conv2d_matrix_choose(&d.graph, last_node(&d), &other).channels, 64);
         }
         assert_int_equal(hymn_ops_prepare(&d.graph, &other, &quiet), HYMN_STATUS_OK);
         assert_true(d.graph.node_count == 2 && !last_node(&d)->resizes);

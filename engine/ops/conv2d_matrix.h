@@ -40,7 +40,7 @@ const struct hymn_shader *hymn_conv2d_matrix_find_pictures(const struct hymn_vk_
 
 // Whether a compiler that has registers enough for step `a` has them for `b`: both are of this kernel and do the same
 // with tiles of other sizes, both or neither keep rows of pixels for three taps, a lane has as many sums in both, and
-// no less of everything else in `a`.
+// no less of everything else in `a`. How sums leave is not compared: by then most registers are free.
 bool hymn_conv2d_matrix_covers(const struct hymn_vk_step *a, const struct hymn_vk_step *b);
 
 #endif

@@ -391,7 +391,7 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
     uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;
     hymn_conv2d_set_pixels(&problem, pixels, plan->matrix.m, &tile);
-    // Of 64 channels those that resize are faster by halves, others where the whole are too few.
+    // Layers of 64 channels: whole, but by halves if they resize or there are too few whole tiles.
     if (((tile.channels > 64 || !problem.resized) && choose_large(&problem, plan, target, 64, &tile)) ||
         (tile.channels <= 64 && choose_large(&problem, plan, target, 32, &tile))) {
         return tile;

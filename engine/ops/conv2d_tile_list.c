@@ -75,12 +75,12 @@ static void vary_subgroups(struct tile_list *list, const struct hymn_conv2d_tile
     }
 }
 
-// One buffer for pixels or two, where each step is a stage.
+// One buffer for pixels or two, where each step is a stage and there are several.
 static void vary_buffers(struct tile_list *list, const struct hymn_conv2d_problem *problem,
                          const struct hymn_conv2d_tile *from) {
     struct hymn_conv2d_tile tile = *from;
     tile.buffers = 3 - from->buffers;
-    if (!problem->wide && !problem->thin) {
+    if (!problem->wide && !problem->thin && hymn_conv2d_stages(problem, tile.depth) > 1) {
         add_tile(list, &tile);
     }
 }
@@ -97,8 +97,8 @@ static void vary_splits(struct tile_list *list, const struct hymn_conv2d_problem
     }
 }
 
-// Tiles that were the best of some layer on an H100, from small to large: those of which there are enough to fill the
-// device, but not far too many, unless they are large.
+// Tiles that were the best of some layer on an H100, those of few layers first, then from small to large: those of
+// which there are enough to fill the device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
     static const uint32_t point[][7] = {
         {64, 160, 2, 2, 1, 4, 1}, {128, 160, 4, 2, 1, 4, 1}, // x_proj of base's first Mamba stage
@@ -133,6 +133,7 @@ static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *
         uint32_t groups = hymn_conv2d_groups(problem, &tile);
         bool few = 4 * groups < target || tile.channels >= 2 * problem->channels;
         bool deep = tile.depth > 2 && tile.depth / 2 >= hymn_conv2d_most_cells(problem);
+        // Such wide tiles are for layers that have just as many channels.
         bool part = tile.channels > 128 && tile.channels != problem->channels;
         if (!few && !deep && !part && (groups <= 2 * target || from[0] * from[1] > HYMN_CONV2D_SMALL_TILE)) {
             add_tile(list, &tile);

@@ -222,7 +222,8 @@ struct hymn_selftest_result {
 
 struct hymn_selftest;
 
-// done: of count shaders, from 0 to count, one after the other.
+// done: of count shaders, those included that are not tested here; from 0 on, one after the other, to count unless the
+// self-test fails. Must not call the library.
 typedef void (*hymn_selftest_callback)(void *user, uint32_t done, uint32_t count);
 
 struct hymn_selftest_params {

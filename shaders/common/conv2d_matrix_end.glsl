@@ -89,8 +89,8 @@ void end_halves(target to, uint at, uvec4 residual) {
 #endif
 }
 
-// Passes on a block of 2x2 of the cells that are in shared memory from `memory_at` on, which are of whole pairs of rows:
-// with a residual at half size, of which the block lies between 3x3. e: four pixels' cell.
+// Passes on a block of 2x2 of the cells that are in shared memory from `memory_at` on, which are of whole pairs of rows,
+// each with what it has of a residual at half size: they are mixed from 3x3 cells of that. e: of the blocks' cells.
 void put_block(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell, uint e) {
     uint four = e / END_CELLS, cell = e % END_CELLS;
     uint pixel = four / (TILE_WIDTH / 2) * (2 * TILE_WIDTH) + four % (TILE_WIDTH / 2) * 2;

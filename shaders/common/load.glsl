@@ -53,7 +53,7 @@ uvec4 hymn_cell_add(uvec4 a, uvec4 b) {
                  hymn_add_halves(a.w, b.w));
 }
 
-// a + (b - a) / 4, rounded once, as a quarter of b is exact unless it is as small as 2^-12.
+// a + (b - a) / 4, rounded once where fma is: a quarter of b is exact down to b = 2^-12.
 uint hymn_quarter_way(uint a, uint b) {
     return packFloat2x16(fma(unpackFloat2x16(a), f16vec2(0.75), f16vec2(0.25) * unpackFloat2x16(b)));
 }
