@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from unittest import mock
 from typing import Any, Dict, List, Optional
 
 import numpy
@@ -123,6 +124,25 @@ class Rounds(WithModel):
         self.assertEqual(list(summary["results"]), ["a"])
         self.assertEqual(summary["failures"], {"b": "RuntimeError: it broke"})
         self.assertEqual(order.count("b"), 2)
+
+    def test_scans(self) -> None:
+        """With two forms of the scan, the compiled network takes part with both."""
+        plain = ["PyTorch eager", "PyTorch, CUDA graph", "torch.compile, CUDA graph"]
+        for forms, more in ((("triton",), []),
+                            (("mamba", "triton"), ["torch.compile, CUDA graph, Triton scan"])):
+            with mock.patch.object(pytorch, "scan_forms", lambda forms=forms: forms), \
+                    mock.patch.object(torch.cuda, "is_available", lambda: True):
+                self.assertEqual(list(pytorch.contestants(self.job)), plain + more)
+        order: List[str] = []
+        field = self.field(order, a=[2.0], b=[6.0])
+        field.contestants["b"].details["scan"] = "mamba"
+        case = field.summarise(self.job, self.quietly(field.measure, 1, 7, 0.1, Deadline()))
+        machine = {"processor": "any", "cores": 2, "torch": "2", "mamba_ssm": "2.3", "date": "today"}
+        summary = {"options": {"rounds": 1}, "model": "m", "machine": machine, "cases": [case]}
+        told = "PyTorch scans by mamba-ssm 2.3, but where another scan is named."
+        self.assertIn(told, report.markdown(summary))
+        case["results"]["b"]["details"]["scan"] = "triton"
+        self.assertNotIn(told, report.markdown(summary))
 
     def test_no_time(self) -> None:
         order: List[str] = []

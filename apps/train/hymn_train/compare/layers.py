@@ -21,7 +21,7 @@ from ..scan import DIRECTIONS, scan
 from . import timing
 from .engine import Hymn
 from .job import Deadline, Job, Result, note, reason
-from .pytorch import scan_form
+from .pytorch import scan_forms
 
 REPEAT = 10
 LONG = 4
@@ -148,7 +148,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
         _add_long_scan(options, folder, job.config, (height, width), found, engine, failures)
     ceilings = measure_ceilings(failures)
     rows = []
-    form = scan_form()
+    form = scan_forms()[0]
     for layer, names in found.items():
         row: Result = {"what": layer.describe(), "names": names, "count": len(names),
                        "bytes": layer.bytes(batch), "flops": layer.flops(batch),

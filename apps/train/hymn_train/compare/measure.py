@@ -7,7 +7,7 @@ import argparse
 import gc
 import json
 import pathlib
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
@@ -39,11 +39,16 @@ def makers(job: Job) -> Dict[str, Callable[[], Any]]:
     return found
 
 
-def measure(job: Job, deadline: Deadline, compile_seconds: float) -> Result:
-    """One size and batch: everybody's times, ratios and errors."""
+def measure(job: Job, deadline: Deadline, prepared: Mapping[str, float]) -> Result:
+    """One size and batch: everybody's times, ratios and errors.
+
+    ``prepared`` has the seconds that contestants took to prepare before, by name.
+    """
     options = job.options
-    slow = {pytorch.Compiled.name: compile_seconds}
-    field = Field(makers(job), deadline, slow)
+    found = makers(job)
+    slow = {name: prepared.get(name, COMPILE_SECONDS) for name in found
+            if name.startswith(pytorch.Compiled.name)}
+    field = Field(found, deadline, slow)
     measured = field.measure(options.rounds, options.runs, options.round_seconds, deadline)
     return field.summarise(job, measured)
 
@@ -57,14 +62,14 @@ def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
                        "machine": {**describe_machine(), "hymn": version(options.hymn)},
                        "options": {name: value for name, value in vars(options).items()
                                    if name not in PATHS}, "cases": []}
-    compile_seconds = COMPILE_SECONDS
+    prepared: Dict[str, float] = {}
     for batch in options.batch:
         note(f"batch {batch}, {deadline.spent():.0f} s after the start")
         job = Job(options, folder, batch)
         before = Deadline(None if options.seconds is None else
                           max(deadline.left() - reserve, 1.0))
-        case = measure(job, before, compile_seconds)
-        compile_seconds = case["preparation_s"].get(pytorch.Compiled.name, compile_seconds)
+        case = measure(job, before, prepared)
+        prepared.update(case["preparation_s"])
         summary["cases"].append(case)
         save(summary, options.json)
         del job

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy
 import torch
@@ -14,9 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval as fuse
 
 from ..network import FusionSkip, HyMUNet, MambaStage, ResidualBlock, SS2D
-from ..scan import DIRECTIONS, automatic_form, mamba_available, scan
+from ..scan import DIRECTIONS, mamba_available, scan, triton_available
 from . import timing
 from .job import Job, Result
+
+
+# The scan's forms, as the tables name them.
+SCANS = {"auto": "plain", "mamba": "mamba-ssm's", "triton": "Triton", "chunked": "chunked"}
 
 
 class InferenceSS2D(SS2D):
@@ -88,13 +93,13 @@ def _fold(network: HyMUNet) -> None:
             module.gate, module.bn = fuse(module.gate, module.bn), nn.Identity()
 
 
-def scan_form() -> str:
-    """mamba-ssm's kernel where it works here, else what the project has for this device."""
+@functools.lru_cache(maxsize=1)
+def scan_forms() -> Tuple[str, ...]:
+    """mamba-ssm's kernel where it works here, and what the project has for this device."""
     if not torch.cuda.is_available():
-        return "auto"
-    if mamba_available() and _mamba_works():
-        return "mamba"
-    return automatic_form(torch.device("cuda"), torch.float32, False)
+        return ("auto",)
+    own = "triton" if triton_available() else "chunked"
+    return ("mamba", own) if mamba_available() and _mamba_works() else (own,)
 
 
 def _mamba_works() -> bool:
@@ -120,12 +125,10 @@ class Network:
 
     name = "PyTorch eager"
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, form: str) -> None:
         self.job = job
-        self.details: Result = {}
+        self.details: Result = {"scan": form}
         self.cuda = torch.cuda.is_available()
-        form = scan_form()
-        self.details["scan"] = form
         dtype = torch.float16 if self.cuda else torch.float32
         self.device = f"PyTorch {torch.__version__}"
         if self.cuda:
@@ -199,8 +202,8 @@ class Graph(Network):
 
     name = "PyTorch, CUDA graph"
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
+    def __init__(self, job: Job, form: str) -> None:
+        super().__init__(job, form)
         self.graph: Any = None
 
     def prepare(self) -> None:
@@ -219,8 +222,8 @@ class Compiled(Graph):
 
     name = "torch.compile, CUDA graph"
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
+    def __init__(self, job: Job, form: str) -> None:
+        super().__init__(job, form)
         mode = job.options.compile_mode
         self.details["mode"] = mode
         torch.compiler.reset()
@@ -234,6 +237,15 @@ class Compiled(Graph):
 
 
 def contestants(job: Job) -> Dict[str, Callable[[], Network]]:
-    """PyTorch's forms that make sense here, by name; each call makes one for the job."""
+    """PyTorch's forms that make sense here, by name; each call makes one for the job.
+
+    All scan by the first of ``scan_forms``; the compiled one by the others too, as which is faster
+    is not known before.
+    """
     kinds: List[Any] = [Network, Graph, Compiled] if torch.cuda.is_available() else [Network]
-    return {kind.name: (lambda kind=kind: kind(job)) for kind in kinds}
+    first, *others = scan_forms()
+    found = {kind.name: (lambda kind=kind: kind(job, first)) for kind in kinds}
+    for form in others if kinds[-1] is Compiled else []:
+        name = f"{Compiled.name}, {SCANS[form]} scan"
+        found[name] = lambda form=form: Compiled(job, form)
+    return found

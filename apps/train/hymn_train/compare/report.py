@@ -30,11 +30,12 @@ def chart(summary: Result, path: pathlib.Path) -> None:
 
     panels = [_bars(case) for case in summary["cases"] if case["results"]]
     heights = [TOP + len(bars) * (BAR + GAP) + GAP for _, bars in panels]
-    sheet = Image.new("RGB", (WIDTH, sum(heights) + 2 * LINE + GAP), "white")
+    lines = [line for line in _heading(summary) if line]
+    sheet = Image.new("RGB", (WIDTH, sum(heights) + len(lines) * LINE + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, text in enumerate(_heading(summary)[0:1] + [_where(summary)]):
+    for i, text in enumerate(lines):
         draw.text((6, 4 + i * LINE), text[:150], fill="black")
-    y = 2 * LINE + GAP
+    y = len(lines) * LINE + GAP
     names = sorted({name for case in summary["cases"] for name in case["results"]},
                    key=lambda name: (not name.startswith("hymn"), name))
     for (title, bars), height in zip(panels, heights):
@@ -47,8 +48,14 @@ def chart(summary: Result, path: pathlib.Path) -> None:
 def _heading(summary: Result) -> List[str]:
     options = summary["options"]
     runs = f" of {options['runs']} runs" if options.get("runs") else ""
-    return [f"{pathlib.Path(summary['model']).stem}; medians of {options['rounds']} alternating "
-            f"rounds{runs}", "", _where(summary) + "."]
+    scans = {result["details"].get("scan") for case in summary["cases"]
+             for result in case["results"].values() if "details" in result}
+    lines = [f"{pathlib.Path(summary['model']).stem}; medians of {options['rounds']} alternating "
+             f"rounds{runs}", "", _where(summary) + "."]
+    if "mamba" in scans:
+        lines.append(f"PyTorch scans by mamba-ssm {summary['machine']['mamba_ssm']}, "
+                     "but where another scan is named.")
+    return lines
 
 
 def _where(summary: Result) -> str:
@@ -146,10 +153,11 @@ def _bars(case: Result) -> Tuple[str, List[Tuple[str, float, str]]]:
 
 def _draw_bars(draw: Any, bars: Sequence[Tuple[str, float, str]], y: int,
                names: Sequence[str]) -> None:
-    scale = (WIDTH - LEFT - 190) / max(length for _, length, _ in bars)
+    left = max(LEFT, 26 + int(max(draw.textlength(name) for name in names)))
+    scale = (WIDTH - left - 190) / max(length for _, length, _ in bars)
     for name, length, label in bars:
         draw.text((16, y + 2), name, fill="black")
-        end = LEFT + max(int(length * scale), 1)
-        draw.rectangle((LEFT, y, end, y + BAR), fill=COLOURS[names.index(name) % len(COLOURS)])
+        end = left + max(int(length * scale), 1)
+        draw.rectangle((left, y, end, y + BAR), fill=COLOURS[names.index(name) % len(COLOURS)])
         draw.text((end + 6, y + 2), label, fill="black")
         y += BAR + GAP
