@@ -40,6 +40,11 @@
 // common/conv2d_matrix_thin.glsl. TAPS is 1, DEPTH 4; weights: [tile of CHANNELS][CHANNELS][3 * tap + channel] f16.
 // PICTURES: THIN, and its source is made there of 8-bit pictures. Specialization: 21 PIXEL_CHANNELS, 22 IN_CHANNELS.
 // Bindings: 2 the pictures; 6 the source, [pixel][cell] f16.
+// DEPTHWISE: PACKED, with one term of kernel 1. The first p.convolved tiles of channels do not leave, but what a 3x3
+// convolution in depth makes of them, activated: neighbouring tiles of pixels share a margin of two rows or columns, and
+// a tile is in shared memory as a whole, as f16. The other tiles of channels are as with PACKED alone, and need fewer
+// workgroups. Specialization: 21 the activation (enum hymn_activation). Bindings: 6 the result, [pixel][cell] f16;
+// 7 weights as of depthwise.comp, f16.
 // Sums in f32: by the device within a matrix product, then in the order of the stages, within and across the splits.
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -85,6 +90,9 @@ layout(constant_id = 20) const bool ONE = false;
 layout(constant_id = 21) const uint PIXEL_CHANNELS = 3;
 layout(constant_id = 22) const uint IN_CHANNELS = 3;
 #endif
+#ifdef DEPTHWISE
+layout(constant_id = 21) const uint DEPTHWISE_ACTIVATION = 2;
+#endif
 #ifndef PACKED
 #define PACKED 0
 #endif
@@ -107,6 +115,14 @@ layout(set = 0, binding = 6) readonly restrict buffer Head {
 #ifdef POOL
 layout(set = 0, binding = 6) writeonly restrict buffer Pooled {
     uvec4 pooled[];
+};
+#endif
+#ifdef DEPTHWISE
+layout(set = 0, binding = 6) writeonly restrict buffer Convolved {
+    uvec4 convolved[];
+};
+layout(set = 0, binding = 7) readonly restrict buffer DepthwiseWeights {
+    uvec4 depthwise_weights[];
 };
 #endif
 #ifdef PICTURES
@@ -171,14 +187,21 @@ const uint PARTS = LANES_THERE < CELLS_SHARED ? LANES_THERE : CELLS_SHARED;
 const uint NORM_ITEMS = PIXELS * PARTS, NORM_OWN = (NORM_ITEMS + LOCAL - 1) / LOCAL;
 // [part][pixel], and packed each pixel's 1 / deviation and -mean / deviation.
 const uint NORM_SHARED = NORM ? NORM_ITEMS + PACKED * (PIXELS / 2) : 0;
+#ifdef DEPTHWISE // all of a tile
+const uint WHOLE_PITCH = CHANNELS / 8 + 1, WHOLE = PIXELS * WHOLE_PITCH;
+#else
+const uint WHOLE = 0;
+#endif
 // Matrices at a time: all that there are, half or a quarter of them, or one.
 const uint HALF_ROWS = BLOCK_ROWS % 2 == 0 ? BLOCK_ROWS / 2 : 1, QUARTER_ROWS = BLOCK_ROWS % 4 == 0 ? BLOCK_ROWS / 4 : 1;
-const uint END_ROOM = LOOP_SHARED > NORM_SHARED ? (LOOP_SHARED - NORM_SHARED) / END_STRIPE : 0;
+const uint END_THERE = LOOP_SHARED > WHOLE + NORM_SHARED ? LOOP_SHARED : WHOLE + NORM_SHARED;
+const uint END_ROOM = END_THERE > NORM_SHARED ? (END_THERE - NORM_SHARED) / END_STRIPE : 0;
 const uint END_ROWS = BLOCK_ROWS <= END_ROOM     ? BLOCK_ROWS
                       : HALF_ROWS <= END_ROOM    ? HALF_ROWS
                       : QUARTER_ROWS <= END_ROOM ? QUARTER_ROWS
                                                  : 1;
-const uint NORM_AT = END_ROWS * END_STRIPE, SCALE_AT = NORM_AT + NORM_ITEMS, SHIFT_AT = SCALE_AT + PIXELS / 4;
+const uint END_MOST = END_ROWS * END_STRIPE > WHOLE ? END_ROWS * END_STRIPE : WHOLE;
+const uint NORM_AT = END_MOST, SCALE_AT = NORM_AT + NORM_ITEMS, SHIFT_AT = SCALE_AT + PIXELS / 4;
 const uint END_SHARED = NORM_AT + NORM_SHARED;
 const uint BIAS_AT = LOOP_SHARED > END_SHARED ? LOOP_SHARED : END_SHARED, BIAS_ROW = CHANNELS / 4;
 const uint BIAS_LOADS = (BIAS_ROW + LOCAL - 1) / LOCAL;
@@ -203,7 +226,11 @@ const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
 // The image is one row of pixels.
+#ifdef DEPTHWISE
+const bool JOINED = false;
+#else
 const bool JOINED = KERNEL0 == 1 && KERNEL1 < 2 && KERNEL2 < 2 && RESIDUAL != 2 && TILE_HEIGHT == 1;
+#endif
 const bool MERGES = KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2;
 const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves
@@ -215,8 +242,15 @@ uvec4 head_next[HEAD_LOADS];
 #else
 const uint HEAD_ROW = 0;
 #endif
+#ifdef DEPTHWISE
+const uint DEPTHWISE_AT = BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW, DEPTHWISE_ROW = 11 * (CHANNELS / 8); // [unit][cell]
+const uint DEPTHWISE_LOADS = (DEPTHWISE_ROW + LOCAL - 1) / LOCAL;
+uvec4 depthwise_next[DEPTHWISE_LOADS];
+#else
+const uint DEPTHWISE_ROW = 0;
+#endif
 
-shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW + HEAD_ROW];
+shared uvec4 memory[BIAS_AT + (NORM ? 2 : 1) * BIAS_ROW + HEAD_ROW + DEPTHWISE_ROW];
 shared bool last;
 
 // What this lane copies. Loads depend on no condition: a compiler would wait for their results at once, to choose between
@@ -243,13 +277,23 @@ ivec3 tile_origin() {
     if (JOINED) {
         return ivec3(tile * TILE_WIDTH, 0, 0);
     }
-    uint down, image;
-    if (tile < HYMN_DIVIDE_END) {
-        down = hymn_divide(tile, p.across_reciprocal), image = hymn_divide(down, p.down_reciprocal);
+    uint across = p.tiles_across, tiles_down = p.tiles_down, margin = 0, down, image;
+    float across_reciprocal = p.across_reciprocal, down_reciprocal = p.down_reciprocal;
+#ifdef DEPTHWISE
+    if (gl_WorkGroupID.y < p.convolved) {
+        margin = 2; // that a tile shares with the next
     } else {
-        down = tile / p.tiles_across, image = down / p.tiles_down;
+        across = (p.width + TILE_WIDTH - 1) / TILE_WIDTH, tiles_down = (p.height + TILE_HEIGHT - 1) / TILE_HEIGHT;
+        across_reciprocal = p.plain_across_reciprocal, down_reciprocal = p.plain_down_reciprocal;
     }
-    return ivec3((tile - down * p.tiles_across) * TILE_WIDTH, (down - image * p.tiles_down) * TILE_HEIGHT, image);
+#endif
+    if (tile < HYMN_DIVIDE_END) {
+        down = hymn_divide(tile, across_reciprocal), image = hymn_divide(down, down_reciprocal);
+    } else {
+        down = tile / across, image = down / tiles_down;
+    }
+    uint x = tile - down * across, y = down - image * tiles_down;
+    return ivec3(x * (TILE_WIDTH - margin), y * (TILE_HEIGHT - margin), image);
 }
 
 // Of a pixel of an image's output: -1 outside, else 0. By signs, as && takes a branch and vectors of bool registers.
@@ -282,6 +326,9 @@ uint copied_to(uint i) {
 #endif
 #ifdef THIN
 #include "common/conv2d_matrix_thin.glsl"
+#endif
+#ifdef DEPTHWISE
+#include "common/conv2d_matrix_depthwise.glsl"
 #endif
 
 // Of the i-th cell that this lane copies of a stage without a margin.
@@ -457,6 +504,9 @@ void load_bias() {
             bias_next[BIAS_LOADS + i] = weights[p.weight_sums_at + at];
         }
     }
+#ifdef DEPTHWISE
+    load_depthwise();
+#endif
 #ifdef MASK
     [[unroll]] for (uint i = 0; i < HEAD_LOADS; i++) {
         head_next[i] = head[min(gl_LocalInvocationID.x + i * LOCAL, 2 * p.out_stride)];
@@ -474,6 +524,9 @@ void share_bias() {
             }
         }
     }
+#ifdef DEPTHWISE
+    share_depthwise();
+#endif
 #ifdef MASK
     [[unroll]] for (uint i = 0; i < HEAD_LOADS; i++) {
         uint at = gl_LocalInvocationID.x + i * LOCAL;
@@ -701,64 +754,7 @@ void join_moments(uint partial_at) {
 #include "common/conv2d_matrix_end.glsl"
 
 #ifdef SPLIT
-void join_split_moments(uint tile) {
-    uint pixel = gl_LocalInvocationID.x;
-    if (pixel < PIXELS) {
-        do {
-            vec4 sum = vec4(0.0);
-            uint split = 0;
-            do {
-                vec4 part = partial[(tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + CHANNELS / 8) * 2];
-                sum = vec4(sum.xy + part.xy, part.zw);
-                split++;
-            } while (split < SPLITS);
-            put_norm(pixel, sum.xy, sum.z);
-            pixel += LOCAL;
-        } while (pixel < PIXELS);
-    }
-    barrier();
-}
-
-// The last workgroup of a tile to come here adds up what all of them have left.
-void join_splits(ivec3 origin, uint tile) {
-    memoryBarrierBuffer();
-    barrier();
-    if (gl_LocalInvocationID.x == 0) {
-        last = atomicAdd(counters[tile], 1) == SPLITS - 1;
-        if (last) {
-            counters[tile] = 0;
-        }
-        memoryBarrierBuffer();
-    }
-    barrier();
-    if (!last) {
-        return;
-    }
-    if (NORM) {
-        join_split_moments(tile);
-    }
-    uint e = gl_LocalInvocationID.x;
-    if (e < PIXELS * (CHANNELS / 8)) {
-        do {
-            uint pixel = e / (CHANNELS / 8), cell = e % (CHANNELS / 8);
-            target to = target_at(origin, pixel, cell);
-            hymn_cell value = hymn_cell_zero(), residual, part[SPLITS];
-            if (RESIDUAL != 0u) {
-                residual = residual_of(to);
-            }
-            [[unroll]] for (uint split = 0; split < SPLITS; split++) { // all of them waited for together
-                uint from = (tile * SPLITS + split) * PART + (pixel * PARTIAL_CELLS + cell) * 2;
-                part[split] = hymn_cell(partial[from], partial[from + 1]);
-            }
-            [[unroll]] for (uint split = 0; split < SPLITS; split++) {
-                value.lo += part[split].lo;
-                value.hi += part[split].hi;
-            }
-            finish(to, value, residual);
-            e += LOCAL;
-        } while (e < PIXELS * (CHANNELS / 8));
-    }
-}
+#include "common/conv2d_matrix_split.glsl"
 #endif
 
 void main() {

@@ -86,6 +86,26 @@ struct hymn_conv2d_picture_params {
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_picture_params)
 
+// The same where some tiles of channels are convolved in depth: what the matrix kernel does not read makes room.
+struct hymn_conv2d_depthwise_params {
+    hymn_uint width, height, rows;
+    hymn_uint tiles, tiles_across; // with a margin that they share: of those that are convolved
+    hymn_uint cells0, stride0, first0;
+    hymn_uint cells1, stride1, first1;
+    hymn_uint cells2, stride2, first2;
+    hymn_uint convolved;                                  // tiles of channels, the first ones
+    float plain_across_reciprocal, plain_down_reciprocal; // of the numbers of tiles of the others
+    hymn_uint tiles_down, tile_weights;
+    float across_reciprocal, down_reciprocal;
+    hymn_uint out_stride;
+    hymn_uint residual, residual_stride, residual_first;
+    hymn_uint bias_at;
+    hymn_uint norm_channels, weight_sums_at;
+    float least;
+    hymn_uint modes;
+};
+HYMN_PARAMS_CHECK(hymn_conv2d_depthwise_params)
+
 // ---- depthwise, max_pool, resize, gate, norm_stats, merge ----
 
 // Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.

@@ -67,6 +67,7 @@ struct hymn_node *hymn_graph_add_node(struct hymn_graph *graph, enum hymn_kind k
     node->name = copy;
     node->output = node->stats = node->residual.value = HYMN_NONE;
     node->low.value = node->pool = node->pooled = HYMN_NONE;
+    node->depthwise = node->convolved = HYMN_NONE;
     for (uint32_t i = 0; i < 3; i++) {
         node->terms[i].source.value = node->scratch[i] = HYMN_NONE;
         node->terms[i].kernel = 1;

@@ -107,6 +107,12 @@ struct hymn_node {
     // CONV2D: the value that is the MAX_POOL of all of the output, and the same where this node has come to write it by
     // itself (hymn_graph_take_pool); or HYMN_NONE.
     uint32_t pool, pooled;
+    // CONV2D of two parts: the value that is the DEPTHWISE of the first part of its output, which nothing else reads,
+    // and the same where this node has come to write it by itself (hymn_graph_take_depthwise) and that part no more; or
+    // HYMN_NONE. The weights [9][C], bias and activation are the depthwise node's.
+    uint32_t depthwise, convolved;
+    const float *depthwise_weights, *depthwise_bias;
+    enum hymn_activation depthwise_activation;
     const float *gamma, *beta;    // [channels]: MERGE's; of the norms before the passes
     const float *mean, *variance; // BATCH_NORM's
 
@@ -181,6 +187,8 @@ void hymn_graph_release(struct hymn_graph *graph, uint32_t value);
 void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node);
 // A convolution that has `pool` writes it from here on, and the node that did is dead. The node as above.
 void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node);
+// A convolution that has `depthwise` writes it from here on, and the node that did is dead. The node as above.
+void hymn_graph_take_depthwise(struct hymn_graph *graph, struct hymn_node *node);
 // Drops dead nodes; the others keep their order.
 void hymn_graph_drop_dead(struct hymn_graph *graph);
 

@@ -33,7 +33,7 @@ static void touch(struct lifetime *lives, uint32_t value, uint32_t wave) {
     life->last = wave;
 }
 
-enum { MOST_TOUCHED = 10 };
+enum { MOST_TOUCHED = 11 };
 
 // Values that a node touches; the first *out_written of them are written.
 static uint32_t list_touched(const struct hymn_node *node, uint32_t out_values[MOST_TOUCHED], uint32_t *out_written) {
@@ -43,6 +43,7 @@ static uint32_t list_touched(const struct hymn_node *node, uint32_t out_values[M
         out_values[count++] = node->scratch[i];
     }
     out_values[count++] = node->pooled;
+    out_values[count++] = node->convolved;
     *out_written = count;
     for (uint32_t i = 0; i < node->term_count; i++) {
         out_values[count++] = node->terms[i].source.value;

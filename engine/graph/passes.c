@@ -410,6 +410,37 @@ static void find_pools(struct hymn_graph *graph) {
     }
 }
 
+// How many nodes read channels of `value` before the end-th.
+static uint32_t readers_before(const struct hymn_graph *graph, uint32_t value, uint32_t end) {
+    uint32_t count = value == graph->output;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *node = &graph->nodes[i];
+        bool reads = node->residual.value == value && node->residual.first < end;
+        for (uint32_t t = 0; t < node->term_count; t++) {
+            reads = reads || (node->terms[t].source.value == value && node->terms[t].source.first < end);
+        }
+        count += reads && node->kind != HYMN_KIND_DEAD;
+    }
+    return count;
+}
+
+// Fills in what is convolved in depth of the first part of a product's output.
+static void find_depthwise(struct hymn_graph *graph) {
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const struct hymn_node *depthwise = &graph->nodes[i];
+        const struct hymn_source *source = &depthwise->terms[0].source;
+        struct hymn_node *conv = depthwise->kind == HYMN_KIND_DEPTHWISE ? producer(graph, source->value) : NULL;
+        if (conv && conv->kind == HYMN_KIND_CONV2D && conv->part_count == 2 && source->first == 0 &&
+            source->channels == conv->parts[0] && conv->parts[0] % 8 == 0 &&
+            readers_before(graph, source->value, conv->parts[0]) == 1) {
+            conv->depthwise = depthwise->output;
+            conv->depthwise_weights = depthwise->terms[0].weights;
+            conv->depthwise_bias = depthwise->bias;
+            conv->depthwise_activation = depthwise->activation;
+        }
+    }
+}
+
 void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node) {
     uint32_t resized = node->terms[1].source.value;
     node->resizes = true;
@@ -417,12 +448,23 @@ void hymn_graph_take_resize(struct hymn_graph *graph, struct hymn_node *node) {
     hymn_graph_release(graph, resized);
 }
 
-void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node) {
-    struct hymn_node *pool = producer(graph, node->pool);
-    node->pooled = node->pool;
-    for (uint32_t i = 0; pool && i < graph->node_count; i++) { // none of these is a copy
-        pool->kind = graph->nodes[i].pooled == node->pool ? HYMN_KIND_DEAD : pool->kind;
+// The node that makes the value is dead where another of the graph's does now.
+static void retire(struct hymn_graph *graph, uint32_t value) {
+    struct hymn_node *before = producer(graph, value);
+    for (uint32_t i = 0; before && i < graph->node_count; i++) { // none of these is a copy
+        const struct hymn_node *node = &graph->nodes[i];
+        before->kind = node->pooled == value || node->convolved == value ? HYMN_KIND_DEAD : before->kind;
     }
+}
+
+void hymn_graph_take_pool(struct hymn_graph *graph, struct hymn_node *node) {
+    node->pooled = node->pool;
+    retire(graph, node->pool);
+}
+
+void hymn_graph_take_depthwise(struct hymn_graph *graph, struct hymn_node *node) {
+    node->convolved = node->depthwise;
+    retire(graph, node->depthwise);
 }
 
 void hymn_graph_drop_dead(struct hymn_graph *graph) {
@@ -462,6 +504,7 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     sweep(graph);
     find_resizes(graph);
     find_pools(graph);
+    find_depthwise(graph);
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
         if (node->kind >= HYMN_KIND_TABLE_SIZE) {

@@ -402,7 +402,7 @@ enum hymn_status hymn_conv2d_lower(struct hymn_lower *lower, const struct hymn_n
     if (takes_matrix(lower->graph, node, lower->plan)) {
         return hymn_conv2d_lower_matrix(lower, node);
     }
-    if (node->resizes || node->pooled != HYMN_NONE ||
+    if (node->resizes || node->pooled != HYMN_NONE || node->convolved != HYMN_NONE ||
         (node->prologue != HYMN_PROLOGUE_NONE && node->stats == HYMN_NONE)) {
         return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
     }

@@ -72,6 +72,10 @@ enum hymn_status hymn_conv2d_pack_winograd(struct hymn_lower *lower, const struc
                                            bool half, struct hymn_conv2d_params *params,
                                            struct hymn_vk_binding *out_binding);
 
+// depthwise.c.
+bool hymn_depthwise_pack(struct hymn_lower *lower, const float *weights, const float *bias, uint32_t channels,
+                         bool half, struct hymn_vk_binding *out_binding);
+
 // conv2d_matrix.c. Scratch of the node, and no statistics, before memory is planned.
 enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hymn_node *node,
                                             const struct hymn_vk_plan *plan, const struct hymn_log *log);

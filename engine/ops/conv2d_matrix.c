@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "ops/conv2d_tile.h"
+#include "ops/grid.h"
 
 #define CELL 8u
 
@@ -37,6 +38,9 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
     if (node->pooled == HYMN_NONE && hymn_conv2d_pools(&problem, &tile, plan)) {
         hymn_graph_take_pool(graph, node);
     }
+    if (node->convolved == HYMN_NONE && hymn_conv2d_convolves(&problem, &tile)) {
+        hymn_graph_take_depthwise(graph, node);
+    }
     if (problem.norm) {
         uint32_t stats = node->stats;
         node->stats = HYMN_NONE;
@@ -64,6 +68,34 @@ static enum hymn_status bind_splits(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
+// Of tiles of channels that are convolved in depth others know less, and need no margin.
+static void set_convolved(const struct hymn_node *node, const struct hymn_conv2d_tile *tile,
+                          struct hymn_conv2d_params *params) {
+    struct hymn_conv2d_depthwise_params to;
+    memcpy(&to, params, sizeof to);
+    to.convolved = node->parts[0] / tile->channels;
+    to.plain_across_reciprocal = 1.0f / (float)params->tiles_across;
+    to.plain_down_reciprocal = 1.0f / (float)params->tiles_down;
+    to.tiles_across = hymn_conv2d_overlapping(params->width, tile->width);
+    to.tiles_down = hymn_conv2d_overlapping(params->height, tile->height);
+    memcpy(params, &to, sizeof to);
+}
+
+// What the convolution in depth behind it writes and reads.
+static bool bind_convolved(struct hymn_lower *lower, const struct hymn_node *node, struct hymn_vk_step *step) {
+    const struct hymn_value *convolved = &lower->graph->values[node->convolved];
+    struct hymn_vk_binding weights;
+    if (!hymn_depthwise_pack(lower, node->depthwise_weights, node->depthwise_bias, node->parts[0], true, &weights)) {
+        return false;
+    }
+    hymn_lower_bind(step, hymn_lower_value(lower, node->convolved), true);
+    hymn_lower_bind(step, weights, false);
+    hymn_step_constant(step, node->depthwise_activation);
+    step->bytes += convolved->bytes + weights.bytes;
+    step->flops += (uint64_t)convolved->width * convolved->height * lower->graph->batch * convolved->channels * 18;
+    return true;
+}
+
 // Everything of the dispatch but its weights.
 static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node *node,
                           const struct hymn_conv2d_tile *tile, struct hymn_conv2d_dispatch *dispatch) {
@@ -73,10 +105,15 @@ static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node
         dispatch->slots[i] = i;
     }
     hymn_conv2d_fill(lower, node, dispatch);
-    hymn_conv2d_join_rows(node, params);
+    if (node->convolved == HYMN_NONE) {
+        hymn_conv2d_join_rows(node, params);
+    }
     params->norm_channels = node->terms[0].source.channels;
     params->tiles_across = hymn_divide_up(params->width, tile->width);
     params->tiles_down = hymn_divide_up(params->height, tile->height);
+    if (node->convolved != HYMN_NONE) {
+        set_convolved(node, tile, params);
+    }
     params->tiles = params->tiles_across * params->tiles_down * (params->rows / params->height);
     params->across_reciprocal = 1.0f / (float)params->tiles_across;
     params->down_reciprocal = 1.0f / (float)params->tiles_down;
@@ -87,6 +124,7 @@ static const char *shader_of(const struct hymn_conv2d_problem *problem, const st
     return tile->splits > 1                         ? HYMN_CONV2D_MATRIX "_split"
            : problem->thin                          ? HYMN_CONV2D_MATRIX "_thin"
            : node->resizes                          ? HYMN_CONV2D_MATRIX "_resized"
+           : node->convolved != HYMN_NONE           ? HYMN_CONV2D_MATRIX "_depthwise"
            : node->pooled != HYMN_NONE              ? HYMN_CONV2D_MATRIX "_pool"
            : hymn_conv2d_packs(problem, tile, plan) ? HYMN_CONV2D_MATRIX "_packed"
                                                     : HYMN_CONV2D_MATRIX;
@@ -97,7 +135,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     struct hymn_conv2d_tile tile = hymn_conv2d_tile_of(lower->graph, node, plan);
     struct hymn_conv2d_problem problem = hymn_conv2d_describe(lower->graph, node, plan);
     if ((node->resizes && !hymn_conv2d_resizes(&problem, &tile)) ||
-        (node->pooled != HYMN_NONE && !hymn_conv2d_pools(&problem, &tile, plan))) {
+        (node->pooled != HYMN_NONE && !hymn_conv2d_pools(&problem, &tile, plan)) ||
+        (node->convolved != HYMN_NONE && !hymn_conv2d_convolves(&problem, &tile))) {
         return hymn_fail(lower->log, HYMN_STATUS_INTERNAL, "%s: prepared for another device", node->name);
     }
     struct hymn_conv2d_dispatch dispatch;
@@ -145,6 +184,9 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (node->pooled != HYMN_NONE) {
         hymn_lower_bind(step, hymn_lower_value(lower, node->pooled), true);
         step->bytes += lower->graph->values[node->pooled].bytes;
+    }
+    if (node->convolved != HYMN_NONE && !bind_convolved(lower, node, step)) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
     }
     return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
 }

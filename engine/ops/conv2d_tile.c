@@ -14,7 +14,8 @@
 #define LARGE_TILE 256u
 #define MAX_SPLITS 8u
 #define LEAST_SPLIT 512u
-#define THIN_DEPTH 4u // cells of the one stage that all taps of a thin source are
+#define DEPTHWISE_UNITS 11u // of 16 bytes for a cell: its bias and nine weights of each channel
+#define THIN_DEPTH 4u       // cells of the one stage that all taps of a thin source are
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
 #define LARGE_MAP 512u
 // Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64, and with rows of pixels from
@@ -83,6 +84,14 @@ struct hymn_conv2d_problem hymn_conv2d_describe(const struct hymn_graph *graph, 
     problem.pooled = problem.plain && node->pool != HYMN_NONE && !node->residual_resize &&
                      hymn_conv2d_specializes(plan) && output->height % 2 == 0 && output->width % 2 == 0 &&
                      hymn_variant_allowed(plan, HYMN_CONV2D_MATRIX "_pool", NULL);
+    if (problem.plain && node->depthwise != HYMN_NONE && node->term_count == 1 && node->terms[0].kernel == 1 &&
+        node->residual.value == HYMN_NONE && node->activation == HYMN_ACTIVATION_NONE &&
+        hymn_conv2d_specializes(plan) && hymn_variant_allowed(plan, HYMN_CONV2D_MATRIX "_depthwise", NULL)) {
+        problem.convolved = node->parts[0];
+        problem.map_width = output->width;
+        problem.map_height = output->height;
+        problem.images = graph->batch;
+    }
     for (uint32_t i = 0; i < node->term_count; i++) {
         problem.kernels[i] = node->terms[i].kernel;
         problem.cells[i] = hymn_divide_up(node->terms[i].source.channels, CELL);
@@ -123,6 +132,15 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
 // Whether the variant is to be used that resizes by itself.
 bool hymn_conv2d_resizes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
     return problem->resized && tile->splits <= 1 && tile->height % 2 == 0;
+}
+
+bool hymn_conv2d_convolves(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
+    return problem->convolved > 0 && problem->convolved % tile->channels == 0 && tile->width > 2 && tile->height > 2 &&
+           tile->splits <= 1;
+}
+
+uint32_t hymn_conv2d_overlapping(uint32_t size, uint32_t tile) {
+    return size <= tile ? 1 : hymn_divide_up(size - 2, tile - 2);
 }
 
 // Units of 16 bytes of the pixels at half size, which lie where the next step's weights would if there is room.
@@ -168,6 +186,12 @@ static uint32_t shared_bytes(const struct hymn_conv2d_problem *problem, const st
         uint32_t end = end_units(problem, tile, plan, loop, packed != 0, &whole);
         most = end > most ? end : most;
     }
+    if (hymn_conv2d_convolves(problem, tile)) { // a whole tile of outputs, and the weights of the second convolution
+        uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
+        uint32_t norm = problem->norm ? pixels * norm_parts(tile, lanes) + pixels / 2 : 0;
+        uint32_t whole_tile = pixels * (tile->channels / CELL + 1) + norm;
+        most = (whole_tile > most ? whole_tile : most) + DEPTHWISE_UNITS * (tile->channels / CELL);
+    }
     bool masks = problem->plain && problem->wide && tile->columns == 1 &&
                  hymn_variant_allowed(plan, HYMN_CONV2D_MATRIX "_mask", NULL);
     uint32_t extra = masks ? tile->channels / 4 + 1 : 0;
@@ -185,19 +209,33 @@ bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct h
            tile->width * tile->height / tile->rows % (2 * tile->width) == 0;
 }
 
+// As hymn_conv2d_matrix_valid, of a problem.
+static bool tile_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                      const struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
+    return lanes <= plan->max_invocations && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes &&
+           tile->width % matrix->m == 0 && pixels % (matrix->m * tile->rows) == 0 &&
+           tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
+           tile->depth * CELL % matrix->k == 0 && tile->splits <= hymn_conv2d_stages(problem, tile->depth) &&
+           (problem->wide || tile->taps == 1) && (!problem->thin || is_of_taps(tile));
+}
+
 bool hymn_conv2d_matrix_valid(const struct hymn_graph *graph, const struct hymn_node *node,
                               const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
     struct hymn_conv2d_problem problem = hymn_conv2d_describe(graph, node, plan);
-    const struct hymn_vk_matrix *matrix = &plan->matrix;
-    uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
-    return lanes <= plan->max_invocations && shared_bytes(&problem, tile, plan) <= plan->max_shared_bytes &&
-           tile->width % matrix->m == 0 && pixels % (matrix->m * tile->rows) == 0 &&
-           tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
-           tile->depth * CELL % matrix->k == 0 && tile->splits <= hymn_conv2d_stages(&problem, tile->depth) &&
-           (problem.wide || tile->taps == 1) && (!problem.thin || is_of_taps(tile));
+    return tile_fits(&problem, plan, tile);
 }
 
 uint32_t hymn_conv2d_groups(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
+    if (hymn_conv2d_convolves(problem, tile)) {
+        uint32_t across = hymn_divide_up(problem->map_width, tile->width);
+        uint32_t plain = across * hymn_divide_up(problem->map_height, tile->height) * problem->images;
+        uint32_t convolved = hymn_conv2d_overlapping(problem->map_width, tile->width) *
+                             hymn_conv2d_overlapping(problem->map_height, tile->height) * problem->images;
+        return convolved * (problem->convolved / tile->channels) +
+               plain * hymn_divide_up(problem->channels - problem->convolved, tile->channels);
+    }
     return hymn_divide_up(problem->width, tile->width) * hymn_divide_up(problem->height, tile->height) *
            (problem->rows / problem->height) * hymn_divide_up(problem->channels, tile->channels);
 }
@@ -382,6 +420,24 @@ static bool choose_large(const struct hymn_conv2d_problem *problem, const struct
     return false;
 }
 
+// One image's product and the convolution in depth behind it, where so many workgroups have time for a tile and its
+// margin: a dispatch less to wait for. Measured on an H100 at batch 1; at batch 8 the margins cost more than that
+// saves.
+static bool choose_convolving(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                              uint32_t target, struct hymn_conv2d_tile *tile) {
+    const uint32_t m = plan->matrix.m > 16 ? plan->matrix.m : 16;
+    struct hymn_conv2d_tile wanted = {m, 128 / m, 64, 4, 2, 1, 8, 1, 1};
+    while (wanted.depth / 2 >= hymn_conv2d_most_cells(problem) && wanted.depth / 2 * CELL % plan->matrix.k == 0) {
+        wanted.depth /= 2;
+    }
+    if (!hymn_conv2d_convolves(problem, &wanted) || hymn_conv2d_groups(problem, &wanted) > target ||
+        !tile_fits(problem, plan, &wanted)) {
+        return false;
+    }
+    *tile = wanted;
+    return true;
+}
+
 // Measured on an H100 before there were large tiles, base at 256x256: it takes a twentieth longer than the best of 25
 // tiles for each node.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -389,6 +445,9 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct hymn_conv2d_problem problem = hymn_conv2d_describe(graph, node, plan);
     uint32_t target = plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
+    if (choose_convolving(&problem, plan, target, &tile)) {
+        return tile;
+    }
     uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;
     hymn_conv2d_set_pixels(&problem, pixels, plan->matrix.m, &tile);
     // Layers of 64 channels: whole, but by halves if they resize or there are too few whole tiles.

@@ -23,7 +23,9 @@ struct hymn_conv2d_problem {
     bool norm;                    // what it reads is normalised
     bool plain;                   // f16, the residual too, and no activation that is more than a clamp
     bool resized, pooled;         // what the kernel is to resize or to pool by itself, if the tile lets it
-    bool thin;                    // the one source, of kernel 3: all taps are one stage
+    uint32_t convolved;           // the first channels that it is to convolve in depth by itself, likewise; 0: none
+    uint32_t map_width, map_height, images; // where that is so
+    bool thin;                              // the one source, of kernel 3: all taps are one stage
     uint32_t kernels[3], cells[3];
 };
 
@@ -49,6 +51,10 @@ bool hymn_conv2d_packs(const struct hymn_conv2d_problem *problem, const struct h
                        const struct hymn_vk_plan *plan);
 bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile,
                        const struct hymn_vk_plan *plan);
+// Likewise that convolves in depth: the tile has a margin that its neighbours have too, and so rows.
+bool hymn_conv2d_convolves(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile);
+// Tiles of so many pixels side by side that cover a map where each shares two of them with the next.
+uint32_t hymn_conv2d_overlapping(uint32_t size, uint32_t tile);
 
 // Registers of a lane, without what the products themselves take, and of them those of the rows of pixels that are kept
 // for the three taps of a column; whether there are as many. m, k: of the device's matrices.

@@ -97,6 +97,21 @@ static void vary_splits(struct tile_list *list, const struct hymn_conv2d_problem
     }
 }
 
+// Those with a margin, for the convolution in depth behind a product.
+static void add_convolving(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
+    static const uint32_t known[][7] = {{16, 8, 64, 4, 2, 8, 1}, {16, 8, 64, 2, 2, 8, 1},  {16, 16, 64, 4, 2, 4, 1},
+                                        {32, 8, 64, 4, 2, 4, 1}, {16, 8, 128, 4, 2, 4, 1}, {16, 8, 64, 4, 2, 4, 2}};
+    // width, height, channels, rows, columns, depth, buffers
+    for (uint32_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const uint32_t *from = known[i];
+        const struct hymn_conv2d_tile tile = {from[0], from[1], from[2], from[3], from[4], 1, from[5], from[6], 1};
+        const uint32_t target = list->plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
+        if (hymn_conv2d_convolves(problem, &tile) && hymn_conv2d_groups(problem, &tile) <= 2 * target) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
 // Tiles that were the best of some layer on an H100, those of few layers first, then from small to large: those of
 // which there are enough to fill the device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
@@ -155,6 +170,15 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
     } else {
         tile = hymn_conv2d_tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
+    }
+    if (!from) {
+        add_convolving(&list, &problem);
+    }
+    if (hymn_conv2d_convolves(&problem, &tile)) { // others of that kind are all listed
+        if (!from) {
+            add_known(&list, &problem);
+        }
+        return list.count;
     }
     vary_buffers(&list, &problem, &tile);
     if (!from) {

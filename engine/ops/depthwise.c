@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "ops/conv2d.h"
 #include "ops/grid.h"
 #include "shaders/params.h"
 
@@ -28,20 +29,19 @@ static void pack_cell(uint8_t *to, size_t apart, const float *from, uint32_t val
 }
 
 // Units of 16 bytes [unit][cell]: two for the bias, then one or two for each tap.
-static bool pack(struct hymn_lower *lower, const struct hymn_node *node, uint32_t cells, bool half,
-                 struct hymn_vk_binding *out_binding) {
-    const uint32_t channels = node->terms[0].source.channels, tap_units = half ? 1 : 2;
+bool hymn_depthwise_pack(struct hymn_lower *lower, const float *weights, const float *bias, uint32_t channels,
+                         bool half, struct hymn_vk_binding *out_binding) {
+    const uint32_t cells = hymn_divide_up(channels, 8), tap_units = half ? 1 : 2;
     const size_t apart = (size_t)cells * 16;
     uint8_t *packed = hymn_lower_weights(lower, (2 + 9 * tap_units) * apart, out_binding);
     for (uint32_t cell = 0; packed && cell < cells; cell++) {
         const uint32_t first = 8 * cell, valid = channels - first < 8 ? channels - first : 8;
         uint8_t *to = packed + (size_t)cell * 16;
-        if (node->bias) {
-            pack_cell(to, apart, node->bias + first, valid, false);
+        if (bias) {
+            pack_cell(to, apart, bias + first, valid, false);
         }
         for (uint32_t tap = 0; tap < 9; tap++) {
-            const float *from = node->terms[0].weights + (size_t)tap * channels + first;
-            pack_cell(to + (2 + tap * tap_units) * apart, apart, from, valid, half);
+            pack_cell(to + (2 + tap * tap_units) * apart, apart, weights + (size_t)tap * channels + first, valid, half);
         }
     }
     return packed != NULL;
@@ -64,7 +64,8 @@ enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hym
     params.cells_reciprocal = 1.0f / (float)params.cells;
     params.height_reciprocal = 1.0f / (float)params.height;
     struct hymn_vk_binding weights;
-    if (!pack(lower, node, params.cells, half, &weights)) {
+    if (!hymn_depthwise_pack(lower, node->terms[0].weights, node->bias, node->terms[0].source.channels, half,
+                             &weights)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
     }
     struct hymn_vk_step *step = hymn_lower_dispatch(lower, node, "depthwise", hymn_storage_suffix(source->storage));

@@ -31,6 +31,7 @@ struct selftest_case {
     bool winograd;         // by that kernel, which no rule takes
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
+    bool convolved;        // in depth, the first part, likewise
     uint32_t pictures;     // channels of those that the source is made of, by kernels that do so by themselves; or 0
     uint32_t padding;      // rows and columns by which they are smaller
     const char *masked_by; // a head of one class behind it: a case for this kernel only, which goes on to masks
@@ -121,6 +122,16 @@ static const struct selftest_case cases[] = {
      .activation = HYMN_ACTIVATION_RELU,
      .residual = 1,
      .pooled = true},
+    {.name = "1x1, norm, the first part convolved in depth",
+     .quick = true,
+     .height = 19,
+     .width = 21,
+     .batch = 2,
+     .channels = 64 + 24,
+     .first_part = 64,
+     .terms = {{1, 72}},
+     .prologue = HYMN_PROLOGUE_NORM,
+     .convolved = true},
     {.name = "3x3, masks",
      .quick = true,
      .height = 12,
@@ -504,6 +515,12 @@ static void build_conv(struct builder *b) {
     }
     if (from->pooled) {
         node->pool = add_value(b, from->height / 2, from->width / 2, channels, 1, b->storage);
+    }
+    if (from->convolved) {
+        node->depthwise = add_value(b, from->height, from->width, first, 1, b->storage);
+        node->depthwise_weights = add_array(b, 9 * first, -1.0f, 1.0f);
+        node->depthwise_bias = add_array(b, first, -1.0f, 1.0f);
+        node->depthwise_activation = HYMN_ACTIVATION_SILU;
     }
     if (from->masked_by) {
         add_head(b); // last, as the node may move

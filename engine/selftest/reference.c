@@ -188,16 +188,16 @@ static void run_norm(const struct run *run, const struct hymn_node *node, uint32
     }
 }
 
-static double depthwise(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
-                        uint32_t c) {
-    double sum = node->bias[c];
+// Without the activation.
+static double depthwise(const struct run *run, const float *weights, const float *bias, struct hymn_source source,
+                        uint32_t image, uint32_t y, uint32_t x, uint32_t c) {
+    double sum = bias[c];
     for (uint32_t tap = 0; tap < 9; tap++) {
         int64_t py, px;
         tap_position(3, tap, y, x, &py, &px);
-        sum += node->terms[0].weights[tap * node->terms[0].source.channels + c] *
-               at(run, node->terms[0].source, image, py, px, c);
+        sum += weights[tap * source.channels + c] * at(run, source, image, py, px, c);
     }
-    return activate(node->activation, sum);
+    return sum;
 }
 
 static double max_pool(const struct run *run, struct hymn_source source, uint32_t image, uint32_t y, uint32_t x,
@@ -244,7 +244,7 @@ static double elementwise(const struct run *run, const struct hymn_node *node, u
     case HYMN_KIND_GATE:
         return gate(run, node, image, y, x, c);
     case HYMN_KIND_DEPTHWISE:
-        return depthwise(run, node, image, y, x, c);
+        return activate(node->activation, depthwise(run, node->terms[0].weights, node->bias, first, image, y, x, c));
     default:
         return NAN;
     }
@@ -285,6 +285,18 @@ static void run_pool(const struct run *run, const struct hymn_node *node, uint32
     }
 }
 
+// Of one that convolves the first part of its output in depth by itself.
+static void run_convolved(const struct run *run, const struct hymn_node *node, uint32_t image) {
+    const struct hymn_value *convolved = value_of(run, node->convolved);
+    const struct hymn_source part = {node->output, 0, node->parts[0]};
+    for (uint64_t i = 0; i < (uint64_t)convolved->height * convolved->width * convolved->channels; i++) {
+        uint32_t c = (uint32_t)(i % convolved->channels), x = (uint32_t)(i / convolved->channels % convolved->width);
+        uint32_t y = (uint32_t)(i / convolved->channels / convolved->width);
+        double sum = depthwise(run, node->depthwise_weights, node->depthwise_bias, part, image, y, x, c);
+        put(run, node->convolved, image, y, x, c, activate(node->depthwise_activation, sum));
+    }
+}
+
 static void run_node(const struct run *run, const struct hymn_node *node, uint32_t image) {
     const struct hymn_value *output = value_of(run, node->output);
     if (node->kind == HYMN_KIND_SELECTIVE_SCAN) {
@@ -308,6 +320,9 @@ static void run_node(const struct run *run, const struct hymn_node *node, uint32
     }
     if (node->pooled != HYMN_NONE) {
         run_pool(run, node, image);
+    }
+    if (node->convolved != HYMN_NONE) {
+        run_convolved(run, node, image);
     }
 }
 

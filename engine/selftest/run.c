@@ -117,9 +117,11 @@ enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct 
     run->problem = problem;
     run->lower = (struct hymn_lower){.graph = &problem->graph, .plan = plan, .log = &device->log};
     enum hymn_status status = hymn_ops_prepare(&problem->graph, plan, &device->log);
-    uint32_t pooled = problem->graph.nodes[0].pooled;
-    if (pooled != HYMN_NONE) {
-        problem->written[pooled] = true;
+    const uint32_t taken[] = {problem->graph.nodes[0].pooled, problem->graph.nodes[0].convolved};
+    for (uint32_t i = 0; i < 2; i++) {
+        if (taken[i] != HYMN_NONE) {
+            problem->written[taken[i]] = true;
+        }
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_graph_plan_memory(&problem->graph, false, &device->log);

@@ -47,17 +47,24 @@ static bool take_node(struct hymn_trial *trial, const struct hymn_graph *from, c
     for (uint32_t i = 0; i < node->term_count; i++) {
         ok = ok && take_value(trial, from, map, &taken->terms[i].source.value);
     }
-    ok = ok && take_value(trial, from, map, &taken->low.value) && take_value(trial, from, map, &taken->pool);
+    ok = ok && take_value(trial, from, map, &taken->low.value) && take_value(trial, from, map, &taken->pool) &&
+         take_value(trial, from, map, &taken->depthwise);
     return ok && take_value(trial, from, map, &taken->residual.value) && take_value(trial, from, map, &taken->stats) &&
            take_value(trial, from, map, &taken->output);
+}
+
+// What the one behind it makes, which some of the node's methods make by themselves; or HYMN_NONE.
+static uint32_t taken_over(const struct hymn_node *node) {
+    return node->pool != HYMN_NONE ? node->pool : node->depthwise;
 }
 
 // With the one behind it that some of its methods have no need of.
 static bool take_nodes(struct hymn_trial *trial, const struct hymn_graph *from, const struct hymn_node *node,
                        uint32_t *map) {
     bool ok = take_node(trial, from, node, true, map);
-    for (uint32_t i = 0; i < from->node_count && node->pool != HYMN_NONE; i++) {
-        ok = ok && (from->nodes[i].output != node->pool || take_node(trial, from, &from->nodes[i], false, map));
+    const uint32_t behind = taken_over(node);
+    for (uint32_t i = 0; i < from->node_count && behind != HYMN_NONE; i++) {
+        ok = ok && (from->nodes[i].output != behind || take_node(trial, from, &from->nodes[i], false, map));
     }
     return ok;
 }
@@ -207,17 +214,18 @@ static bool is_input(const struct hymn_graph *graph, uint32_t value) {
     for (uint32_t i = 0; i < graph->node_count; i++) {
         const struct hymn_node *node = &graph->nodes[i];
         read = read || hymn_node_reads(node, value) > 0;
-        written = written || node->output == value || node->pooled == value;
+        written = written || node->output == value || node->pooled == value || node->convolved == value;
     }
     return read && !written;
 }
 
-// The node's output, and what is pooled of it: by the node itself or by the one behind it.
+// The node's output, and what is made of it by the node itself or by the one behind it.
 static uint32_t list_outputs(const struct hymn_trial *trial, const struct hymn_value *out_values[2]) {
     const struct hymn_node *node = &trial->graph.nodes[0];
+    const uint32_t behind = taken_over(node);
     out_values[0] = &trial->graph.values[node->output];
-    out_values[1] = node->pool == HYMN_NONE ? NULL : &trial->graph.values[node->pool];
-    return node->pool == HYMN_NONE ? 1 : 2;
+    out_values[1] = behind == HYMN_NONE ? NULL : &trial->graph.values[behind];
+    return behind == HYMN_NONE ? 1 : 2;
 }
 
 enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
@@ -274,10 +282,17 @@ static double number_at(const uint8_t *bytes, uint64_t i, bool half) {
 bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, const uint8_t *expected) {
     const struct hymn_value *outputs[2];
     const uint32_t count = list_outputs(trial, outputs); // in the same storage
+    const struct hymn_node *node = &trial->graph.nodes[0];
+    // What is convolved in depth may never be stored.
+    const uint32_t kept = node->depthwise == HYMN_NONE ? 0 : node->parts[0];
     bool half = outputs[0]->storage == HYMN_STORAGE_F16;
+    uint64_t own = outputs[0]->bytes / (half ? 2 : 4);
     uint64_t bytes = outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0);
     double error = 0.0, power = 0.0;
     for (uint64_t i = 0; i < bytes / (half ? 2 : 4); i++) {
+        if (i < own && i % outputs[0]->stride < kept) {
+            continue;
+        }
         double wanted = number_at(expected, i, half), difference = number_at(output, i, half) - wanted;
         error += difference * difference;
         power += wanted * wanted;

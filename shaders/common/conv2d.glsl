@@ -14,6 +14,8 @@
 #define HYMN_CONV2D_PARAMS hymn_conv2d_mask_params
 #elif defined(PICTURES)
 #define HYMN_CONV2D_PARAMS hymn_conv2d_picture_params
+#elif defined(DEPTHWISE)
+#define HYMN_CONV2D_PARAMS hymn_conv2d_depthwise_params
 #else
 #define HYMN_CONV2D_PARAMS hymn_conv2d_params
 #endif

@@ -253,6 +253,24 @@ void write_sums(ivec3 origin, uint partial_at) {
 #if PACKED
     finish_sums(block_row, block_column);
 #endif
+#ifdef DEPTHWISE
+    if (gl_WorkGroupID.y < p.convolved) {
+        // The tile, as f16 saturates. Not in a function: see row 99 of CONTRIBUTING's appendix.
+        [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
+            [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+                uint to = (block_row + i) * M * WHOLE_PITCH + (block_column + j) * (N / 8);
+                END_TYPE leaving = END_TYPE(sums[i * BLOCK_COLUMNS + j]);
+                [[unroll]] for (int k = 0; k < leaving.length(); k++) {
+                    leaving[k] = clamp(leaving[k], float16_t(-65504.0), float16_t(65504.0));
+                }
+                coopMatStore(leaving, memory, to, WHOLE_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+            }
+        }
+        barrier();
+        put_convolved(origin);
+        return;
+    }
+#endif
     [[unroll]] for (uint part = 0; part < END_PARTS; part++) {
         uint first = part * END_COLUMNS, first_cell = (block_column + first) * N / 8;
         [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i += END_ROWS) {

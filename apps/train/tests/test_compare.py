@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from unittest import mock
 from typing import Any, Dict, List, Optional
+from unittest import mock
 
 import numpy
 import torch
