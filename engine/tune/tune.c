@@ -86,8 +86,8 @@ struct problem {
     uint32_t height, width, stride, storage, out_channels, parts;
     uint32_t kernels[3], channels[3], strides[3], storages[3];
     uint32_t prologue, activation, residual, states, rank;
-    uint32_t low_stride, pools, convolves;
-    uint32_t thin; // whether a variant is there of which tiles are others than without
+    uint32_t low_stride, pools;
+    uint32_t thin, convolves; // whether a variant is there of which tiles are others than without
 };
 
 static uint64_t shader_hash(void) {
@@ -128,8 +128,8 @@ uint64_t hymn_tune_key(const struct hymn_vk_plan *plan, const struct hymn_graph 
     problem.residual = node->residual.value == HYMN_NONE ? 0 : node->residual_resize ? 2 : 1;
     problem.low_stride = node->low.value == HYMN_NONE ? 0 : graph->values[node->low.value].stride;
     problem.pools = node->pool != HYMN_NONE;
-    problem.convolves = node->depthwise != HYMN_NONE;
     problem.thin = hymn_variant_allowed(plan, "conv2d_matrix_thin", NULL);
+    problem.convolves = node->depthwise != HYMN_NONE && hymn_variant_allowed(plan, "conv2d_matrix_depthwise", NULL);
     problem.states = node->d_state;
     problem.rank = node->dt_rank;
     return hymn_vk_store_key("method", &problem, sizeof problem);

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 from unittest import mock
 
 import numpy
@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 import compare
-from hymn_train import Config, HyMUNet
+from hymn_train import Config, HyMUNet, scan
 from hymn_train.compare import layers, pytorch, report
 from hymn_train.compare.job import Deadline, Job
 from hymn_train.compare.rounds import Field
@@ -126,10 +126,10 @@ class Rounds(WithModel):
         self.assertEqual(order.count("b"), 2)
 
     def test_scans(self) -> None:
-        """With two forms of the scan, the compiled network takes part with both."""
+        """With two forms of the scan, the networks in graphs take part with both."""
         plain = ["PyTorch eager", "PyTorch, CUDA graph", "torch.compile, CUDA graph"]
-        for forms, more in ((("triton",), []),
-                            (("mamba", "triton"), ["torch.compile, CUDA graph, Triton scan"])):
+        both = ["PyTorch, CUDA graph, Triton scan", "torch.compile, CUDA graph, Triton scan"]
+        for forms, more in ((("triton",), []), (("mamba", "triton"), both)):
             with mock.patch.object(pytorch, "scan_forms", lambda forms=forms: forms), \
                     mock.patch.object(torch.cuda, "is_available", lambda: True):
                 self.assertEqual(list(pytorch.contestants(self.job)), plain + more)
@@ -137,12 +137,45 @@ class Rounds(WithModel):
         field = self.field(order, a=[2.0], b=[6.0])
         field.contestants["b"].details["scan"] = "mamba"
         case = field.summarise(self.job, self.quietly(field.measure, 1, 7, 0.1, Deadline()))
-        machine = {"processor": "any", "cores": 2, "torch": "2", "mamba_ssm": "2.3", "date": "today"}
+        machine = {"processor": "any", "cores": 2, "torch": "2", "mamba_ssm": "2.3",
+                   "date": "today"}
         summary = {"options": {"rounds": 1}, "model": "m", "machine": machine, "cases": [case]}
-        told = "PyTorch scans by mamba-ssm 2.3, but where another scan is named."
-        self.assertIn(told, report.markdown(summary))
+        self.assertIn("PyTorch has the mamba-ssm scan (2.3), but", report.markdown(summary))
         case["results"]["b"]["details"]["scan"] = "triton"
-        self.assertNotIn(told, report.markdown(summary))
+        self.assertIn("PyTorch has the Triton scan, but", report.markdown(summary))
+        self.assertIn("medians of 1 alternating rounds", report.markdown(summary))
+        case["results"]["b"]["rounds"] *= 2
+        self.assertIn("medians of 1 to 2 alternating rounds", report.markdown(summary))
+
+    def test_scan_forms(self) -> None:
+        """mamba-ssm's scan first where it works, whatever a broken one raises."""
+        def forms(cuda: bool, mamba: bool, works: bool, triton: bool) -> Tuple[str, ...]:
+            with mock.patch.object(torch.cuda, "is_available", lambda: cuda), \
+                    mock.patch.object(pytorch, "mamba_available", lambda: mamba), \
+                    mock.patch.object(pytorch, "_mamba_works", lambda: works), \
+                    mock.patch.object(pytorch, "triton_available", lambda: triton):
+                return pytorch.scan_forms.__wrapped__()
+        self.assertEqual(forms(False, True, True, True), ("auto",))
+        self.assertEqual(forms(True, True, True, True), ("mamba", "triton"))
+        self.assertEqual(forms(True, True, False, True), ("triton",))
+        self.assertEqual(forms(True, False, True, False), ("chunked",))
+        package = self.path / "mamba_ssm"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise RuntimeError('made for another PyTorch')")
+        with mock.patch.object(sys, "path", [str(self.path)] + sys.path), \
+                mock.patch.dict(sys.modules):
+            sys.modules.pop("mamba_ssm", None)
+            self.assertFalse(scan.mamba_available.__wrapped__())
+
+    def test_not_finite(self) -> None:
+        order: List[str] = []
+        field = self.field(order, a=[2.0], b=[6.0])
+        field.contestants["b"].error = float("nan")
+        case = field.summarise(self.job, self.quietly(field.measure, 1, 7, 0.1, Deadline()))
+        self.assertEqual([case["results"][name]["finite"] for name in "ab"], [True, False])
+        machine = {"processor": "any", "cores": 2, "torch": "2", "date": "today"}
+        summary = {"options": {"rounds": 1}, "model": "m", "machine": machine, "cases": [case]}
+        self.assertIn("| not finite |", report.markdown(summary))
 
     def test_no_time(self) -> None:
         order: List[str] = []

@@ -18,10 +18,7 @@ from ..network import FusionSkip, HyMUNet, MambaStage, ResidualBlock, SS2D
 from ..scan import DIRECTIONS, mamba_available, scan, triton_available
 from . import timing
 from .job import Job, Result
-
-
-# The scan's forms, as the tables name them.
-SCANS = {"auto": "plain", "mamba": "mamba-ssm's", "triton": "Triton", "chunked": "chunked"}
+from .report import SCANS
 
 
 class InferenceSS2D(SS2D):
@@ -36,7 +33,11 @@ class InferenceSS2D(SS2D):
         u, z = self.in_proj(x).chunk(2, dim=-1)
         u = F.silu(self.conv2d(u.permute(0, 3, 1, 2)))
         y = self._scan(u.permute(0, 2, 3, 1).flatten(1, 2), height, width)
-        y = self.out_norm(y.to(z.dtype)).view(*x.shape[:3], -1)
+        # In 32 bits: the sums of trained networks are beyond binary16.
+        norm = self.out_norm
+        y = F.layer_norm(y, norm.normalized_shape, norm.weight.to(y.dtype), norm.bias.to(y.dtype),
+                         norm.eps)
+        y = y.to(z.dtype).view(*x.shape[:3], -1)
         return self.out_proj(y * F.silu(z))
 
     def _scan(self, u: Tensor, height: int, width: int) -> Tensor:
@@ -239,13 +240,14 @@ class Compiled(Graph):
 def contestants(job: Job) -> Dict[str, Callable[[], Network]]:
     """PyTorch's forms that make sense here, by name; each call makes one for the job.
 
-    All scan by the first of ``scan_forms``; the compiled one by the others too, as which is faster
+    All scan by the first of ``scan_forms``; those in graphs by the others too, as which is faster
     is not known before.
     """
     kinds: List[Any] = [Network, Graph, Compiled] if torch.cuda.is_available() else [Network]
     first, *others = scan_forms()
-    found = {kind.name: (lambda kind=kind: kind(job, first)) for kind in kinds}
-    for form in others if kinds[-1] is Compiled else []:
-        name = f"{Compiled.name}, {SCANS[form]} scan"
-        found[name] = lambda form=form: Compiled(job, form)
+    found: Dict[str, Callable[[], Network]] = {
+        kind.name: functools.partial(kind, job, first) for kind in kinds}
+    for form in others:
+        for kind in kinds[1:]:
+            found[f"{kind.name}, {SCANS[form]} scan"] = functools.partial(kind, job, form)
     return found

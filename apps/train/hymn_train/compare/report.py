@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 if TYPE_CHECKING:  # tables need neither PyTorch nor Pillow
     from .job import Result
 
+# The scan's forms, as the tables name them.
+SCANS = {"auto": "plain", "mamba": "mamba-ssm", "triton": "Triton", "chunked": "chunked"}
+
 BAR, GAP, LEFT, WIDTH, TOP, LINE = 16, 6, 210, 900, 26, 14
 COLOURS = ((44, 123, 182), (165, 165, 165), (215, 48, 39), (253, 174, 97), (116, 173, 209),
            (120, 94, 160), (90, 160, 90))
@@ -48,13 +51,15 @@ def chart(summary: Result, path: pathlib.Path) -> None:
 def _heading(summary: Result) -> List[str]:
     options = summary["options"]
     runs = f" of {options['runs']} runs" if options.get("runs") else ""
-    scans = {result["details"].get("scan") for case in summary["cases"]
-             for result in case["results"].values() if "details" in result}
-    lines = [f"{pathlib.Path(summary['model']).stem}; medians of {options['rounds']} alternating "
-             f"rounds{runs}", "", _where(summary) + "."]
-    if "mamba" in scans:
-        lines.append(f"PyTorch scans by mamba-ssm {summary['machine']['mamba_ssm']}, "
-                     "but where another scan is named.")
+    results = [result for case in summary["cases"] for result in case["results"].values()]
+    counts = {len(result["rounds"]) for result in results} or {options["rounds"]}
+    rounds = " to ".join(str(count) for count in sorted({min(counts), max(counts)}))
+    lines = [f"{pathlib.Path(summary['model']).stem}; medians of {rounds} alternating rounds{runs}",
+             "", _where(summary) + "."]
+    scans = [result["details"]["scan"] for result in results if "scan" in result["details"]]
+    if scans and scans[0] in SCANS:
+        version = f" ({summary['machine']['mamba_ssm']})" if scans[0] == "mamba" else ""
+        lines.append(f"PyTorch has the {SCANS[scans[0]]} scan{version}, but where another is named.")
     return lines
 
 
@@ -74,10 +79,11 @@ def _case_table(case: Result) -> List[str]:
              "|---|---|---|---|---|---|---|"]
     for name, result in case["results"].items():
         mark = "" if result["ratio_of"] == "gpu_ms" or not _any_gpu(case) else " (wall)"
+        error = _error(result.get("nmse")) if result.get("finite", True) else "not finite"
         lines.append(f"| {name} | {number(result['gpu_ms'])} | "
                      f"{number(result['gpu_transfers_ms'])} | {number(result['wall_ms'])} | "
                      f"{result['ratio']:.2f}{mark} | {number(result['images_per_second'])} | "
-                     f"{_error(result.get('nmse'))} |")
+                     f"{error} |")
     lines += [f"| {name} | - | - | - | - | - | {text} |" for name, text in case["failures"].items()]
     return lines
 

@@ -92,12 +92,14 @@ def nmse(values: numpy.ndarray, reference: numpy.ndarray) -> float:
 
 
 def compare(values: Optional[numpy.ndarray], reference: numpy.ndarray) -> Result:
-    """How far logits are off; None for each where there are none, or they are not finite."""
+    """How far logits are off; None for each where there are none, or they are not finite, which
+    ``finite`` says."""
     if values is None:
         return {"nmse": None, "max_abs_error": None}
     errors = {"nmse": nmse(values, reference),
               "max_abs_error": float(abs(values - reference).max())}
-    return {name: value if math.isfinite(value) else None for name, value in errors.items()}
+    told: Result = {name: value if math.isfinite(value) else None for name, value in errors.items()}
+    return {**told, "finite": all(math.isfinite(value) for value in errors.values())}
 
 
 def _medians(rounds: List[Result]) -> Result:
