@@ -68,7 +68,7 @@ static enum hymn_status bind_splits(struct hymn_lower *lower, const struct hymn_
     return HYMN_STATUS_OK;
 }
 
-// Of tiles of channels that are convolved in depth others know less, and need no margin.
+// Tiles of channels that are not convolved in depth need no margin, and so fewer tiles of pixels.
 static void set_convolved(const struct hymn_node *node, const struct hymn_conv2d_tile *tile,
                           struct hymn_conv2d_params *params) {
     struct hymn_conv2d_depthwise_params to;

@@ -427,7 +427,8 @@ static bool choose_convolving(const struct hymn_conv2d_problem *problem, const s
                               uint32_t target, struct hymn_conv2d_tile *tile) {
     const uint32_t m = plan->matrix.m > 16 ? plan->matrix.m : 16;
     struct hymn_conv2d_tile wanted = {m, 128 / m, 64, 4, 2, 1, 8, 1, 1};
-    while (wanted.depth / 2 >= hymn_conv2d_most_cells(problem) && wanted.depth / 2 * CELL % plan->matrix.k == 0) {
+    while ((wanted.depth / 2 >= hymn_conv2d_most_cells(problem) || !tile_fits(problem, plan, &wanted)) &&
+           wanted.depth > 2 && wanted.depth / 2 * CELL % plan->matrix.k == 0) {
         wanted.depth /= 2;
     }
     if (!hymn_conv2d_convolves(problem, &wanted) || hymn_conv2d_groups(problem, &wanted) > target ||

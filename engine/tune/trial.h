@@ -42,7 +42,8 @@ enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct h
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
 // Records it anew, for the activations may be others than those it was timed with, runs it on random inputs, the same
 // ones for all trials of a node, with everything else NaN before, and copies the node's output (its bytes:
-// graph.values[].bytes), and behind it what is pooled of that, to *out_output, which the caller frees with hymn_free.
+// graph.values[].bytes), and behind it what is pooled of that or convolved in depth, to *out_output, which the caller
+// frees with hymn_free.
 enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
                                    struct hymn_trial *trial, VkFence fence, uint8_t **out_output);
 // Whether two trials' outputs agree as closely as rounding in their storage lets them.
