@@ -11,8 +11,7 @@
 #include "ops/conv2d_matrix.h"
 #include "support/op_main.h"
 #include "support/test_conv.h"
-#include "tune/trial.h"
-#include "vk/pipeline.h"
+#include "support/test_trial.h"
 
 static struct hymn_context *context;
 
@@ -251,31 +250,6 @@ static void test_left_alone(void **state) {
     check(&c, &high, false, &random);
 }
 
-// What a method makes of the node and of what is convolved of it, as tuning compares it; free it with hymn_free. nodes:
-// that are left.
-static uint8_t *try_tile(const struct test_conv *b, const struct hymn_vk_plan *plan,
-                         const struct hymn_conv2d_tile *tile, uint32_t nodes, struct hymn_trial *trial) {
-    struct hymn_vk_device *device = context->device;
-    struct hymn_method method;
-    struct hymn_vk_buffer activations = {0};
-    VkFence fence = VK_NULL_HANDLE;
-    uint8_t *output = NULL;
-    memcpy(&method, tile, sizeof method);
-    assert_int_equal(hymn_trial_open(device, plan, &b->graph, b->node, &method, trial), HYMN_STATUS_OK);
-    assert_int_equal(trial->graph.node_count, nodes);
-    const struct hymn_vk_program *program = &trial->lower.program;
-    assert_int_equal(hymn_vk_pipelines_prepare(device, program->steps, program->count), HYMN_STATUS_OK);
-    assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
-    assert_int_equal(
-        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->graph.activation_bytes, "trial", &activations),
-        HYMN_STATUS_OK);
-    assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
-    assert_int_equal(hymn_trial_output(device, &activations, trial, fence, &output), HYMN_STATUS_OK);
-    hymn_vk_fence_destroy(device, &fence);
-    hymn_vk_buffer_destroy(device, &activations);
-    return output;
-}
-
 // Tuning compares the second part and what is convolved of the first, whoever does that, but not the first part, which
 // is not stored where the product convolves.
 static void test_trials(void **state) {
@@ -289,8 +263,8 @@ static void test_trials(void **state) {
     struct pair pair;
     build(&pair, &c, false, &random);
     struct hymn_trial apart, whole;
-    uint8_t *expected = try_tile(&pair.conv, &plan, &flat, 2, &apart);
-    uint8_t *output = try_tile(&pair.conv, &plan, &high, 1, &whole);
+    uint8_t *expected = test_trial_try(context, &pair.conv, &plan, &flat, 2, &apart);
+    uint8_t *output = test_trial_try(context, &pair.conv, &plan, &high, 1, &whole);
     assert_true(hymn_trial_agrees(&whole, output, expected));
     uint64_t stride = pair.conv.graph.values[pair.conv.output.value].stride;
     uint64_t size = 2 * (uint64_t)c.batch * c.height * c.width * stride;

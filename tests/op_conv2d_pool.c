@@ -10,8 +10,7 @@
 #include "ops/conv2d_matrix.h"
 #include "support/op_main.h"
 #include "support/test_conv.h"
-#include "tune/trial.h"
-#include "vk/pipeline.h"
+#include "support/test_trial.h"
 
 static struct hymn_context *context;
 
@@ -162,31 +161,6 @@ static void test_left_alone(void **state) {
     check(&c, &pairs, false, &random);
 }
 
-// What a method makes of the node and of what is pooled of it, as tuning compares it; free it with hymn_free. nodes:
-// that are left.
-static uint8_t *try_tile(const struct test_conv *b, const struct hymn_vk_plan *plan,
-                         const struct hymn_conv2d_tile *tile, uint32_t nodes, struct hymn_trial *trial) {
-    struct hymn_vk_device *device = context->device;
-    struct hymn_method method;
-    struct hymn_vk_buffer activations = {0};
-    VkFence fence = VK_NULL_HANDLE;
-    uint8_t *output = NULL;
-    memcpy(&method, tile, sizeof method);
-    assert_int_equal(hymn_trial_open(device, plan, &b->graph, b->node, &method, trial), HYMN_STATUS_OK);
-    assert_int_equal(trial->graph.node_count, nodes);
-    const struct hymn_vk_program *program = &trial->lower.program;
-    assert_int_equal(hymn_vk_pipelines_prepare(device, program->steps, program->count), HYMN_STATUS_OK);
-    assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
-    assert_int_equal(
-        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->graph.activation_bytes, "trial", &activations),
-        HYMN_STATUS_OK);
-    assert_int_equal(hymn_trial_ready(device, &activations, trial), HYMN_STATUS_OK);
-    assert_int_equal(hymn_trial_output(device, &activations, trial, fence, &output), HYMN_STATUS_OK);
-    hymn_vk_fence_destroy(device, &fence);
-    hymn_vk_buffer_destroy(device, &activations);
-    return output;
-}
-
 // Tuning compares what is pooled too, whoever does that.
 static void test_trials(void **state) {
     (void)state;
@@ -200,7 +174,8 @@ static void test_trials(void **state) {
     test_conv_build(&b, &c, &random);
     add_pool(&b);
     struct hymn_trial apart, whole;
-    uint8_t *expected = try_tile(&b, &plan, &single, 2, &apart), *output = try_tile(&b, &plan, &pairs, 1, &whole);
+    uint8_t *expected = test_trial_try(context, &b, &plan, &single, 2, &apart),
+            *output = test_trial_try(context, &b, &plan, &pairs, 1, &whole);
     assert_true(hymn_trial_agrees(&whole, output, expected));
     uint64_t size = 2 * (uint64_t)b.graph.batch * c.height * c.width * b.graph.values[b.output.value].stride;
     output[size + 1] ^= 0x7C; // the first of what is pooled

@@ -171,18 +171,17 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
         tile = hymn_conv2d_tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
     }
+    const bool convolves = hymn_conv2d_convolves(&problem, &tile);
+    if (!convolves) {
+        vary_buffers(&list, &problem, &tile);
+    }
     if (!from) {
+        add_known(&list,
+                  &problem); // first those of the other kind than the rule's, which few trials must not leave out
         add_convolving(&list, &problem);
     }
-    if (hymn_conv2d_convolves(&problem, &tile)) { // others of that kind are all listed
-        if (!from) {
-            add_known(&list, &problem);
-        }
-        return list.count;
-    }
-    vary_buffers(&list, &problem, &tile);
-    if (!from) {
-        add_known(&list, &problem);
+    if (convolves) {
+        return list.count; // others of that kind are all listed
     }
     vary_steps(&list, &problem, &tile);
     vary_sizes(&list, &problem, &tile);
