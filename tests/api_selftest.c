@@ -217,6 +217,29 @@ static void whole_selftest_tells_what_is_wrong(void **state) {
     close_context(&context);
 }
 
+// A shader that no case uses on a device is not used there by sessions either: nothing has shown that it is right.
+static void what_no_case_uses_is_not_used(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", false);
+    struct hymn_vk_plan plan = context->device->plan;
+    hymn_vk_plan_demote(&plan, victim, true);
+    struct hymn_vk_program steps = {0};
+    struct hymn_vk_step *step = hymn_vk_program_add(&steps);
+    assert_non_null(step);
+    step->shader = victim;
+    bool demoted = true;
+    assert_true(hymn_vk_plan_allows(&context->device->plan, victim));
+    assert_int_equal(hymn_selftest_check(context->device, &plan, &steps, &demoted), HYMN_STATUS_OK);
+    assert_false(hymn_vk_plan_allows(&context->device->plan, victim));
+    assert_int_equal(log.warnings, 1);
+    assert_log(&log, "no case of the self-test uses it there");
+    hymn_vk_program_free(&steps);
+    expect_session(context, true, false);
+    close_context(&context);
+}
+
 // The one file of facts in the folder, but for its lock.
 static void facts_path(char *out_path, size_t capacity) {
     DIR *entries = opendir(folder);
@@ -493,6 +516,7 @@ int main(int count, char **arguments) {
     const struct CMUnitTest tests[] = {
         SELFTEST(wrong_variant_is_demoted_and_remembered),
         SELFTEST(whole_selftest_tells_what_is_wrong),
+        SELFTEST(what_no_case_uses_is_not_used),
         SELFTEST(damaged_verdicts_are_found_anew),
         SELFTEST(checks_that_never_end_demote),
         SELFTEST(processes_share_verdicts),

@@ -56,10 +56,13 @@ static void conclude(struct hymn_vk_device *device, const struct hymn_shader *sh
 
 void hymn_selftest_conclude(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                             const struct hymn_shader *shader, const struct hymn_selftest_outcome *outcome) {
-    bool wrong = outcome->reason != NULL;
+    const bool unproven = outcome->cases == 0, wrong = unproven || outcome->reason != NULL;
     put(device, key_of(plan, shader), wrong ? STATE_WRONG : STATE_GOOD, 0);
     conclude(device, shader, wrong);
-    if (wrong) {
+    if (unproven) {
+        hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s is not used on %s: no case of the self-test uses it there",
+                       shader->name, device->info.name);
+    } else if (wrong) {
         hymn_log_write(&device->log, HYMN_LOG_WARNING,
                        "%s is not used on %s: %s (case \"%s\", normalised mean squared error %.1e)", shader->name,
                        device->info.name, outcome->reason, outcome->where, outcome->reference_error);
@@ -103,13 +106,17 @@ static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *pla
     return true;
 }
 
-// The attempts-th time.
+// The attempts-th time. Where none of the quick cases uses the shader, the others may.
 static enum hymn_status run_check(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                   const struct hymn_shader *shader, uint32_t attempts) {
     hymn_selftest_begin(device, plan, shader, attempts);
-    const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
+    struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
     struct hymn_selftest_outcome outcome;
     enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
+    if (status == HYMN_STATUS_OK && outcome.cases == 0) {
+        options.quick = false;
+        status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
+    }
     if (status == HYMN_STATUS_OK) {
         hymn_selftest_conclude(device, plan, shader, &outcome);
     } else if (status != HYMN_STATUS_DEVICE_LOST) {

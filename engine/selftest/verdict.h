@@ -5,7 +5,7 @@
 #include "selftest/selftest.h"
 
 // Remembers what was found about a shader: in the device, whose plan it is demoted in or taken back into, and in the
-// store.
+// store. What no case has proven is as what was found wrong.
 void hymn_selftest_conclude(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                             const struct hymn_shader *shader, const struct hymn_selftest_outcome *outcome);
 
