@@ -141,6 +141,14 @@ static void require_product(const struct pair *pair, const float *expected, bool
     free(got);
 }
 
+static uint64_t count_macs(const struct hymn_graph *graph) {
+    uint64_t macs = 0;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        macs += hymn_node_macs(graph, &graph->nodes[i]);
+    }
+    return macs;
+}
+
 // Runs the case with the tile, which must be valid, and compares. convolves: whether the product is to convolve by
 // itself.
 static void check(const struct test_conv_case *shape, const struct hymn_conv2d_tile *tile, bool convolves,
@@ -151,12 +159,14 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     plan.unrolled_ends = test_random_range(random, 0, 1);
     float *expected = test_conv_reference(&pair.conv);
     expect(&pair, expected);
+    const uint64_t macs = count_macs(&pair.conv.graph);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&pair.conv.graph, pair.conv.node, &plan));
     bool ok = run(&pair, &plan);
     hymn_conv2d_matrix_force(NULL);
     assert_true(ok);
     assert_int_equal(pair.conv.graph.node_count, convolves ? 1 : 2);
+    assert_int_equal(count_macs(&pair.conv.graph), macs); // whoever does them
     double nmse = test_op_nmse(pair.expected, pair.result, test_op_size(&pair.conv.graph, pair.value));
     if (!(nmse <= test_op_tolerance(HYMN_STORAGE_F16))) {
         test_conv_print(shape, "depthwise");
@@ -217,9 +227,14 @@ static void test_shapes(void **state) {
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_depthwise shapes");
     const struct hymn_conv2d_tile tiles[] = {make_tile(1, 4, 2, 1), make_tile(2, 3, 1, 2)};
-    for (uint32_t round = 0; round < 10; round++) {
-        struct test_conv_case c = make_case(&random, tiles[round % 2].channels);
-        check(&c, &tiles[round % 2], true, &random);
+    for (uint32_t round = 0; round < 8; round++) {
+        const struct hymn_conv2d_tile *tile = &tiles[round % 2];
+        struct test_conv_case c = make_case(&random, tile->channels);
+        if (round < 6) { // of one pixel, of what a tile has beside its margin, and of one more
+            c.width = round < 2 ? 1 : tile->width - 2 + round / 4;
+            c.height = round < 2 ? 1 : tile->height - 2 + round / 4;
+        }
+        check(&c, tile, true, &random);
     }
 }
 

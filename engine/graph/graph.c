@@ -94,7 +94,8 @@ uint64_t hymn_node_macs(const struct hymn_graph *graph, const struct hymn_node *
         per_pixel += (uint64_t)term->kernel * term->kernel * term->source.channels;
     }
     uint64_t rows = hymn_node_is_convolution(node) ? node->out_channels : 1;
-    return (uint64_t)graph->batch * output->height * output->width * rows * per_pixel;
+    uint64_t in_depth = node->convolved == HYMN_NONE ? 0 : (uint64_t)9 * node->parts[0];
+    return (uint64_t)graph->batch * output->height * output->width * (rows * per_pixel + in_depth);
 }
 
 const char *hymn_kind_name(enum hymn_kind kind) {
