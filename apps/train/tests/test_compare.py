@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -233,6 +234,26 @@ class Layers(unittest.TestCase):
         self.assertAlmostEqual(layers.floor_ms(layer, 2, rates) or 0, layer.bytes(2) / 1e3)
         rates["flops"] = 1e6
         self.assertAlmostEqual(layers.floor_ms(layer, 2, rates) or 0, layer.flops(2) / 1e3)
+
+    def test_joined(self) -> None:
+        found = layers.list_layers(Config.preset("base"), 256, 256)
+        engine = {name: 0.01 for names in found.values() for name in names}
+        self.assertEqual(layers.join_depthwise(found, engine), found)
+        self.assertEqual(layers.join_depthwise(found, {}), found)
+        gone = [f"encoder.4.blocks.{i}.ss2d" for i in range(2)]
+        for name in gone:
+            del engine[f"{name}.conv2d"]
+        both = layers.join_depthwise(found, engine)
+        self.assertEqual(len(both), len(found) - 1)
+        layer = next(layer for layer in both if layer.convolved)
+        self.assertEqual(both[layer], [f"{name}.in_proj" for name in gone])
+        apart = [dataclasses.replace(layer, convolved=0),
+                 layers.Layer("depthwise", 16, 16, layer.convolved, layer.convolved, 3)]
+        self.assertEqual([found[part] for part in apart],
+                         [both[layer], [f"{name}.conv2d" for name in gone]])
+        self.assertEqual(layer.flops(2), sum(part.flops(2) for part in apart))
+        self.assertEqual(sum(part.bytes(2) for part in apart) - layer.bytes(2),
+                         2 * 2 * 2 * 256 * layer.convolved)  # written, and read again
 
 
 class Command(WithModel):

@@ -32,8 +32,9 @@ class Layer:
     """A distinct piece of work on a picture of ``height`` x ``width``.
 
     ``kind``: "conv" (``kernel`` x ``kernel``, with ``shortcut`` > 0 a 1x1 convolution of that many
-    channels added), "linear", "depthwise", or "scan" (of ``channels_in`` channels, with ``states``
-    and ``rank``).
+    channels added), "linear" (with ``convolved`` > 0 so many of its channels then by a 3x3
+    convolution in depth), "depthwise", or "scan" (of ``channels_in`` channels, with ``states`` and
+    ``rank``).
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Layer:
     shortcut: int = 0
     states: int = 0
     rank: int = 0
+    convolved: int = 0
 
     def describe(self) -> str:
         """In a table's words."""
@@ -53,7 +55,8 @@ class Layer:
             return f"scan, L {self.height * self.width}, {self.channels} channels, " \
                    f"{self.states} states, rank {self.rank}"
         if self.kind == "linear":
-            return f"linear {self.channels_in} to {self.channels} {size}"
+            then = f", {self.convolved} of them depthwise 3x3," if self.convolved else ""
+            return f"linear {self.channels_in} to {self.channels}{then} {size}"
         if self.kind == "depthwise":
             return f"depthwise {self.kernel}x{self.kernel}, {self.channels} {size}"
         extra = f" + 1x1 {self.shortcut}" if self.shortcut else ""
@@ -68,7 +71,7 @@ class Layer:
             return 2 * pixels * (self.channels + projected + DIRECTIONS * self.channels)
         taps = self.kernel ** 2
         weights = taps * self.channels if self.kind == "depthwise" else \
-            self.channels * (taps * self.channels_in + self.shortcut)
+            self.channels * (taps * self.channels_in + self.shortcut) + 9 * self.convolved
         return 2 * (pixels * (self.channels_in + self.shortcut + self.channels) + weights)
 
     def flops(self, batch: int) -> int:
@@ -77,8 +80,9 @@ class Layer:
         if self.kind == "scan":
             return DIRECTIONS * outputs * (6 * self.states + 2 * self.rank)
         taps = self.kernel ** 2
-        return 2 * outputs * (taps if self.kind == "depthwise"
-                              else taps * self.channels_in + self.shortcut)
+        in_depth = 2 * 9 * batch * self.height * self.width * self.convolved
+        return in_depth + 2 * outputs * (taps if self.kind == "depthwise"
+                                         else taps * self.channels_in + self.shortcut)
 
     def exponentials(self, batch: int) -> int:
         """Of a scan: one a state of every step."""
@@ -135,6 +139,25 @@ def _add_block(add: Callable[..., None], name: str, size: Tuple[int, int], chann
     add(f"{name}.out_proj", "linear", *size, inner, channels)
 
 
+def join_depthwise(found: Dict[Layer, List[str]],
+                   engine: Dict[str, float]) -> Dict[Layer, List[str]]:
+    """The layers with each in_proj and the depthwise convolution behind it as one, where the
+    engine's profile has the former alone: they are one dispatch there."""
+    joined = {name for name in engine if name.endswith(".in_proj")
+              and name[:-len("in_proj")] + "conv2d" not in engine}
+    result: Dict[Layer, List[str]] = {}
+    for layer, names in found.items():
+        if layer.kind == "depthwise":
+            names = [name for name in names if name[:-len("conv2d")] + "in_proj" not in joined]
+        both = [name for name in names if name in joined]
+        if both:
+            result[dataclasses.replace(layer, convolved=layer.channels // 2)] = both
+        rest = [name for name in names if name not in joined]
+        if rest:
+            result[layer] = rest
+    return result
+
+
 def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
             deadline: Deadline) -> Result:
     """All layers at a batch, with the scan of 16 times as many steps where the batch is 1."""
@@ -144,6 +167,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
     found = list_layers(job.config, height, width)
     profile = _profile(job, failures)
     engine = _operator_times(profile)
+    found = join_depthwise(found, engine)
     if batch == 1:
         _add_long_scan(options, folder, job.config, (height, width), found, engine, failures)
     ceilings = measure_ceilings(failures)
@@ -283,7 +307,11 @@ def _layer_run(layer: Layer, batch: int) -> Callable[[], object]:
     if layer.kind == "linear":
         rows = torch.randn(batch, layer.height * layer.width, source, **options)
         matrix = torch.randn(channels, source, **options) / source ** 0.5
-        return lambda: F.linear(rows, matrix)
+        if not layer.convolved:
+            return lambda: F.linear(rows, matrix)
+        behind = _layer_run(Layer("depthwise", layer.height, layer.width, layer.convolved,
+                                  layer.convolved, 3), batch)
+        return lambda: (F.linear(rows, matrix), behind())
 
     def pictures(count: int) -> torch.Tensor:
         x = torch.randn(batch, count, layer.height, layer.width, **options)
