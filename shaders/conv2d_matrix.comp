@@ -226,11 +226,7 @@ const uint PIXEL_LOADS = (STAGE_PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint POINT_LOADS = (PIXELS * DEPTH + LOCAL - 1) / LOCAL;
 const uint WEIGHT_LOADS = (STEP_WEIGHTS * DEPTH + LOCAL - 1) / LOCAL;
 // The image is one row of pixels.
-#ifdef DEPTHWISE
-const bool JOINED = false;
-#else
 const bool JOINED = KERNEL0 == 1 && KERNEL1 < 2 && KERNEL2 < 2 && RESIDUAL != 2 && TILE_HEIGHT == 1;
-#endif
 const bool MERGES = KERNEL0 == 2 || KERNEL1 == 2 || KERNEL2 == 2;
 const bool ALIGNED = LOCAL % DEPTH == 0; // all that a lane copies is of one cell of a stage
 const uint PARTIAL_CELLS = CHANNELS / 8 + (NORM ? 1 : 0), PART = PIXELS * PARTIAL_CELLS * 2; // what a split leaves

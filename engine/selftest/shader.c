@@ -32,7 +32,7 @@ static void fail(const struct check *check, const char *reason) {
 }
 
 // Whether a number of a value need not be there: what is convolved in depth by the node itself.
-static bool is_kept(const struct hymn_graph *graph, uint32_t value, uint64_t i) {
+static bool is_unstored(const struct hymn_graph *graph, uint32_t value, uint64_t i) {
     const struct hymn_node *node = &graph->nodes[0];
     return node->convolved != HYMN_NONE && value == node->output && i % graph->values[value].stride < node->parts[0];
 }
@@ -41,7 +41,7 @@ static bool is_kept(const struct hymn_graph *graph, uint32_t value, uint64_t i) 
 static double error_of(const struct hymn_selftest_run *run, const struct hymn_selftest_run *base, uint32_t value) {
     double error = 0.0, power = 0.0;
     for (uint64_t i = 0; i < hymn_selftest_size(&run->problem->graph, value); i++) {
-        if (is_kept(&run->problem->graph, value, i)) {
+        if (is_unstored(&run->problem->graph, value, i)) {
             continue;
         }
         double expected = base ? hymn_selftest_number(base, value, i) : run->problem->values[value][i];

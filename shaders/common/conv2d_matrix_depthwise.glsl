@@ -33,7 +33,7 @@ void put_convolved(ivec3 origin) {
     const uint cells = CHANNELS / 8, strips = PIXELS / DEPTHWISE_STRIP * cells;
     uint all_cells = p.convolved * cells;
     [[unroll]] for (uint n = 0; n < (strips + LOCAL - 1) / LOCAL; n++) {
-        uint item = min(gl_LocalInvocationID.x + n * LOCAL, strips - 1); // the last one again: the same bits
+        uint own = gl_LocalInvocationID.x + n * LOCAL, item = min(own, strips - 1);
         uint cell = item % cells, pixel = item / cells * DEPTHWISE_STRIP;
         int x = int(pixel % TILE_WIDTH), y = int(pixel / TILE_WIDTH);
         uint of_all = gl_WorkGroupID.y * cells + cell;
@@ -62,7 +62,7 @@ void put_convolved(ivec3 origin) {
                 }
             }
         }
-        bool whole = (y > 0 || origin.y == 0) && (y < TILE_HEIGHT - 1 || origin.y + y == p.height - 1);
+        bool whole = own < strips && (y > 0 || origin.y == 0) && (y < TILE_HEIGHT - 1 || origin.y + y == p.height - 1);
         [[unroll]] for (int o = 0; o < DEPTHWISE_STRIP; o++) {
             ivec3 at = origin + ivec3(x + o, y, 0);
             bool wide = (x + o > 0 || origin.x == 0) && (x + o < TILE_WIDTH - 1 || at.x == p.width - 1);
