@@ -298,9 +298,51 @@ static void test_trials(void **state) {
     destroy(&pair);
 }
 
+// Dispatches that the rule makes of a product of 512 channels, half of them convolved, on such a device.
+static uint32_t count_by_rule(const struct hymn_vk_plan *plan, uint32_t size, uint32_t batch) {
+    static const struct hymn_log quiet;
+    struct test_random random = {7};
+    struct test_conv_case c = make_case(&random, 16);
+    c.height = c.width = size;
+    c.batch = batch;
+    c.channels[0] = 128, c.first[0] = 0;
+    c.parts[0] = c.parts[1] = 256;
+    struct pair pair;
+    build(&pair, &c, false, &random);
+    const struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&pair.conv.graph, pair.conv.node, plan);
+    assert_true(hymn_conv2d_matrix_valid(&pair.conv.graph, pair.conv.node, plan, &tile));
+    assert_int_equal(hymn_ops_prepare(&pair.conv.graph, plan, &quiet), HYMN_STATUS_OK);
+    const uint32_t count = pair.conv.graph.node_count;
+    destroy(&pair);
+    return count;
+}
+
+// One dispatch where there are few tiles, on GPUs with matrices of whatever shape and with little shared memory too;
+// two where there are many, and where the kernel was found wrong.
+static void test_rule(void **state) {
+    (void)state;
+    static const struct hymn_vk_matrix shapes[] = {{16, 16, 16, 0}, {8, 8, 16, 0}, {32, 8, 16, 0}};
+    for (uint32_t i = 0; i < 6; i++) {
+        struct hymn_vk_plan plan = context->device->plan;
+        plan.needs_met |= HYMN_NEEDS_STORAGE_16BIT | HYMN_NEEDS_FLOAT16 | HYMN_NEEDS_COOPERATIVE_MATRIX |
+                          HYMN_NEEDS_HALF_SUMS | HYMN_NEEDS_BUFFERS;
+        plan.cpu = plan.weights_f32 = false;
+        plan.matrix = shapes[i / 2];
+        plan.subgroup_size = 32;
+        plan.max_invocations = 1024;
+        plan.max_shared_bytes = i % 2 ? 32768 : 49152;
+        plan.target_lanes = 131072;                                   // of discrete GPUs
+        assert_int_equal(count_by_rule(&plan, 16, 1), i < 5 ? 1 : 2); // the widest, which have no room in so little
+        assert_int_equal(count_by_rule(&plan, 64, 8), 2);
+        hymn_vk_plan_demote(&plan, hymn_shader_find("conv2d_matrix_depthwise"), true);
+        assert_int_equal(count_by_rule(&plan, 16, 1), 2);
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_other_reader), cmocka_unit_test(test_shapes),
-                                       cmocka_unit_test(test_left_alone), cmocka_unit_test(test_trials)};
+                                       cmocka_unit_test(test_left_alone), cmocka_unit_test(test_trials),
+                                       cmocka_unit_test(test_rule)};
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_depthwise", &context, tests, sizeof tests / sizeof *tests, NULL});
 }

@@ -158,8 +158,8 @@ static void test_layouts(void **state) {
     struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
     check(&c, &flat, &random);
     // Wide, with an odd number of matrices side by side.
-    struct hymn_conv2d_tile wide = {2 * m.m, 1, 10 * m.n, 1, 2, 1, depth, 1, 1};
-    c.parts[0] = 10 * m.n;
+    struct hymn_conv2d_tile wide = {2 * m.m, 1, 6 * m.n, 1, 2, 1, depth, 1, 1};
+    c.parts[0] = 6 * m.n;
     check(&c, &wide, &random);
 }
 
@@ -190,15 +190,15 @@ static void test_resized_residuals(void **state) {
     const struct hymn_conv2d_tile tiles[] = {
         {m.m, 4, 2 * m.n, 2, 1, 3, depth, 1, 1},
         {2 * m.m, 4, m.n, 2, 1, 3, depth, 1, 1},
-        {m.m, 16, 4 * m.n, 1, 2, 1, depth, 1, 1},
+        {m.m, 8, 4 * m.n, 1, 2, 1, depth, 1, 1},
     };
-    for (uint32_t round = 0; round < 6; round++) {
+    for (uint32_t round = 0; round < 3; round++) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3});
         c.residual = 2;
         c.height *= 2;
         c.width *= 2;
         c.activation = round % 2 ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
-        check(&c, &tiles[round % 3], &random);
+        check(&c, &tiles[round], &random);
     }
 }
 
@@ -327,12 +327,12 @@ static void test_norms(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_matrix norms");
-    for (uint32_t round = 0; round < 18; round++) {
+    for (uint32_t round = 0; round < 12; round++) {
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){1 + round % 2});
         c.prologue = HYMN_PROLOGUE_NORM;
         c.activation = HYMN_ACTIVATION_NONE;
         c.channels[0] += 70;
-        c.mean = (const float[]){0.0f, 30.0f, -100.0f}[round / 6];
+        c.mean = (const float[]){0.0f, 30.0f, -100.0f}[round / 4];
         c.output = round % 4 < 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
         struct hymn_conv2d_tile tile = make_tile(false, 1 + round % 3);
         tile.depth *= 1 + round / 2 % 2;
