@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "tune/trial.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
@@ -74,7 +75,7 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
                                  const struct hymn_method *method, struct hymn_trial *trial) {
     memset(trial, 0, sizeof *trial);
     trial->method = *method;
-    trial->ms = -1.0;
+    hymn_trial_forget(trial);
     hymn_graph_init(&trial->graph, graph->batch, graph->storage);
     trial->lower = (struct hymn_lower){.graph = &trial->graph, .plan = plan, .log = &device->log};
     uint32_t *map = hymn_alloc(graph->value_count, sizeof *map);
@@ -156,9 +157,33 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
     return status == HYMN_STATUS_OK ? hymn_trial_record(device, activations, trial) : status;
 }
 
+void hymn_trial_forget(struct hymn_trial *trial) {
+    trial->ms = trial->best_ms = -1.0;
+    trial->runs = 0;
+}
+
+static int compare(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+// The first run waits for the tables of its pages too: it counts where it is the only one.
+static void add_sample(struct hymn_trial *trial, double ms) {
+    double sorted[HYMN_TRIAL_SAMPLES];
+    trial->ms = ms;
+    if (trial->runs > 0) {
+        uint32_t count = trial->runs < HYMN_TRIAL_SAMPLES ? trial->runs : HYMN_TRIAL_SAMPLES;
+        trial->samples[(trial->runs - 1) % HYMN_TRIAL_SAMPLES] = ms;
+        memcpy(sorted, trial->samples, count * sizeof *sorted);
+        qsort(sorted, count, sizeof *sorted, compare);
+        trial->ms = sorted[count / 2];
+    }
+    trial->runs++;
+}
+
 static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_trial *trial) {
     uint32_t count = trial->lower.program.count;
-    double *best = trial->step_ms + HYMN_TRIAL_TIMES * count, sum = 0.0;
+    double *best = trial->step_ms + HYMN_TRIAL_TIMES * count, first = 0.0, sum = 0.0;
     if (trial->command.query_count == 0) {
         return HYMN_STATUS_OK;
     }
@@ -166,11 +191,15 @@ static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_tr
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         for (uint32_t time = 1; time < HYMN_TRIAL_TIMES; time++) {
             double ms = trial->step_ms[time * count + i];
-            best[i] = (time == 1 && trial->ms < 0.0) || ms < best[i] ? ms : best[i];
+            best[i] = (time == 1 && trial->runs == 0) || ms < best[i] ? ms : best[i];
         }
+        first += trial->step_ms[i];
         sum += best[i];
     }
-    trial->ms = status == HYMN_STATUS_OK ? sum : trial->ms;
+    if (status == HYMN_STATUS_OK) {
+        trial->best_ms = sum;
+        add_sample(trial, first);
+    }
     return status;
 }
 
@@ -284,13 +313,13 @@ bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, co
     const uint32_t count = list_outputs(trial, outputs); // in the same storage
     const struct hymn_node *node = &trial->graph.nodes[0];
     // What is convolved in depth may never be stored.
-    const uint32_t kept = node->depthwise == HYMN_NONE ? 0 : node->parts[0];
+    const uint32_t unstored = node->depthwise == HYMN_NONE ? 0 : node->parts[0];
     bool half = outputs[0]->storage == HYMN_STORAGE_F16;
     uint64_t own = outputs[0]->bytes / (half ? 2 : 4);
     uint64_t bytes = outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0);
     double error = 0.0, power = 0.0;
     for (uint64_t i = 0; i < bytes / (half ? 2 : 4); i++) {
-        if (i < own && i % outputs[0]->stride < kept) {
+        if (i < own && i % outputs[0]->stride < unstored) {
             continue;
         }
         double wanted = number_at(expected, i, half), difference = number_at(output, i, half) - wanted;

@@ -7,9 +7,10 @@
 #include "ops/ops.h"
 #include "vk/command.h"
 
-// That the node is computed in one run. The first time does not count: its code, its data and the tables of their pages
-// come from far, which for a small node took longer than all the rest.
-#define HYMN_TRIAL_TIMES 8u
+// That the node is computed in one run.
+#define HYMN_TRIAL_TIMES 4u
+// Runs whose first times are remembered.
+#define HYMN_TRIAL_SAMPLES 15u
 
 struct hymn_trial {
     struct hymn_method method;
@@ -18,8 +19,13 @@ struct hymn_trial {
     struct hymn_vk_program repeated; // the lowered program several times
     struct hymn_vk_buffer weights;
     struct hymn_vk_command command;
-    double *step_ms; // of one run, and behind it the shortest so far of each step of the lowered program
-    double ms;       // the sum of the latter; negative: not run yet, or a device without timers
+    double *step_ms; // of one run, and behind it the shortest so far of each step, but for first times
+    double samples[HYMN_TRIAL_SAMPLES];
+    uint32_t runs;
+    // What the first time of a run takes, the median of the runs but the first one: its code comes from far where other
+    // trials ran in between, as it does in a network, which runs each kernel once. Negative: not run yet, or a device
+    // without timers. best_ms: the sum of the shortest.
+    double ms, best_ms;
 };
 
 // Lowers graph's node by the method for a plan (kept by reference). Freed with hymn_trial_close in any case.
@@ -38,8 +44,10 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
 // Records it anew, for activations that are elsewhere than when it was made ready.
 enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                    struct hymn_trial *trial);
-// Runs it and keeps the time of each step that was shorter than those before.
+// Runs it and keeps its times.
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
+// As before its first run.
+void hymn_trial_forget(struct hymn_trial *trial);
 // Records it anew, for the activations may be others than those it was timed with, runs it on random inputs, the same
 // ones for all trials of a node, with everything else NaN before, and copies the node's output (its bytes:
 // graph.values[].bytes), and behind it what is pooled of that or convolved in depth, to *out_output, which the caller

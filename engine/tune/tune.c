@@ -12,14 +12,16 @@
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
-#define TUNE_VERSION 16
+#define TUNE_VERSION 17
 // At first each node gets its operator's own choice and the most likely others: nodes together, so that all threads
 // have pipelines to make.
 #define SHORT_TRIALS 5u
 #define MAX_BATCH 32u
 #define TRIALS_PER_THREAD 3u
 #define MAX_WORDS 128
-#define ROUNDS 3u
+#define ROUNDS 6u
+// Trials between two of the same: their code takes the place of its code near the units that run it, some 100 KB.
+#define OTHERS 10u
 // A GPU that was idle while pipelines were made runs at a fraction of its clock; a shorter pause is of less harm.
 #define BUSY_SECONDS 0.05
 #define BUSY_AGAIN_SECONDS 0.005
@@ -224,7 +226,7 @@ static bool is_possible(struct hymn_vk_device *device, const struct hymn_trial *
 // What a failure leaves of a trial: no time, and no more than that where the failure is the trial's own.
 static enum hymn_status give_up(struct hymn_trial *trial, enum hymn_status status) {
     if (status != HYMN_STATUS_OK) {
-        trial->ms = -1.0;
+        hymn_trial_forget(trial);
     }
     return is_fatal(status) ? status : HYMN_STATUS_OK;
 }
@@ -267,6 +269,9 @@ static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *tria
     double start = hymn_time_now();
     while (count > 0 && possible[0] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
         status = run_trial(tuner, &trials[0], &possible[0]);
+    }
+    if (count > 0 && possible[0] && status == HYMN_STATUS_OK) {
+        hymn_trial_forget(&trials[0]); // with nothing in between
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
@@ -331,38 +336,57 @@ static enum hymn_status check_results(struct tuner *tuner, struct hymn_trial *ow
 struct rivals {
     struct tuner *tuner;
     struct work *work;
+    bool possible[HYMN_TUNE_MOST_METHODS]; // of all trials
+    uint32_t next;
 };
+
+// Some of the others.
+static enum hymn_status run_others(struct rivals *rivals, uint32_t rival) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < OTHERS && status == HYMN_STATUS_OK; i++) {
+        rivals->next = (rivals->next + 1) % rivals->work->count;
+        if (rivals->next != 0 && rivals->next != rival) {
+            status = run_trial(rivals->tuner, &rivals->work->trials[rivals->next], &rivals->possible[rivals->next]);
+        }
+    }
+    return status;
+}
 
 // hymn_choice_time.
 static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
-    const struct rivals *rivals = user;
+    struct rivals *rivals = user;
     struct tuner *tuner = rivals->tuner;
-    struct hymn_trial *const pair[] = {&rivals->work->trials[0], &rivals->work->trials[rival]};
+    struct hymn_trial *trials = rivals->work->trials;
+    const uint32_t pair[] = {0, rival};
+    hymn_trial_forget(&trials[0]);
+    hymn_trial_forget(&trials[rival]);
     enum hymn_status status = HYMN_STATUS_OK;
-    bool possible[2];
-    for (uint32_t i = 0; i < 2 && status == HYMN_STATUS_OK; i++) {
-        status = hymn_trial_record(tuner->device, &tuner->activations, pair[i]);
-        pair[i]->ms = -1.0;
-        possible[i] = status == HYMN_STATUS_OK;
-        status = give_up(pair[i], status);
-    }
     double start = hymn_time_now();
     do {
         for (uint32_t i = 0; i < 2 * ROUNDS && status == HYMN_STATUS_OK; i++) {
-            status = run_trial(tuner, pair[i % 2], &possible[i % 2]);
+            status = run_trial(tuner, &trials[pair[i % 2]], &rivals->possible[pair[i % 2]]);
+            status = status == HYMN_STATUS_OK ? run_others(rivals, rival) : status;
         }
     } while (status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_AGAIN_SECONDS);
-    ms[0] = pair[0]->ms;
-    ms[rival] = pair[1]->ms;
+    ms[0] = trials[0].ms;
+    ms[rival] = trials[rival].ms;
     return status;
 }
 
 // The two passes' trials side by side, as far as they may be chosen.
 static enum hymn_status confirm(struct tuner *tuner, struct work *work) {
     double ms[HYMN_TUNE_MOST_METHODS];
+    struct rivals rivals = {.tuner = tuner, .work = work};
+    enum hymn_status status = HYMN_STATUS_OK;
     times_of(work, ms);
-    enum hymn_status status =
-        hymn_choice_confirm(ms, work->count, time_again, &(struct rivals){.tuner = tuner, .work = work});
+    for (uint32_t i = 0; i < work->count && status == HYMN_STATUS_OK; i++) {
+        if (ms[i] >= 0.0) { // those that could be run: the second pass may have moved the activations
+            status = hymn_trial_record(tuner->device, &tuner->activations, &work->trials[i]);
+            rivals.possible[i] = status == HYMN_STATUS_OK;
+            status = give_up(&work->trials[i], status);
+        }
+    }
+    status = status == HYMN_STATUS_OK ? hymn_choice_confirm(ms, work->count, time_again, &rivals) : status;
     for (uint32_t i = 0; i < work->count; i++) {
         work->trials[i].ms = ms[i];
     }
