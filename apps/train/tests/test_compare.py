@@ -316,7 +316,7 @@ class Tables(unittest.TestCase):
                   "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
         for name, code, text in (("--table", 0, "linear 512 to 256"), ("--model", 1, "needs PyTorch")):
             done = subprocess.run([sys.executable, "-c", blocked, str(train / "compare.py"), name,
-                                   str(train / "results" / "h100-layers.json")],
+                                   str(train / "results" / "h200-layers.json")],
                                   capture_output=True, text=True, check=False)
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn(text, done.stdout + done.stderr)
