@@ -101,6 +101,15 @@ static void failures_end_it(void **state) {
     assert_int_equal(hymn_choice_confirm(ms, 3, time_sides, &asked), HYMN_STATUS_DEVICE_LOST);
 }
 
+static void median_is_in_the_middle(void **state) {
+    (void)state;
+    double ms[] = {3.0, 1.0, 9.0, 2.0, 4.0};
+    assert_true(hymn_choice_median(ms, 1) == 3.0);
+    assert_true(hymn_choice_median(ms, 2) == 3.0); // the upper one
+    assert_true(hymn_choice_median(ms, 5) == 3.0);
+    assert_true(ms[4] == 9.0 && hymn_choice_median(ms, 3) == 2.0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fastest_is_faster_than_noise),
@@ -108,6 +117,7 @@ int main(void) {
         cmocka_unit_test(losers_are_out),
         cmocka_unit_test(the_own_choice_is_kept),
         cmocka_unit_test(failures_end_it),
+        cmocka_unit_test(median_is_in_the_middle),
     };
     return cmocka_run_group_tests_name("choice", tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "tune/choice.h"
 
+#include <stdlib.h>
+
 // A way must be this much faster than the operator's own choice.
 #define GAIN 0.98
 // How many may prove no faster than that before it is kept.
@@ -16,6 +18,16 @@ uint32_t hymn_choice_fastest(const double *ms, uint32_t count) {
         best = is_faster(ms, i, best) ? i : best;
     }
     return best;
+}
+
+static int compare(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+double hymn_choice_median(double *ms, uint32_t count) {
+    qsort(ms, count, sizeof *ms, compare);
+    return ms[count / 2];
 }
 
 enum hymn_status hymn_choice_confirm(double *ms, uint32_t count, hymn_choice_time *time, void *user) {

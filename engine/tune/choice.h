@@ -12,6 +12,9 @@
 // The fastest, if it is faster than the first by more than noise; else 0.
 uint32_t hymn_choice_fastest(const double *ms, uint32_t count);
 
+// The median of at least one number; of an even count the upper one. Sorts them.
+double hymn_choice_median(double *ms, uint32_t count);
+
 // Times the first and a rival anew, in turns: ms[0] and ms[rival].
 typedef enum hymn_status hymn_choice_time(void *user, uint32_t rival, double *ms);
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "tune/trial.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
 #include "selftest/selftest.h"
+#include "tune/choice.h"
 #include "vk/divide.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
@@ -162,11 +162,6 @@ void hymn_trial_forget(struct hymn_trial *trial) {
     trial->runs = 0;
 }
 
-static int compare(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 // The first run waits for the tables of its pages too: it counts where it is the only one.
 static void add_sample(struct hymn_trial *trial, double ms) {
     double sorted[HYMN_TRIAL_SAMPLES];
@@ -175,8 +170,7 @@ static void add_sample(struct hymn_trial *trial, double ms) {
         uint32_t count = trial->runs < HYMN_TRIAL_SAMPLES ? trial->runs : HYMN_TRIAL_SAMPLES;
         trial->samples[(trial->runs - 1) % HYMN_TRIAL_SAMPLES] = ms;
         memcpy(sorted, trial->samples, count * sizeof *sorted);
-        qsort(sorted, count, sizeof *sorted, compare);
-        trial->ms = sorted[count / 2];
+        trial->ms = hymn_choice_median(sorted, count);
     }
     trial->runs++;
 }

@@ -12,7 +12,7 @@
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
-#define TUNE_VERSION 17
+#define TUNE_VERSION 18
 // At first each node gets its operator's own choice and the most likely others: nodes together, so that all threads
 // have pipelines to make.
 #define SHORT_TRIALS 5u
@@ -20,8 +20,10 @@
 #define TRIALS_PER_THREAD 3u
 #define MAX_WORDS 128
 #define ROUNDS 6u
-// Trials between two of the same: their code takes the place of its code near the units that run it, some 100 KB.
+// Trials between two of the same: their code takes the place of its code near the units that run it, some 100 KB. Fewer
+// where they take so long, in milliseconds, that it does not matter where code comes from.
 #define OTHERS 10u
+#define OTHERS_MS 2.0
 // A GPU that was idle while pipelines were made runs at a fraction of its clock; a shorter pause is of less harm.
 #define BUSY_SECONDS 0.05
 #define BUSY_AGAIN_SECONDS 0.005
@@ -249,34 +251,80 @@ static enum hymn_status run_trial(struct tuner *tuner, struct hymn_trial *trial,
     return give_up(trial, status);
 }
 
-// In rounds, for a device's clock changes; busy: seconds before them.
-static enum hymn_status time_trials(struct tuner *tuner, struct hymn_trial *trials, uint32_t count, double busy) {
+// Of a node's trials: those that can be run, and whose turn it is among others.
+struct turns {
     bool possible[HYMN_TUNE_MOST_METHODS];
+    uint32_t next;
+};
+
+// Records anew those of the first `count` trials that have been run: the activations may be elsewhere by now.
+static enum hymn_status record_trials(struct tuner *tuner, struct work *work, uint32_t count, struct turns *turns) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        if (work->trials[i].ms >= 0.0) {
+            status = hymn_trial_record(tuner->device, &tuner->activations, &work->trials[i]);
+            turns->possible[i] = status == HYMN_STATUS_OK;
+            status = give_up(&work->trials[i], status);
+        }
+    }
+    return status;
+}
+
+// Runs at most so many of the first `count` trials, but neither the operator's own choice nor the rival.
+static enum hymn_status run_others(struct tuner *tuner, struct work *work, uint32_t count, uint32_t rival,
+                                   uint32_t most, struct turns *turns) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    double spent = HYMN_TRIAL_TIMES * fmax(work->trials[0].ms, 0.0);
+    for (uint32_t i = 0; i < most && spent < OTHERS_MS && status == HYMN_STATUS_OK; i++) {
+        turns->next = (turns->next + 1) % count;
+        struct hymn_trial *other = &work->trials[turns->next];
+        if (turns->next != 0 && turns->next != rival && turns->possible[turns->next]) {
+            status = run_trial(tuner, other, &turns->possible[turns->next]);
+            spent += HYMN_TRIAL_TIMES * fmax(other->ms, 0.0);
+        }
+    }
+    return status;
+}
+
+static enum hymn_status ready_trials(struct tuner *tuner, struct work *work, uint32_t first, struct turns *turns) {
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        possible[i] = is_possible(tuner->device, &trials[i]);
-        uint64_t own = possible[i] ? trials[i].graph.activation_bytes : 0;
+    for (uint32_t i = first; i < work->count; i++) {
+        turns->possible[i] = is_possible(tuner->device, &work->trials[i]);
+        uint64_t own = turns->possible[i] ? work->trials[i].graph.activation_bytes : 0;
         bytes = own > bytes ? own : bytes;
     }
     enum hymn_status status = reserve(tuner, bytes);
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        if (possible[i]) {
-            status = hymn_trial_ready(tuner->device, &tuner->activations, &trials[i]);
-            possible[i] = status == HYMN_STATUS_OK;
-            status = give_up(&trials[i], status);
+    for (uint32_t i = first; i < work->count && status == HYMN_STATUS_OK; i++) {
+        if (turns->possible[i]) {
+            status = hymn_trial_ready(tuner->device, &tuner->activations, &work->trials[i]);
+            turns->possible[i] = status == HYMN_STATUS_OK;
+            status = give_up(&work->trials[i], status);
         }
     }
-    double start = hymn_time_now();
-    while (count > 0 && possible[0] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
-        status = run_trial(tuner, &trials[0], &possible[0]);
+    return status == HYMN_STATUS_OK ? record_trials(tuner, work, first, turns) : status;
+}
+
+// Those from the first'th on, in rounds, for a device's clock changes; busy: seconds before them. Where these are few,
+// some of those before them have turns too, so that all find their code as far away.
+static enum hymn_status time_trials(struct tuner *tuner, struct work *work, uint32_t first, double busy) {
+    struct turns turns = {0};
+    const uint32_t count = work->count - first, others = first > 0 && count <= OTHERS ? OTHERS + 1 - count : 0;
+    if (count == 0) {
+        return HYMN_STATUS_OK;
     }
-    if (count > 0 && possible[0] && status == HYMN_STATUS_OK) {
-        hymn_trial_forget(&trials[0]); // with nothing in between
+    enum hymn_status status = ready_trials(tuner, work, first, &turns);
+    double start = hymn_time_now();
+    while (turns.possible[first] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
+        status = run_trial(tuner, &work->trials[first], &turns.possible[first]);
+    }
+    if (turns.possible[first] && status == HYMN_STATUS_OK) {
+        hymn_trial_forget(&work->trials[first]); // with nothing in between
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
-        for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-            status = run_trial(tuner, &trials[i], &possible[i]);
+        for (uint32_t i = first; i < work->count && status == HYMN_STATUS_OK; i++) {
+            status = run_trial(tuner, &work->trials[i], &turns.possible[i]);
         }
+        status = status == HYMN_STATUS_OK ? run_others(tuner, work, first, first, others, &turns) : status;
     }
     return status;
 }
@@ -336,40 +384,29 @@ static enum hymn_status check_results(struct tuner *tuner, struct hymn_trial *ow
 struct rivals {
     struct tuner *tuner;
     struct work *work;
-    bool possible[HYMN_TUNE_MOST_METHODS]; // of all trials
-    uint32_t next;
+    struct turns turns;
 };
-
-// Some of the others.
-static enum hymn_status run_others(struct rivals *rivals, uint32_t rival) {
-    enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < OTHERS && status == HYMN_STATUS_OK; i++) {
-        rivals->next = (rivals->next + 1) % rivals->work->count;
-        if (rivals->next != 0 && rivals->next != rival) {
-            status = run_trial(rivals->tuner, &rivals->work->trials[rivals->next], &rivals->possible[rivals->next]);
-        }
-    }
-    return status;
-}
 
 // hymn_choice_time.
 static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
     struct rivals *rivals = user;
-    struct tuner *tuner = rivals->tuner;
-    struct hymn_trial *trials = rivals->work->trials;
+    struct work *work = rivals->work;
     const uint32_t pair[] = {0, rival};
-    hymn_trial_forget(&trials[0]);
-    hymn_trial_forget(&trials[rival]);
+    hymn_trial_forget(&work->trials[0]);
+    hymn_trial_forget(&work->trials[rival]);
     enum hymn_status status = HYMN_STATUS_OK;
     double start = hymn_time_now();
     do {
         for (uint32_t i = 0; i < 2 * ROUNDS && status == HYMN_STATUS_OK; i++) {
-            status = run_trial(tuner, &trials[pair[i % 2]], &rivals->possible[pair[i % 2]]);
-            status = status == HYMN_STATUS_OK ? run_others(rivals, rival) : status;
+            uint32_t own = pair[i % 2];
+            status = run_trial(rivals->tuner, &work->trials[own], &rivals->turns.possible[own]);
+            status = status == HYMN_STATUS_OK
+                         ? run_others(rivals->tuner, work, work->count, rival, OTHERS, &rivals->turns)
+                         : status;
         }
     } while (status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_AGAIN_SECONDS);
-    ms[0] = trials[0].ms;
-    ms[rival] = trials[rival].ms;
+    ms[0] = work->trials[0].ms;
+    ms[rival] = work->trials[rival].ms;
     return status;
 }
 
@@ -377,15 +414,8 @@ static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
 static enum hymn_status confirm(struct tuner *tuner, struct work *work) {
     double ms[HYMN_TUNE_MOST_METHODS];
     struct rivals rivals = {.tuner = tuner, .work = work};
-    enum hymn_status status = HYMN_STATUS_OK;
+    enum hymn_status status = record_trials(tuner, work, work->count, &rivals.turns);
     times_of(work, ms);
-    for (uint32_t i = 0; i < work->count && status == HYMN_STATUS_OK; i++) {
-        if (ms[i] >= 0.0) { // those that could be run: the second pass may have moved the activations
-            status = hymn_trial_record(tuner->device, &tuner->activations, &work->trials[i]);
-            rivals.possible[i] = status == HYMN_STATUS_OK;
-            status = give_up(&work->trials[i], status);
-        }
-    }
     status = status == HYMN_STATUS_OK ? hymn_choice_confirm(ms, work->count, time_again, &rivals) : status;
     for (uint32_t i = 0; i < work->count; i++) {
         work->trials[i].ms = ms[i];
@@ -434,7 +464,7 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
             status = make_pipelines(tuner, &work, 1, before);
         }
         if (status == HYMN_STATUS_OK) {
-            status = time_trials(tuner, work.trials + before, work.count - before, BUSY_SECONDS);
+            status = time_trials(tuner, &work, before, BUSY_SECONDS);
         }
         if (work.count == 0 || work.trials[0].ms <= 0.0) {
             break;
@@ -520,7 +550,7 @@ static enum hymn_status tune_batch(struct tuner *tuner, struct hymn_graph *graph
     }
     for (uint32_t i = 0; i < count && !is_fatal(status); i++) {
         double busy = i == 0 ? BUSY_SECONDS : BUSY_AGAIN_SECONDS;
-        status = time_trials(tuner, works[i].trials, works[i].count, busy);
+        status = time_trials(tuner, &works[i], 0, busy);
         status = status == HYMN_STATUS_OK ? choose(tuner, &works[i], TIMED_SHORTLY) : status;
         close_work(tuner, &works[i]);
     }
