@@ -197,7 +197,7 @@ static void test_resized_residuals(void **state) {
         c.residual = 2;
         c.height *= 2;
         c.width *= 2;
-        c.activation = round % 2 ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
+        c.activation = test_random_range(&random, 0, 1) ? HYMN_ACTIVATION_NONE : HYMN_ACTIVATION_RELU;
         check(&c, &tiles[round], &random);
     }
 }

@@ -35,8 +35,8 @@ enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struc
 // Sees to it that every shader of a program that not every device can run has a verdict on this device: one given to
 // this device before, or one from the store, or one found now and stored. Wrong ones are demoted in the device's plan
 // and in `plan`; then *out_demoted is true, and the program must be lowered again. A shader whose check began twice and
-// never ended (the process crashed, the device was lost) counts as wrong. Does nothing on a device that trusts
-// variants.
+// never ended (the process crashed, the device was lost) counts as wrong, and so does one that no case uses. Does
+// nothing on a device that trusts variants.
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
                                      const struct hymn_vk_program *program, bool *out_demoted);
 

@@ -203,8 +203,10 @@ HYMN_API uint32_t hymn_context_validation_messages(const struct hymn_context *co
 
 enum hymn_selftest_verdict {
     HYMN_SELFTEST_PASSED = 0,
-    HYMN_SELFTEST_FAILED = 1,     // sessions do not use it, where it is not a base variant
-    HYMN_SELFTEST_UNAVAILABLE = 2 // not for this device: it lacks what is needed, or the context's tier forbids it
+    HYMN_SELFTEST_FAILED = 1, // sessions do not use it, where it is not a base variant
+    // Not for this device: it lacks what is needed, the context's tier forbids it, or no case uses it there, and then
+    // no session does either.
+    HYMN_SELFTEST_UNAVAILABLE = 2
 };
 
 struct hymn_selftest_result {
