@@ -7,7 +7,7 @@
 #include "ops/ops.h"
 #include "vk/command.h"
 
-// That the node is computed in one run.
+// That the node is computed in one run; what is behind the first time counts for ceilings alone (best_ms).
 #define HYMN_TRIAL_TIMES 4u
 // Runs whose first times are remembered.
 #define HYMN_TRIAL_SAMPLES 15u
