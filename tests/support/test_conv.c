@@ -88,9 +88,6 @@ static uint32_t add_input(struct test_conv *b, struct test_random *random, uint3
                           uint32_t channels, enum hymn_storage storage, float low, float high) {
     uint32_t value = hymn_graph_add_value(&b->graph, "input", height, width, channels, storage);
     assert_int_not_equal(value, HYMN_NONE);
-    if (channels == 2 && low > 0.0f) { // statistics are pairs without padding
-        b->graph.values[value].stride = 2;
-    }
     b->inputs[b->input_count] = (struct test_op_tensor){value, test_op_random(&b->graph, value, random, low, high)};
     assert_non_null(b->inputs[b->input_count].data);
     return b->input_count++;
@@ -186,6 +183,7 @@ void test_conv_build(struct test_conv *b, const struct test_conv_case *shape, st
     }
     if (shape->prologue != HYMN_PROLOGUE_NONE) {
         b->stats = add_input(b, random, shape->height, shape->width, 2, HYMN_STORAGE_F32, 0.5f, 1.5f);
+        b->graph.values[b->inputs[b->stats].value].stride = 2; // pairs without padding
         set_statistics(b);
     }
     uint32_t output =
