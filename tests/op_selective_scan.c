@@ -15,6 +15,7 @@
 #include "support/op_main.h"
 #include "support/test_log.h"
 #include "support/test_node.h"
+#include "support/test_share.h"
 
 static struct hymn_context *context;
 static bool races; // --races
@@ -152,8 +153,11 @@ static void run(struct test_node *test, const struct scan_case *c, const struct 
         test->graph.values[test->node->terms[1].source.value].storage == HYMN_STORAGE_F16; // other methods: f32
 }
 
-// Returns the largest of the true outputs.
+// Returns the largest of the true outputs; negative: the case is left out.
 static double check(const struct scan_case *c, struct test_random *random) {
+    if (!races && test_share_leaves_out()) { // of those for races there are few
+        return -1.0;
+    }
     struct test_node test;
     build(&test, c, random);
     double *expected = reference(&test, c), most = 0.0;
@@ -263,7 +267,7 @@ static void test_groups(void **state) {
         able += half_runs > 0;
     }
     // Four cases at least fit on every device, two of them in chunks.
-    assert_true(able >= 4 || !hymn_variant_allowed(&context->device->plan, "selective_scan_group", ".f16"));
+    assert_true(able >= 4 || test_share() > 1 || !hymn_variant_allowed(&context->device->plan, "selective_scan_group", ".f16"));
 }
 
 static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan,
@@ -534,7 +538,7 @@ static void test_large(void **state) {
         c.tile = i == 2 ? 2 : 0;
         c.span = i == 1 ? 2 : 0;
         double most = check(&c, &random);
-        assert_true(most > 1.5 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT);
+        assert_true(most < 0.0 || (most > 1.5 * 65504.0 && most < 65504.0 * HYMN_SCAN_UNIT));
     }
 }
 

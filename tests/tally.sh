@@ -54,6 +54,25 @@ tally_script() {
     tally_add "$1" "$2" "${3:-0}"
 }
 
+# tally_begin COMMAND...: a script as above, beside what comes next, for it has one process and there are more cores.
+# tally_join NAME waits for it, shows what it said and counts.
+tally_begin() {
+    tally_begun=$(mktemp)
+    { "$@" </dev/null; echo $? >"$tally_begun.status"; } >"$tally_begun" 2>&1 &
+    tally_process=$!
+}
+
+tally_told() {
+    cat "$tally_begun"
+    return "$(cat "$tally_begun.status")"
+}
+
+tally_join() {
+    wait "$tally_process"
+    tally_script "$1" tally_told
+    rm -f "$tally_begun" "$tally_begun.status"
+}
+
 # tally_ctest NAME FOLDER [COMMAND...]: runs COMMAND (default: ctest), which runs the tests of a build folder, and counts
 # their cases.
 tally_ctest() {
