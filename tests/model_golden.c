@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
-// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all and of what
-// takes long to compile beside them.
+// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all and of
+// what takes long to compile beside them.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>

@@ -267,7 +267,8 @@ static void test_groups(void **state) {
         able += half_runs > 0;
     }
     // Four cases at least fit on every device, two of them in chunks.
-    assert_true(able >= 4 || test_share() > 1 || !hymn_variant_allowed(&context->device->plan, "selective_scan_group", ".f16"));
+    assert_true(able >= 4 || test_share() > 1 ||
+                !hymn_variant_allowed(&context->device->plan, "selective_scan_group", ".f16"));
 }
 
 static uint32_t count_steps(struct test_node *test, const struct scan_case *c, const struct hymn_vk_plan *plan,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A part of the cases of long lists: with HYMN_TEST_SHARE=n in the environment one of n, on the average; which, the seed
-// of random numbers says (test_random.h). For software devices that take too long to compile all of them, where another
-// one runs them all.
+// A part of the cases of long lists: with HYMN_TEST_SHARE=n in the environment one of n, on the average; which, the
+// seed of random numbers says (test_random.h). For software devices that take too long to compile all of them, where
+// another one runs them all.
 #ifndef HYMN_TESTS_SUPPORT_TEST_SHARE_H
 #define HYMN_TESTS_SUPPORT_TEST_SHARE_H
 
