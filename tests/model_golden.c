@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Whole networks on the device at hand against float64 outputs of the PyTorch network: every variation of the
-// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all and of
-// what takes long to compile beside them.
+// architecture, both precisions, every tier that the device has. Arguments: the cases to run, instead of all.
+// With HYMN_TEST_SHARE (support/test_share.h) three, and without what takes long to compile beside them.
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -19,6 +19,7 @@
 #include "session/session.h"
 #include "support/golden.h"
 #include "support/test_context.h"
+#include "support/test_share.h"
 
 #define MAX_NMSE_FP32 1e-9
 #define MAX_NMSE_FP16 1e-5
@@ -219,9 +220,14 @@ static int close_context(void **state) {
     return test_context_close(&context);
 }
 
+// Of a share: every operator, and both skips.
+static bool is_of_few(const char *name) {
+    return strcmp(name, "five_stages") == 0 || strcmp(name, "mamba_only") == 0 || strcmp(name, "conv_only_concat") == 0;
+}
+
 // Whether the arguments ask for a case.
 static bool is_wanted(const char *name, int argument_count, char **arguments) {
-    bool wanted = argument_count < 2;
+    bool wanted = argument_count < 2 && (test_share() == 1 || is_of_few(name));
     for (int i = 1; i < argument_count; i++) {
         wanted = wanted || strcmp(arguments[i], name) == 0;
     }
@@ -241,7 +247,7 @@ int main(int argument_count, char **arguments) {
         return 1;
     }
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(same_input_gives_same_bits);
-    if (argument_count < 2) {
+    if (test_share() == 1) {
         tests[count++] = (struct CMUnitTest)cmocka_unit_test(four_storage_buffers_are_enough);
         tests[count++] = (struct CMUnitTest)cmocka_unit_test(winograd_is_as_exact);
     }
