@@ -213,7 +213,7 @@ static void lost_device_is_a_status(void **state) {
         if (where < 2) {
             lost->device->table.vkQueueSubmit = real_submit;
         }
-        lost->device->table.vkQueueWaitIdle(lost->device->queue); // it was not lost in truth
+        lost->device->table.vkQueueWaitIdle(lost->device->queues[0]); // it was not lost in truth
         expect_lost(lost, session, logits);
         if (where == 2) {
             expect_new_one(logits);
@@ -440,7 +440,7 @@ static void activations_in_pieces_give_the_same_bits(void **state) {
         struct hymn_output outputs[2] = {{.logits = logits[i]}, {.logits = logits[i] + count / 2}};
         struct hymn_run_params run = {.tensor = tensor, .outputs = outputs};
         assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
-        assert_int_equal(session->activations[1].handle != VK_NULL_HANDLE, i == 1);
+        assert_int_equal(session->streams[0].activations[1].handle != VK_NULL_HANDLE, i == 1);
         whole = i == 0 ? info->activation_bytes : whole;
         assert_true(info->activation_bytes <= 2 * whole);
         assert_true(i == 0 || memcmp(logits[0], logits[1], count * sizeof *logits[i]) == 0);

@@ -578,7 +578,7 @@ static void lost_device_is_a_status(void **state) {
             assert_int_equal(hymn_session_wait(session, jobs[0].ticket), HYMN_STATUS_DEVICE_LOST);
         }
         unwatch(lost);
-        lost->device->table.vkQueueWaitIdle(lost->device->queue); // it was not lost in truth
+        lost->device->table.vkQueueWaitIdle(lost->device->queues[0]); // it was not lost in truth
         lost->device->table.vkQueueWaitIdle(lost->device->transfer_queue);
         hymn_session_destroy(&session);
         assert_int_equal(test_context_close(&lost), 0);

@@ -164,7 +164,7 @@ static void a_refused_feature_costs_a_tier(void **state) {
             const uint32_t matrices = HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS;
             assert_int_equal(keeps, has & ~matrices); // and nothing else
         }
-        assert_int_equal(device->table.vkQueueWaitIdle(device->queue), VK_SUCCESS);
+        assert_int_equal(device->table.vkQueueWaitIdle(device->queues[0]), VK_SUCCESS);
         hymn_vk_device_destroy(&device);
     }
 }
@@ -297,7 +297,7 @@ static void two_devices_live_side_by_side(void **state) {
     assert_ptr_not_equal(one.device->instance->handle, two.device->instance->handle);
     test_vk_close(&one);
     assert_int_equal(hymn_vk_device_check(two.device), HYMN_STATUS_OK);
-    assert_int_equal(two.device->table.vkQueueWaitIdle(two.device->queue), VK_SUCCESS);
+    assert_int_equal(two.device->table.vkQueueWaitIdle(two.device->queues[0]), VK_SUCCESS);
     test_vk_close(&two);
 }
 

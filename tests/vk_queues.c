@@ -48,6 +48,7 @@ static const struct families devices[] = {
     {"families without queues", 4, {{COPY, 0}, {COMPUTE, 0}, {ALL, 1}, {COPY | VK_QUEUE_PROTECTED_BIT, 1}}, 2, 3},
     {"sparse binding alone copies nothing", 2, {{ALL, 1}, {VK_QUEUE_SPARSE_BINDING_BIT, 1}}, 0, HYMN_VK_NO_FAMILY},
     {"graphics without compute", 2, {{VK_QUEUE_GRAPHICS_BIT | COPY, 1}, {COMPUTE, 1}}, 1, HYMN_VK_NO_FAMILY},
+    {"more queues than are opened", 1, {{ALL, 16}}, 0, HYMN_VK_NO_FAMILY},
     {"copies without compute", 1, {{COPY, 1}}, HYMN_VK_NO_FAMILY, 0},
 };
 
@@ -66,8 +67,12 @@ static void families_are_chosen(void **state) {
                 };
             }
             struct hymn_vk_queues queues = hymn_vk_queues_choose(families, devices[d].count);
-            if (queues.compute != devices[d].compute || queues.transfer != devices[d].transfer) {
-                fail_msg("%s: compute %d, transfer %d", devices[d].name, (int)queues.compute, (int)queues.transfer);
+            uint32_t there = devices[d].compute == HYMN_VK_NO_FAMILY ? 0 : devices[d].of[devices[d].compute].queues;
+            uint32_t count = there < HYMN_VK_MAX_QUEUES ? there : HYMN_VK_MAX_QUEUES;
+            if (queues.compute != devices[d].compute || queues.compute_count != count ||
+                queues.transfer != devices[d].transfer) {
+                fail_msg("%s: compute %d with %u queues, transfer %d", devices[d].name, (int)queues.compute,
+                         queues.compute_count, (int)queues.transfer);
             }
         }
     }

@@ -53,6 +53,7 @@ static json_t *describe(const struct hymn_device_info *info) {
     json_object_set_new(object, "arithmetic_16bit", json_boolean(info->arithmetic_16bit));
     json_object_set_new(object, "tier", info->usable ? report_text(hymn_tier_string(info->tier)) : json_null());
     json_object_set_new(object, "transfer_queue", json_boolean(info->transfer_queue));
+    json_object_set_new(object, "compute_queues", json_integer(info->compute_queues));
     json_object_set_new(object, "usable", json_boolean(info->usable));
     json_object_set_new(object, "reason", info->usable ? json_null() : report_text(info->reason));
     return object;
@@ -72,17 +73,17 @@ static bool print_json(const struct hymn_device_list *list, uint32_t only) {
 
 static void print_table(const struct hymn_device_list *list, uint32_t only) {
     struct table table;
-    table_begin(&table, "#|<device|<type|memory|subgroup|<16-bit|<tier|<transfer queue|<Vulkan|<driver|<usable");
+    table_begin(&table, "#|<device|<type|memory|subgroup|<16-bit|<tier|<transfer queue|queues|<Vulkan|<driver|<usable");
     for (uint32_t i = 0; i < hymn_device_list_count(list); i++) {
         const struct hymn_device_info *info = hymn_device_list_get(list, i);
         if (only != ALL && only != i) {
             continue;
         }
-        table_row(&table, "%u|%s|%s|%.1f GiB|%u|%s%s|%s|%s|%s|%s|%s%s", info->index, info->name,
+        table_row(&table, "%u|%s|%s|%.1f GiB|%u|%s%s|%s|%s|%u|%s|%s|%s%s", info->index, info->name,
                   common_device_type_name(info->type), (double)info->memory_bytes / (1 << 30), info->subgroup_size,
                   info->storage_16bit ? "storage" : "-", info->arithmetic_16bit ? ", arithmetic" : "",
                   info->usable ? hymn_tier_string(info->tier) : "-", info->transfer_queue ? "yes" : "-",
-                  info->api_version, info->driver, info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
+                  info->compute_queues, info->api_version, info->driver, info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
     }
     table_end(&table);
 }

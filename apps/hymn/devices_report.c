@@ -67,6 +67,7 @@ static json_t *describe_features(const struct hymn_vk_snapshot *s, const struct 
     json_object_set_new(object, "memory_model", json_boolean(s->memory_model));
     json_object_set_new(object, "unified_memory", json_boolean(s->unified_memory));
     json_object_set_new(object, "transfer_queue", json_boolean(s->transfer_queue));
+    json_object_set_new(object, "compute_queues", json_integer(s->compute_queues));
     json_object_set_new(object, "portability_subset", json_boolean(s->portability_subset));
     json_object_set_new(object, "pipeline_robustness", json_boolean(s->pipeline_robustness));
     json_object_set_new(object, "pipeline_statistics", device ? json_boolean(device->statistics) : json_null());

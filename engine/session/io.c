@@ -313,7 +313,7 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
         .timestamps = true,
         .step_timestamps = session->timings,
     };
-    hymn_session_bind(session, &params);
+    hymn_session_bind(session, slot, &params);
     enum hymn_status status = hymn_vk_pipelines_prepare(session->device, params.steps, params.count);
     return status == HYMN_STATUS_OK ? hymn_vk_command_record(session->device, &params, command) : status;
 }

@@ -129,7 +129,8 @@ static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *s
     }
     const struct hymn_vk_command *const commands[] = {slot->apart ? &slot->behind : &slot->before, &slot->network,
                                                       &slot->after};
-    return hymn_vk_submit_after(session->device, slot->apart ? &slot->copy : NULL, commands, 3, slot->fence);
+    return hymn_vk_submit_to(session->device, slot->stream->queue, slot->apart ? &slot->copy : NULL, commands, 3,
+                             slot->fence);
 }
 
 static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *slot,

@@ -30,6 +30,10 @@ static enum hymn_status check_params(const struct hymn_context *context, const s
         return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "runs_in_flight is %u; at most %d are possible",
                          params->runs_in_flight, HYMN_SESSION_MAX_SLOTS);
     }
+    if (params->streams > HYMN_VK_MAX_QUEUES) {
+        return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "streams is %u; at most %d are possible", params->streams,
+                         HYMN_VK_MAX_QUEUES);
+    }
     return HYMN_STATUS_OK;
 }
 
@@ -194,20 +198,60 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
 
 static_assert((int)HYMN_GRAPH_MAX_PIECES == (int)HYMN_VK_MAX_PIECES, "the activations' pieces have roles");
 
-static enum hymn_status make_activations(struct hymn_session *session, const struct hymn_graph *graph) {
+static void destroy_stream(struct hymn_session *session, struct hymn_stream *stream) {
+    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
+        hymn_vk_buffer_destroy(session->device, &stream->activations[i]);
+    }
+}
+
+// On failure there is nothing to destroy.
+static enum hymn_status make_stream(struct hymn_session *session, const struct hymn_graph *graph,
+                                    struct hymn_stream *stream) {
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES && status == HYMN_STATUS_OK; i++) {
         if (graph->pieces[i] > 0) {
             status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph->pieces[i], "activations",
-                                           &session->activations[i]);
+                                           &stream->activations[i]);
         }
+    }
+    if (status != HYMN_STATUS_OK) {
+        destroy_stream(session, stream);
     }
     return status;
 }
 
-void hymn_session_bind(const struct hymn_session *session, struct hymn_vk_record_params *params) {
+// The first one must be; of the others as many as there is memory for.
+static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_graph *graph) {
+    struct hymn_vk_device *device = session->device;
+    const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
+    const uint32_t wanted = session->info.streams;
+    session->info.streams = 0;
+    for (uint32_t i = 0; i < wanted; i++) {
+        device->log = i > 0 ? soft : log;
+        session->streams[i].queue = device->queues[i];
+        enum hymn_status status = make_stream(session, graph, &session->streams[i]);
+        device->log = log;
+        if (status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY && i > 0) {
+            hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", i, wanted);
+            break;
+        }
+        if (status != HYMN_STATUS_OK) {
+            return status;
+        }
+        session->info.streams++;
+    }
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        session->slots[i].stream = &session->streams[i % session->info.streams];
+    }
+    session->info.activation_bytes *= session->info.streams;
+    session->info.activation_bytes_unaliased *= session->info.streams;
+    return HYMN_STATUS_OK;
+}
+
+void hymn_session_bind(const struct hymn_session *session, const struct hymn_slot *slot,
+                       struct hymn_vk_record_params *params) {
     for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
-        const struct hymn_vk_buffer *piece = &session->activations[i];
+        const struct hymn_vk_buffer *piece = &slot->stream->activations[i];
         params->buffers[hymn_vk_role_of_piece(i)] = piece->handle ? piece : NULL;
     }
     params->buffers[HYMN_VK_ROLE_WEIGHTS] = session->weights.handle ? &session->weights : NULL;
@@ -225,10 +269,10 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
         divide(session);
     }
     if (status == HYMN_STATUS_OK) {
-        status = make_activations(session, &graph);
+        status = upload_weights(session, &lower);
     }
     if (status == HYMN_STATUS_OK) {
-        status = upload_weights(session, &lower);
+        status = make_streams(session, &graph);
     }
     hymn_lower_free(&lower);
     hymn_graph_free(&graph);
@@ -256,7 +300,7 @@ static enum hymn_status record_network(struct hymn_session *session, struct hymn
         .timestamps = true,
         .step_timestamps = session->timings,
     };
-    hymn_session_bind(session, &record);
+    hymn_session_bind(session, slot, &record);
     slot->slowness = session->slowness;
     return hymn_vk_command_record(session->device, &record, &slot->network);
 }
@@ -335,6 +379,15 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     return status;
 }
 
+// How many runs there may be in flight, and how many of them at most are computed at the same time.
+static void count_streams(struct hymn_session *session, const struct hymn_session_params *params) {
+    uint32_t streams = params->streams > 0 && !params->timings ? params->streams : 1;
+    streams = streams < session->device->queue_count ? streams : session->device->queue_count;
+    uint32_t runs = params->runs_in_flight > 0 ? params->runs_in_flight : streams > 2 ? streams : 2;
+    session->info.runs_in_flight = runs;
+    session->info.streams = streams < runs ? streams : runs;
+}
+
 // Makes a session of exactly the size and batch that are asked for.
 static enum hymn_status create_exactly(struct hymn_context *context, const struct hymn_model *model,
                                        const struct hymn_session_params *params, const struct hymn_log *log,
@@ -350,7 +403,7 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     if (params->tuning_ms != HYMN_TUNING_NONE) {
         session->tuning_ms = params->tuning_ms ? params->tuning_ms : DEFAULT_TUNING_MS;
     }
-    session->info.runs_in_flight = params->runs_in_flight ? params->runs_in_flight : 2;
+    count_streams(session, params);
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
                       &session->plan);
     memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
@@ -469,8 +522,8 @@ void hymn_session_destroy(struct hymn_session **session) {
         hymn_slot_destroy(s, &s->slots[i]);
     }
     hymn_vk_buffer_destroy(s->device, &s->weights);
-    for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
-        hymn_vk_buffer_destroy(s->device, &s->activations[i]);
+    for (uint32_t i = 0; i < HYMN_VK_MAX_QUEUES; i++) {
+        destroy_stream(s, &s->streams[i]);
     }
     hymn_vk_program_free(&s->program);
     hymn_arena_free(&s->names);

@@ -27,9 +27,16 @@ struct hymn_io_place {
     uint64_t logits, probabilities, mask; // in the readback buffer
 };
 
-// Everything that one run in flight needs for itself. The network's buffers are shared: runs follow each other on the
-// queue.
+// What runs that follow each other share: a queue, and the network's buffers, which belong to the run that is computed.
+// Runs of different streams may be computed at the same time.
+struct hymn_stream {
+    VkQueue queue;
+    struct hymn_vk_buffer activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
+};
+
+// Everything that one run in flight needs for itself, and the stream that it is computed by.
 struct hymn_slot {
+    const struct hymn_stream *stream;
     struct hymn_vk_command before, network, after;
     struct hymn_vk_command behind; // `before` without the copy of the images, which `copy` does (vk/upload.h)
     struct hymn_vk_upload copy;
@@ -73,7 +80,8 @@ struct hymn_session {
     struct hymn_vk_step first;
     bool has_first;
     double slowness, seconds; // that the program is divided for; its estimate with slowness 1
-    struct hymn_vk_buffer weights, activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
+    struct hymn_vk_buffer weights;
+    struct hymn_stream streams[HYMN_VK_MAX_QUEUES]; // info.streams of them; slot i uses the (i modulo that)'th
     struct hymn_slot slots[HYMN_SESSION_MAX_SLOTS];
     uint64_t last_ticket;
     double gpu_ms; // of the last waited run
@@ -100,8 +108,9 @@ struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
 void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
-// Names the session's activations and weights to a recording.
-void hymn_session_bind(const struct hymn_session *session, struct hymn_vk_record_params *params);
+// Names the session's weights and the activations of a slot's stream to a recording.
+void hymn_session_bind(const struct hymn_session *session, const struct hymn_slot *slot,
+                       struct hymn_vk_record_params *params);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.
 enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot);
 // What hymn_session_info::host_bytes reports.

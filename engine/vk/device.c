@@ -59,7 +59,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     VkPhysicalDevice *devices = NULL;
     struct hymn_device_info *infos = NULL;
     uint32_t count = 0, index = 0;
-    struct hymn_vk_queues queues = {HYMN_VK_NO_FAMILY, HYMN_VK_NO_FAMILY};
+    struct hymn_vk_queues queues;
     enum hymn_status status = hymn_vk_instance_devices(instance, &devices, &count);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_device_infos(instance, devices, count, &infos);
@@ -73,6 +73,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     }
     if (status == HYMN_STATUS_OK) {
         device->queue_family = queues.compute;
+        device->queue_count = queues.compute_count;
         device->transfer_family = queues.transfer;
         if (device->transfer == HYMN_TRANSFER_ON) {
             device->snapshot.unified_memory = false; // then there is something to upload
@@ -109,28 +110,31 @@ static enum hymn_status choose_extensions(struct hymn_vk_device *device, struct 
     return hymn_vk_result(device, result, "vkEnumerateDeviceExtensionProperties");
 }
 
-// One queue of each family in use.
-static uint32_t list_queues(const struct hymn_vk_device *device, const float *priority,
+// Of each family in use. priorities: HYMN_VK_MAX_QUEUES of them.
+static uint32_t list_queues(const struct hymn_vk_device *device, const float *priorities,
                             VkDeviceQueueCreateInfo out_queues[2]) {
     const uint32_t families[2] = {device->queue_family, device->transfer_family};
+    const uint32_t counts[2] = {device->queue_count, 1};
     uint32_t count = device->plan.transfer_queue && device->transfer != HYMN_TRANSFER_OFF ? 2 : 1;
     for (uint32_t i = 0; i < count; i++) {
         out_queues[i] = (VkDeviceQueueCreateInfo){
             .sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
             .queueFamilyIndex = families[i],
-            .queueCount = 1,
-            .pQueuePriorities = priority,
+            .queueCount = counts[i],
+            .pQueuePriorities = priorities,
         };
     }
     return count;
 }
 
 static void take_queues(struct hymn_vk_device *device, uint32_t count) {
-    device->table.vkGetDeviceQueue(device->handle, device->queue_family, 0, &device->queue);
+    for (uint32_t i = 0; i < device->queue_count; i++) {
+        device->table.vkGetDeviceQueue(device->handle, device->queue_family, i, &device->queues[i]);
+    }
     if (count > 1) {
         device->table.vkGetDeviceQueue(device->handle, device->transfer_family, 0, &device->transfer_queue);
     } else if (device->transfer == HYMN_TRANSFER_ON) {
-        device->transfer_queue = device->queue;
+        device->transfer_queue = device->queues[0];
         device->transfer_family = device->queue_family;
     }
     device->info.transfer_queue = device->transfer_queue != VK_NULL_HANDLE;
@@ -178,12 +182,12 @@ static enum hymn_status try_open(struct hymn_vk_device *device, VkResult *out_re
         .pipelineRobustness = VK_TRUE};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2,
                                           .pNext = device->unchecked ? (void *)&robustness : robustness.pNext};
-    float priority = 1.0f;
+    const float priorities[HYMN_VK_MAX_QUEUES] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
     VkDeviceQueueCreateInfo queues[2];
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features,
-        .queueCreateInfoCount = list_queues(device, &priority, queues),
+        .queueCreateInfoCount = list_queues(device, priorities, queues),
         .pQueueCreateInfos = queues,
         .enabledExtensionCount = extensions.count,
         .ppEnabledExtensionNames = extensions.names,
@@ -318,8 +322,10 @@ void hymn_vk_device_destroy(struct hymn_vk_device **device) {
     }
     struct hymn_vk_device *old = *device;
     if (old->handle) {
-        old->table.vkQueueWaitIdle(old->queue);
-        if (old->transfer_queue && old->transfer_queue != old->queue) {
+        for (uint32_t i = 0; i < old->queue_count; i++) {
+            old->table.vkQueueWaitIdle(old->queues[i]);
+        }
+        if (old->transfer_queue && old->transfer_queue != old->queues[0]) {
             old->table.vkQueueWaitIdle(old->transfer_queue);
         }
         hymn_vk_pipelines_destroy(old);

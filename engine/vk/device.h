@@ -18,7 +18,9 @@ struct hymn_vk_device {
     VkPhysicalDevice physical;
     VkDevice handle;
     uint32_t queue_family;
-    VkQueue queue;
+    // Those that compute. The first is for everything but runs of streams beyond the first (hymn_session_params).
+    VkQueue queues[HYMN_VK_MAX_QUEUES];
+    uint32_t queue_count;
     enum hymn_transfer transfer;
     uint32_t transfer_family;
     VkQueue transfer_queue; // of uploads that overlap with computing (upload.h); VK_NULL_HANDLE: there are none

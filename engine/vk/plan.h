@@ -47,6 +47,7 @@ struct hymn_vk_snapshot {
     struct hymn_vk_matrix matrices[HYMN_VK_MAX_MATRICES]; // f16 x f16 + f32 -> f32, of a subgroup
     uint32_t matrix_count;
     bool compute_queue;
+    uint32_t compute_queues; // of its family, HYMN_VK_MAX_QUEUES at most
     bool transfer_queue; // a family that only copies (queues.h)
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick

@@ -33,6 +33,7 @@ static void find_queues(const struct hymn_vk_instance *instance, VkPhysicalDevic
     instance->table.vkGetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
     *out_queues = hymn_vk_queues_choose(families, count);
     s->compute_queue = out_queues->compute != HYMN_VK_NO_FAMILY;
+    s->compute_queues = out_queues->compute_count;
     s->transfer_queue = out_queues->transfer != HYMN_VK_NO_FAMILY;
     s->timestamp_bits = s->compute_queue ? families[out_queues->compute].timestampValidBits : 0;
 }
@@ -270,6 +271,7 @@ enum hymn_status hymn_vk_snapshot_take(const struct hymn_vk_instance *instance, 
     hymn_vk_plan_make(s, HYMN_TIER_AUTO, &plan);
     info->tier = plan.tier;
     info->transfer_queue = plan.transfer_queue;
+    info->compute_queues = s->compute_queues;
     info->usable = plan.usable;
     memcpy(info->reason, plan.reason, sizeof info->reason);
     return HYMN_STATUS_OK;

@@ -27,9 +27,9 @@ static enum hymn_status begin(struct hymn_vk_device *device, VkFence fence) {
     return hymn_vk_result(device, result, "vkResetFences");
 }
 
-// wait: a semaphore, or VK_NULL_HANDLE. What is submitted later waits for it too.
-static enum hymn_status submit(struct hymn_vk_device *device, VkSemaphore wait, const VkCommandBuffer *buffers,
-                               uint32_t count, VkFence fence) {
+// wait: a semaphore, or VK_NULL_HANDLE. What is submitted to the queue later waits for it too.
+static enum hymn_status submit(struct hymn_vk_device *device, VkQueue queue, VkSemaphore wait,
+                               const VkCommandBuffer *buffers, uint32_t count, VkFence fence) {
     const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_ALL_COMMANDS_BIT; // timestamps among them
     VkSubmitInfo info = {
         .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
@@ -39,18 +39,19 @@ static enum hymn_status submit(struct hymn_vk_device *device, VkSemaphore wait, 
         .commandBufferCount = count,
         .pCommandBuffers = buffers,
     };
-    VkResult result = device->table.vkQueueSubmit(device->queue, 1, &info, fence);
+    VkResult result = device->table.vkQueueSubmit(queue, 1, &info, fence);
     return hymn_vk_result(device, result, "vkQueueSubmit");
 }
 
 enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
                                         VkFence fence) {
     enum hymn_status status = begin(device, fence);
-    return status == HYMN_STATUS_OK ? submit(device, VK_NULL_HANDLE, buffers, count, fence) : status;
+    return status == HYMN_STATUS_OK ? submit(device, device->queues[0], VK_NULL_HANDLE, buffers, count, fence) : status;
 }
 
 // A run on its way to the queue: command buffers that go into one submission, and what that waits for.
 struct group {
+    VkQueue queue;
     VkCommandBuffer buffers[MOST_BUFFERS];
     uint32_t count;
     double seconds;
@@ -59,7 +60,7 @@ struct group {
 };
 
 static enum hymn_status send(struct hymn_vk_device *device, struct group *group, VkFence fence) {
-    enum hymn_status status = submit(device, group->wait, group->buffers, group->count, fence);
+    enum hymn_status status = submit(device, group->queue, group->wait, group->buffers, group->count, fence);
     if (status == HYMN_STATUS_OK) {
         group->wait = VK_NULL_HANDLE;
         group->pending = true;
@@ -88,9 +89,9 @@ static enum hymn_status send_all(struct hymn_vk_device *device, const struct hym
     return send(device, group, fence);
 }
 
-enum hymn_status hymn_vk_submit_after(struct hymn_vk_device *device, struct hymn_vk_upload *upload,
-                                      const struct hymn_vk_command *const *commands, uint32_t count, VkFence fence) {
-    struct group group = {.count = 0};
+enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue, struct hymn_vk_upload *upload,
+                                   const struct hymn_vk_command *const *commands, uint32_t count, VkFence fence) {
+    struct group group = {.queue = queue};
     enum hymn_status status = begin(device, fence);
     if (status == HYMN_STATUS_OK && upload) {
         status = hymn_vk_upload_start(device, upload);
@@ -100,7 +101,7 @@ enum hymn_status hymn_vk_submit_after(struct hymn_vk_device *device, struct hymn
         status = send_all(device, commands, count, fence, &group);
     }
     if (status != HYMN_STATUS_OK && group.pending) {
-        device->table.vkQueueWaitIdle(device->queue); // no fence tells when what was submitted is done
+        device->table.vkQueueWaitIdle(queue); // no fence tells when what was submitted is done
     }
     if (status != HYMN_STATUS_OK && group.wait) {
         hymn_vk_upload_abandon(device, upload);
@@ -110,7 +111,7 @@ enum hymn_status hymn_vk_submit_after(struct hymn_vk_device *device, struct hymn
 
 enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
                                 uint32_t count, VkFence fence) {
-    return hymn_vk_submit_after(device, NULL, commands, count, fence);
+    return hymn_vk_submit_to(device, device->queues[0], NULL, commands, count, fence);
 }
 
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence) {

@@ -124,6 +124,7 @@ struct hymn_device_info {
     bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
     enum hymn_tier tier;                  // what HYMN_TIER_AUTO means on it; BASE where it is not usable
     bool transfer_queue;                  // inputs may overlap with runs (enum hymn_transfer); of a context: do
+    uint32_t compute_queues; // runs that may overlap with each other (hymn_session_params::streams), at most 8
     bool usable;                          // false: `reason` says what it lacks
     char reason[256];
 };
@@ -308,7 +309,13 @@ struct hymn_session_params {
     // less than asked for. The session's info tells what it became.
     uint32_t min_batch, min_height, min_width;
     enum hymn_precision precision;
-    uint32_t runs_in_flight; // 0: 2; at most 8
+    uint32_t runs_in_flight; // 0: 2, or `streams` where that is more; at most 8
+    // How many of them may be computed at the same time, each on a queue of the device's own for it
+    // (hymn_device_info::compute_queues) and with activations of its own: more images a second where a single run does
+    // not fill the device, for as many times the activations' memory; each run by itself takes longer the while. Runs
+    // beyond that number follow each other in turn. 0: 1; at most 8. It becomes less where the device has fewer queues,
+    // there are fewer runs in flight or no memory for more, and 1 with `timings`; the session's info tells.
+    uint32_t streams;
     bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
     // On GPUs, operators that can be computed in several ways are timed until about so many milliseconds have passed,
@@ -323,11 +330,12 @@ struct hymn_session_info {
     uint32_t height, width, batch;
     enum hymn_precision precision; // FP16 or FP32
     enum hymn_tier tier;           // in use: not AUTO
-    uint32_t runs_in_flight;
+    uint32_t runs_in_flight, streams;
     uint32_t operators, dispatches; // graph nodes after fusion; compute dispatches of one run (network only)
     uint64_t macs;                  // multiply-adds of one run, convolutions and GEMMs
-    uint64_t weight_bytes, activation_bytes, io_bytes; // device memory: weights, aliased activations, staging + images
-    uint64_t activation_bytes_unaliased;               // what the activations would take without sharing memory
+    // Device memory: weights; activations, which share memory, of all streams; staging and images.
+    uint64_t weight_bytes, activation_bytes, io_bytes;
+    uint64_t activation_bytes_unaliased; // what the activations would take without sharing memory
     uint64_t host_bytes; // host memory held by the session, with those buffers for images and results that are in it
     double tuning_ms;    // that hymn_session_create spent on timing operators
 };
@@ -410,8 +418,8 @@ struct hymn_timing {
 // Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                                uint32_t *out_count);
-// GPU milliseconds of the last waited run, from the first to the last command of the queue that computes: what a run
-// waited for other runs is not in it, nor an input that went ahead on another queue or that the host wrote into the
+// GPU milliseconds of the last waited run, from its first to its last command on the queue that computes it: what a run
+// waited for others of its stream is not in it (those of other streams, which share the device with it, make it longer), nor an input that went ahead on another queue or that the host wrote into the
 // device's memory (HYMN_TRANSFER_AUTO), but the copying of any other input is. Negative if the device has no
 // timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: MIT
+//
+// Runs that may be computed at the same time (hymn_session_params::streams), on any device: one with a single queue
+// for computing is made to look as if it had several, all of which are that one.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "session/session.h"
+#include "support/golden.h"
+#include "support/test_context.h"
+#include "support/test_random.h"
+#include "vk/memory.h"
+
+enum { SIZE = 32, BATCH = 2, RUNS = 20, MOST_SIDE = 80 };
+
+static struct hymn_context *context;
+static struct golden golden;
+
+// ------------------------------------------------------------------------------------------------------- the driver
+
+static struct VolkDeviceTable real;
+static VkQueue real_queues[HYMN_VK_MAX_QUEUES];
+static uint32_t real_count;
+static int names[HYMN_VK_MAX_QUEUES]; // their addresses stand for queues
+static uint32_t submissions, last_queue, idle_mask; // last_queue: that of the last submission
+static uint32_t submit_fails_at;                    // 1: the next one; 0: never
+
+static uint32_t index_of(VkQueue queue) {
+    for (uint32_t i = 0; i < HYMN_VK_MAX_QUEUES; i++) {
+        if (queue == (VkQueue)(void *)&names[i]) {
+            return i;
+        }
+    }
+    fail_msg("not a queue of the device");
+    return 0;
+}
+
+static VkQueue real_of(VkQueue queue) {
+    return real_queues[index_of(queue) % real_count];
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL watched_submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos,
+                                                     VkFence fence) {
+    last_queue = index_of(queue);
+    return ++submissions == submit_fails_at ? VK_ERROR_OUT_OF_DEVICE_MEMORY
+                                            : real.vkQueueSubmit(real_of(queue), count, infos, fence);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL watched_wait(VkQueue queue) {
+    idle_mask |= 1u << index_of(queue);
+    return real.vkQueueWaitIdle(real_of(queue));
+}
+
+// Sessions that are made from now on find so many queues.
+static void pretend_queues(uint32_t count) {
+    struct hymn_vk_device *device = context->device;
+    real = device->table;
+    real_count = device->queue_count;
+    memcpy(real_queues, device->queues, sizeof real_queues);
+    for (uint32_t i = 0; i < HYMN_VK_MAX_QUEUES; i++) {
+        device->queues[i] = (VkQueue)(void *)&names[i];
+    }
+    device->queue_count = count;
+    device->table.vkQueueSubmit = watched_submit;
+    device->table.vkQueueWaitIdle = watched_wait;
+    submissions = last_queue = submit_fails_at = idle_mask = 0;
+}
+
+// Sessions made in between must have been destroyed.
+static void pretend_nothing(void) {
+    context->device->table = real;
+    context->device->queue_count = real_count;
+    memcpy(context->device->queues, real_queues, sizeof real_queues);
+}
+
+// Whatever a test that failed has left.
+static int heal(void **state) {
+    (void)state;
+    if (context->device->table.vkQueueSubmit == watched_submit) {
+        pretend_nothing();
+    }
+    hymn_vk_memory_cap(context->device, 0);
+    return 0;
+}
+
+// ------------------------------------------------------------------------------------------------------------- runs
+
+static struct hymn_session_params params_of(uint32_t streams, uint32_t in_flight) {
+    return (struct hymn_session_params){.height = SIZE,
+                                        .width = SIZE,
+                                        .batch = BATCH,
+                                        .precision = HYMN_PRECISION_FP32,
+                                        .runs_in_flight = in_flight,
+                                        .streams = streams,
+                                        .tuning_ms = HYMN_TUNING_NONE}; // the same shaders, thus the same bits
+}
+
+static struct hymn_session *open_session(uint32_t streams, uint32_t in_flight) {
+    struct hymn_session_params params = params_of(streams, in_flight);
+    struct hymn_session *session = NULL;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    return session;
+}
+
+struct job {
+    struct hymn_image images[BATCH];
+    struct hymn_output outputs[BATCH];
+    uint8_t *expected[BATCH]; // probabilities, then the mask
+    uint32_t count;
+    uint64_t ticket;
+};
+
+static size_t area_of(const struct hymn_image *image) {
+    return (size_t)image->height * image->width;
+}
+
+static void forget_results(struct job *job) {
+    for (uint32_t i = 0; i < BATCH; i++) {
+        memset(job->outputs[i].probabilities, 0xA5, area_of(&job->images[i]) * sizeof(float));
+        memset(job->outputs[i].mask, 0xA5, area_of(&job->images[i]));
+    }
+}
+
+static void expect_results(const struct job *job) {
+    for (uint32_t i = 0; i < job->count; i++) {
+        size_t area = area_of(&job->images[i]);
+        assert_memory_equal(job->outputs[i].probabilities, job->expected[i], area * sizeof(float));
+        assert_memory_equal(job->outputs[i].mask, job->expected[i] + area * sizeof(float), area);
+    }
+}
+
+static enum hymn_status submit(struct hymn_session *session, struct job *job) {
+    struct hymn_run_params run = {.images = job->images, .outputs = job->outputs, .count = job->count};
+    return hymn_session_submit(session, &run, &job->ticket);
+}
+
+// Every other one with pictures of the network's size; with the results of runs one after the other.
+static void make_jobs(struct test_random *random, struct job *jobs, uint32_t count) {
+    struct hymn_session *session = open_session(1, 1);
+    for (uint32_t j = 0; j < count; j++) {
+        struct job *job = &jobs[j];
+        *job = (struct job){.count = test_random_range(random, 1, BATCH)};
+        for (uint32_t i = 0; i < BATCH; i++) {
+            uint32_t height = j % 2 ? SIZE : test_random_range(random, 1, MOST_SIDE);
+            uint32_t width = j % 2 ? SIZE : test_random_range(random, 1, MOST_SIDE);
+            size_t area = (size_t)height * width;
+            uint8_t *pixels = malloc(area * 3);
+            job->outputs[i] = (struct hymn_output){.probabilities = malloc(area * sizeof(float)), .mask = malloc(area)};
+            job->expected[i] = malloc(area * (sizeof(float) + 1));
+            assert_true(pixels && job->outputs[i].probabilities && job->outputs[i].mask && job->expected[i]);
+            for (size_t p = 0; p < area * 3; p++) {
+                pixels[p] = (uint8_t)test_random_range(random, 0, 255);
+            }
+            job->images[i] = (struct hymn_image){.pixels = pixels, .height = height, .width = width};
+        }
+        forget_results(job);
+        assert_int_equal(submit(session, job), HYMN_STATUS_OK);
+        assert_int_equal(hymn_session_wait(session, job->ticket), HYMN_STATUS_OK);
+        for (uint32_t i = 0; i < BATCH; i++) {
+            size_t area = area_of(&job->images[i]);
+            memcpy(job->expected[i], job->outputs[i].probabilities, area * sizeof(float));
+            memcpy(job->expected[i] + area * sizeof(float), job->outputs[i].mask, area);
+        }
+        forget_results(job);
+    }
+    hymn_session_destroy(&session);
+}
+
+static void free_jobs(struct job *jobs, uint32_t count) {
+    for (uint32_t j = 0; j < count; j++) {
+        for (uint32_t i = 0; i < BATCH; i++) {
+            free((void *)jobs[j].images[i].pixels);
+            free(jobs[j].outputs[i].probabilities);
+            free(jobs[j].outputs[i].mask);
+            free(jobs[j].expected[i]);
+        }
+    }
+}
+
+// As many in flight as the session allows, waited for in order; the j'th run is on queue j % streams.
+static void expect_stream(struct hymn_session *session, struct job *jobs, uint32_t count) {
+    const uint32_t in_flight = session->info.runs_in_flight;
+    for (uint32_t j = 0; j < count + in_flight; j++) {
+        if (j >= in_flight) {
+            struct job *job = &jobs[j - in_flight];
+            assert_int_equal(hymn_session_wait(session, job->ticket), HYMN_STATUS_OK);
+            expect_results(job);
+            forget_results(job);
+        }
+        if (j < count) {
+            assert_int_equal(submit(session, &jobs[j]), HYMN_STATUS_OK);
+            assert_int_equal(last_queue, j % in_flight % session->info.streams);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ tests
+
+static void runs_of_any_streams_give_the_same_bits(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("runs_of_any_streams_give_the_same_bits");
+    static struct job jobs[RUNS];
+    const uint32_t shapes[][2] = {{1, 2}, {2, 2}, {2, 3}, {3, 3}, {4, 8}, {8, 8}}; // streams, runs in flight
+    make_jobs(&random, jobs, RUNS);
+    pretend_queues(HYMN_VK_MAX_QUEUES);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct hymn_session *session = open_session(shapes[i][0], shapes[i][1]);
+        assert_int_equal(session->info.streams, shapes[i][0]);
+        assert_int_equal(session->info.runs_in_flight, shapes[i][1]);
+        expect_stream(session, jobs, RUNS);
+        hymn_session_destroy(&session);
+    }
+    pretend_nothing();
+    free_jobs(jobs, RUNS);
+}
+
+// With whatever queues the device has.
+static void the_devices_own_queues_give_the_same_bits(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("the_devices_own_queues_give_the_same_bits");
+    static struct job jobs[RUNS];
+    make_jobs(&random, jobs, RUNS);
+    assert_int_equal(hymn_context_device(context)->compute_queues, context->device->queue_count);
+    assert_in_range(context->device->queue_count, 1, HYMN_VK_MAX_QUEUES);
+    struct hymn_session *session = open_session(HYMN_VK_MAX_QUEUES, 0);
+    const uint32_t streams = session->info.streams, in_flight = session->info.runs_in_flight;
+    assert_int_equal(streams, context->device->queue_count);
+    for (int round = 0; round < 5; round++) {
+        for (uint32_t j = 0; j < RUNS + in_flight; j++) {
+            if (j >= in_flight) {
+                assert_int_equal(hymn_session_wait(session, jobs[j - in_flight].ticket), HYMN_STATUS_OK);
+                expect_results(&jobs[j - in_flight]);
+                forget_results(&jobs[j - in_flight]);
+            }
+            if (j < RUNS) {
+                assert_int_equal(submit(session, &jobs[j]), HYMN_STATUS_OK);
+            }
+        }
+    }
+    hymn_session_destroy(&session);
+    free_jobs(jobs, RUNS);
+}
+
+// As many as there are queues, and runs to put there; steps are timed one at a time.
+static void streams_are_counted(void **state) {
+    (void)state;
+    const struct {
+        uint32_t queues, streams, in_flight, out_streams, out_in_flight;
+        bool timings;
+    } cases[] = {
+        {8, 0, 0, 1, 2, false}, {8, 1, 0, 1, 2, false}, {8, 2, 0, 2, 2, false}, {8, 3, 0, 3, 3, false},
+        {8, 8, 0, 8, 8, false}, {8, 8, 3, 3, 3, false}, {8, 4, 1, 1, 1, false}, {8, 2, 5, 2, 5, false},
+        {1, 8, 0, 1, 2, false}, {1, 4, 8, 1, 8, false}, {3, 8, 0, 3, 3, false}, {8, 4, 0, 1, 2, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct hymn_session_params params = params_of(cases[i].streams, cases[i].in_flight);
+        struct hymn_session *session = NULL;
+        params.timings = cases[i].timings;
+        pretend_queues(cases[i].queues);
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        assert_int_equal(hymn_session_get_info(session)->streams, cases[i].out_streams);
+        assert_int_equal(hymn_session_get_info(session)->runs_in_flight, cases[i].out_in_flight);
+        hymn_session_destroy(&session);
+        pretend_nothing();
+    }
+    struct hymn_session_params params = params_of(HYMN_VK_MAX_QUEUES + 1, 0);
+    struct hymn_session *session = NULL;
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_null(session);
+}
+
+// Activations of its own for each stream, nothing else; where these have no room there are fewer streams.
+static void streams_take_the_memory_there_is(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("streams_take_the_memory_there_is");
+    struct hymn_vk_device *device = context->device;
+    static struct job jobs[RUNS];
+    make_jobs(&random, jobs, RUNS);
+    pretend_queues(HYMN_VK_MAX_QUEUES);
+    struct hymn_session *session = open_session(1, 4);
+    const uint64_t before = device->memory_bytes, one = session->info.activation_bytes;
+    const uint64_t io_bytes = (uint64_t)1 << 20; // of runs, more than enough
+    hymn_session_destroy(&session);
+    const uint64_t empty = device->memory_bytes;
+    for (uint32_t room = 1; room <= 4; room++) {
+        hymn_vk_memory_cap(device, before + (room - 1) * one + one / 2);
+        session = open_session(4, 4);
+        hymn_vk_memory_cap(device, device->memory_bytes + io_bytes);
+        const struct hymn_session_info *info = hymn_session_get_info(session);
+        assert_int_equal(info->streams, room);
+        assert_int_equal(info->activation_bytes, room * one);
+        assert_true(info->activation_bytes_unaliased >= info->activation_bytes);
+        for (uint32_t i = 0; i < 4; i++) {
+            assert_true(session->slots[i].stream == &session->streams[i % room]);
+            assert_int_equal(session->streams[i].activations[0].handle != VK_NULL_HANDLE, i < room);
+        }
+        for (uint32_t i = 1; i < room; i++) {
+            assert_true(session->streams[i].activations[0].handle != session->streams[i - 1].activations[0].handle);
+        }
+        expect_stream(session, jobs, RUNS);
+        hymn_session_destroy(&session);
+        assert_int_equal(device->memory_bytes, empty);
+    }
+    hymn_vk_memory_cap(device, 0);
+    pretend_nothing();
+    free_jobs(jobs, RUNS);
+}
+
+// A run that its queue does not take leaves a session that works; parts of it that were taken have ended.
+static void refused_runs_leave_the_others(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("refused_runs_leave_the_others");
+    static struct job jobs[RUNS];
+    make_jobs(&random, jobs, RUNS);
+    const double limit = context->device->submission_seconds;
+    struct hymn_session *session = open_session(1, 1);
+    context->device->slowness = 1.0; // whatever a busy machine has taught it
+    context->device->submission_seconds = session->seconds / 3;
+    hymn_session_destroy(&session);
+    pretend_queues(3);
+    session = open_session(3, 3);
+    for (uint32_t fails = 1; fails <= 2; fails++) { // the run's first submission, and the second one
+        assert_int_equal(submit(session, &jobs[0]), HYMN_STATUS_OK);
+        submissions = idle_mask = 0;
+        submit_fails_at = fails;
+        assert_int_equal(submit(session, &jobs[1]), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_int_equal(idle_mask, fails > 1 ? 1u << 1 : 0);
+        submit_fails_at = 0;
+        assert_int_equal(submit(session, &jobs[1]), HYMN_STATUS_OK);
+        assert_int_equal(last_queue, 1);
+        for (uint32_t j = 0; j < 2; j++) {
+            assert_int_equal(hymn_session_wait(session, jobs[j].ticket), HYMN_STATUS_OK);
+            expect_results(&jobs[j]);
+            forget_results(&jobs[j]);
+        }
+    }
+    expect_stream(session, jobs, RUNS);
+    hymn_session_destroy(&session);
+    pretend_nothing();
+    context->device->submission_seconds = limit;
+    free_jobs(jobs, RUNS);
+}
+
+static void sessions_end_with_runs_in_flight(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("sessions_end_with_runs_in_flight");
+    static struct job jobs[8];
+    make_jobs(&random, jobs, 8);
+    const uint64_t before = context->device->memory_bytes;
+    pretend_queues(4);
+    for (int again = 0; again < 2; again++) {
+        struct hymn_session *session = open_session(4, 8);
+        for (uint32_t j = 0; j < 8; j++) {
+            assert_int_equal(submit(session, &jobs[j]), HYMN_STATUS_OK);
+        }
+        hymn_session_destroy(&session);
+        assert_int_equal(context->device->memory_bytes, before);
+    }
+    pretend_nothing();
+    free_jobs(jobs, 8);
+}
+
+static int open_context(void **state) {
+    (void)state;
+    golden_load("one_stage_mamba", &golden);
+    context = test_context_open();
+    return context ? 0 : -1;
+}
+
+static int close_context(void **state) {
+    (void)state;
+    golden_free(&golden);
+    return test_context_close(&context);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(runs_of_any_streams_give_the_same_bits, heal),
+        cmocka_unit_test_teardown(the_devices_own_queues_give_the_same_bits, heal),
+        cmocka_unit_test_teardown(streams_are_counted, heal),
+        cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
+        cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
+        cmocka_unit_test_teardown(sessions_end_with_runs_in_flight, heal),
+    };
+    return cmocka_run_group_tests_name("api_streams", tests, open_context, close_context);
+}
