@@ -144,6 +144,7 @@ usage_errors() {
         complains 2 "expected a whole number from 1" "$hymn" segment in -m "$model" -o o --batch 0 &&
         complains 2 "expected a number from 0 to 0.9" "$hymn" segment in -m "$model" -o o --overlap 1 &&
         complains 2 "N or HEIGHTxWIDTH" "$hymn" segment in -m "$model" -o o --size 32x &&
+        complains 2 "expected a whole number from 1 to 8" "$hymn" eval -m "$model" -i a -k b --streams 9 &&
         complains 2 "auto, fp16 or fp32" "$hymn" bench -m "$model" --precision int8 &&
         complains 2 "auto or base or wide or half or matrix" "$hymn" bench -m "$model" --tier best &&
         complains 2 "HYMN_TIER 'best'" env HYMN_TIER=best "$hymn" bench -m "$model" &&
@@ -409,7 +410,7 @@ benchmark() {
     expect 0 "$hymn" bench -m "$quick" --size 32 --runs 3 --warmup 1 --json bench.json --trace trace.json --profile &&
         holds out "wall p50" "images/s" "GFLOP/s" "share" "of ceiling" "ceiling: " "least: " "without their timestamps" && holds trace.json '"traceEvents"' '"ph": "X"' &&
         holds bench.json '"device"' '"driver"' '"precision"' '"size"' '"batch"' '"gpu_ms"' '"wall_ms"' \
-            '"images_per_second"' '"operators_ms"' '"ceiling_gbps"' '"ceiling_gflops"' '"dispatch_us"' '"share_of_ceiling"' \
+            '"images_per_second"' '"streams"' '"runs_in_flight"' '"streams_activation_bytes"' '"operators_ms"' '"ceiling_gbps"' '"ceiling_gflops"' '"dispatch_us"' '"share_of_ceiling"' \
             '"cold_start_ms"' '"warm_start_ms"' '"cold_ready_ms"' '"warm_ready_ms"' '"device_bytes"' '"host_bytes"' \
             '"max_abs_error"' '"p50"' '"p90"' '"p99"' || return 1
     expect 0 "$hymn" bench -m "$quick" --size 32x48 --batch 1,2 --runs 1 --warmup 0 --precision fp32 --input tensor \

@@ -36,6 +36,7 @@ static char folder[] = "/tmp/hymn-memory-XXXXXX";
 // ---- between the command and the library
 
 static uint64_t cap;                  // of the device's memory; 0: none
+static uint32_t most_streams = 1;     // of a session: with more of them there is no one amount of memory that it needs
 static uint32_t asked;                // sessions
 static struct hymn_session_info last; // of the last one; zeros where it could not be made
 static uint64_t at_first, used;       // of the device's memory, before the last one's first run and as it ended
@@ -60,6 +61,10 @@ enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *pa
     if (status == HYMN_STATUS_OK) {
         device = (*out_context)->device;
         hymn_vk_memory_cap(device, cap);
+        for (uint32_t i = device->queue_count; i < HYMN_VK_MAX_QUEUES; i++) {
+            device->queues[i] = device->queues[i % device->queue_count]; // as if it had so many
+        }
+        device->queue_count = HYMN_VK_MAX_QUEUES;
     }
     return status;
 }
@@ -69,6 +74,7 @@ enum hymn_status __wrap_hymn_session_create(struct hymn_context *context, const 
                                             struct hymn_session **out_session) {
     struct hymn_session_params own = *params;
     own.tuning_ms = HYMN_TUNING_NONE; // then equal sessions give equal bits
+    own.streams = own.streams < most_streams ? own.streams : most_streams;
     const enum hymn_status status = __real_hymn_session_create(context, of, &own, out_session);
     last = status == HYMN_STATUS_OK ? *hymn_session_get_info(*out_session) : (struct hymn_session_info){0};
     asked++;
@@ -225,12 +231,61 @@ static void smaller_tiles_but_no_smaller_pictures(void **state) {
     expect_session(SIDE, 1);
 }
 
+// As many as there are runs, queues and memory for; the files are the same.
+static void several_streams_do_the_same_work(void **state) {
+    (void)state;
+    const struct {
+        uint32_t most, streams, in_flight;
+    } cases[] = {{1, 1, 2}, {8, 4, 4}, {2, 2, 2}};
+    uint64_t one = 0, four = 0;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char masks[32], array[32];
+        snprintf(masks, sizeof(masks), "streams%zu", i);
+        snprintf(array, sizeof(array), "streams%zu.npy", i);
+        most_streams = cases[i].most;
+        const char *const segment[] = {at("in"), "-m", model, "-o", at(masks), "-s", "64", NULL};
+        assert_int_equal(run(command_segment, segment, 0), CODE_OK);
+        assert_int_equal(last.streams, cases[i].streams);
+        assert_int_equal(last.runs_in_flight, cases[i].in_flight);
+        one = i == 0 ? used : one;
+        four = i == 1 ? used : four;
+        const char *const tiles[] = {at("large"), "-m", model, "-o", at(masks), "-s", "64", "--tile", NULL};
+        assert_int_equal(run(command_segment, tiles, 0), CODE_OK);
+        assert_int_equal(last.streams, cases[i].streams); // of a single picture
+        const char *const numbers[] = {"-m", model, "-i", at("x.npy"), "-o", at(array), NULL};
+        assert_int_equal(run(command_run, numbers, 0), CODE_OK);
+        assert_int_equal(last.streams, cases[i].streams);
+        expect_same_file("streams0.npy", array);
+        for (int k = 0; k <= PICTURES; k++) {
+            char reference[40], mask[40];
+            snprintf(reference, sizeof(reference), "streams0/%d_mask.png", k);
+            snprintf(mask, sizeof(mask), "%s/%d_mask.png", masks, k);
+            expect_same_file(reference, mask);
+        }
+    }
+    most_streams = 8;
+    const char *const few[] = {at("in"), "-m", model, "-o", at("few"), "-s", "64", "--batch", "4", NULL};
+    assert_int_equal(run(command_segment, few, 0), CODE_OK);
+    assert_int_equal(last.streams, 2); // there are no more runs
+    const char *const eight[] = {at("in"), "-m", model, "-o", at("few"), "-s", "64", "--streams", "8", NULL};
+    assert_int_equal(run(command_segment, eight, 0), CODE_OK);
+    assert_int_equal(last.streams, 7);
+    const char *const limited[] = {at("in"), "-m", model, "-o", at("few"), "-s", "64", NULL};
+    assert_int_equal(run(command_segment, limited, one), CODE_OK); // what runs need comes first
+    assert_int_equal(last.streams, 1);
+    assert_int_equal(last.runs_in_flight, 2);
+    assert_int_equal(run(command_segment, limited, (one + four) / 2), CODE_OK);
+    assert_in_range(last.streams, 1, 3);
+    most_streams = 1;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_with_half_the_batch),
         cmocka_unit_test(eval_with_half_the_batch),
         cmocka_unit_test(run_with_half_the_batch),
         cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+        cmocka_unit_test(several_streams_do_the_same_work),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

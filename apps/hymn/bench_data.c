@@ -46,10 +46,12 @@ static bool init_pictures(struct bench_data *data, const struct bench_setup *set
 static bool init_run(struct bench_data *data, const struct bench_setup *setup, uint32_t slot) {
     const size_t area = (size_t)setup->height * setup->width;
     const size_t logits = data->logit_count / setup->batch;
+    const bool both = setup->tensor || slot < 2; // two for the comparison in the end
     data->outputs[slot] = calloc(setup->batch, sizeof(*data->outputs[slot]));
-    data->logits[slot] = malloc(data->logit_count * sizeof(float));
-    data->masks[slot] = malloc(setup->batch * area);
-    if (data->outputs[slot] == NULL || data->logits[slot] == NULL || data->masks[slot] == NULL) {
+    data->logits[slot] = both ? malloc(data->logit_count * sizeof(float)) : NULL;
+    data->masks[slot] = setup->tensor ? NULL : malloc(setup->batch * area);
+    if (data->outputs[slot] == NULL || (both && data->logits[slot] == NULL) ||
+        (!setup->tensor && data->masks[slot] == NULL)) {
         return false;
     }
     for (uint32_t i = 0; i < setup->batch; i++) {
@@ -62,13 +64,20 @@ static bool init_run(struct bench_data *data, const struct bench_setup *setup, u
     return true;
 }
 
+uint32_t bench_in_flight(const struct bench_setup *setup) {
+    return setup->streams > 2 ? setup->streams : 2;
+}
+
 bool bench_data_init(struct bench_data *data, const struct bench_setup *setup) {
     const struct hymn_model_info *info = hymn_model_get_info(setup->model);
     const size_t pixels = (size_t)setup->batch * setup->height * setup->width;
     *data = (struct bench_data){.logit_count = pixels * info->num_classes};
     data->tensor = malloc(pixels * info->in_channels * sizeof(float));
-    if (data->tensor == NULL || (!setup->tensor && !init_pictures(data, setup)) || !init_run(data, setup, 0) ||
-        !init_run(data, setup, 1)) {
+    bool good = data->tensor != NULL && (setup->tensor || init_pictures(data, setup));
+    for (uint32_t slot = 0; slot < bench_in_flight(setup) && good; slot++) {
+        good = init_run(data, setup, slot);
+    }
+    if (!good) {
         bench_data_free(data);
         return false;
     }
@@ -77,7 +86,7 @@ bool bench_data_init(struct bench_data *data, const struct bench_setup *setup) {
 }
 
 void bench_data_free(struct bench_data *data) {
-    for (int slot = 0; slot < BENCH_IN_FLIGHT; slot++) {
+    for (int slot = 0; slot < COMMON_MAX_FLIGHTS; slot++) {
         free(data->outputs[slot]);
         free(data->logits[slot]);
         free(data->masks[slot]);

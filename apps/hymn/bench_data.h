@@ -6,19 +6,20 @@
 
 #include "bench.h"
 
-enum { BENCH_IN_FLIGHT = 2 };
-
 struct bench_data {
     float *tensor;             // [batch, channels, height, width]
-    float *logits[2];          // [batch, classes, height, width] each: one per run in flight
+    // [batch, classes, height, width] each: one per run in flight; for pictures the first two only
+    float *logits[COMMON_MAX_FLIGHTS];
     uint8_t *pixels;           // [batch, height, width, 3], or NULL for tensors
-    uint8_t *masks[2];         // [batch, height, width] each, or NULL for tensors
+    uint8_t *masks[COMMON_MAX_FLIGHTS]; // [batch, height, width] each, or NULL for tensors
     struct hymn_image *images; // [batch], or NULL for tensors
-    struct hymn_output *outputs[2];
-    struct hymn_run_params runs[2]; // what is measured
+    struct hymn_output *outputs[COMMON_MAX_FLIGHTS];
+    struct hymn_run_params runs[COMMON_MAX_FLIGHTS]; // what is measured: as many as bench_in_flight says
     size_t logit_count;             // of one run
 };
 
+// Runs in flight while throughput is measured, at most.
+uint32_t bench_in_flight(const struct bench_setup *setup);
 // The same random values every time. False when memory is out.
 bool bench_data_init(struct bench_data *data, const struct bench_setup *setup);
 void bench_data_free(struct bench_data *data);

@@ -66,6 +66,8 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
                "MiB transfers; %u dispatches; %.2f GMAC\n",
                setups[i].height, setups[i].width, s->batch, mebibytes(s->weight_bytes), mebibytes(s->activation_bytes),
                mebibytes(s->activation_bytes_unaliased), mebibytes(s->io_bytes), s->dispatches, (double)s->macs / 1e9);
+        printf("images/s: with %u runs in flight on %u queue%s, whose activations take %.1f MiB\n", results[i].in_flight,
+               results[i].streams, results[i].streams == 1 ? "" : "s", mebibytes(results[i].streams_activation_bytes));
     }
 }
 
@@ -205,6 +207,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "driver", report_text(result->device.driver));
     json_object_set_new(object, "api_version", report_text(result->device.api_version));
     json_object_set_new(object, "transfer_queue", json_boolean(result->device.transfer_queue));
+    set_integer(object, "compute_queues", result->device.compute_queues);
     json_object_set_new(object, "precision", report_text(common_precision_name(result->session.precision)));
     json_object_set_new(object, "tier", report_text(hymn_tier_string(result->session.tier)));
     json_object_set_new(object, "size", size);
@@ -215,6 +218,9 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "operators_ms", setup->profile ? report_real(bench_operators_ms(result)) : json_null());
     json_object_set_new(object, "wall_ms", spread_json(&result->wall));
     json_object_set_new(object, "images_per_second", report_real(result->images_per_second));
+    set_integer(object, "runs_in_flight", result->in_flight);
+    set_integer(object, "streams", result->streams);
+    set_integer(object, "streams_activation_bytes", result->streams_activation_bytes);
     json_object_set_new(object, "tuning_ms", report_real(result->tuning_ms));
     json_object_set_new(object, "cold_start_ms", report_real(bench_start_total(&result->cold)));
     json_object_set_new(object, "warm_start_ms", report_real(bench_start_total(&result->warm)));

@@ -9,9 +9,9 @@ static const struct command command = {
     .usage = "--model FILE [OPTION]...",
     .description =
         "Measures a model at each size and batch: GPU time and wall time of single runs (percentiles 50, 90\n"
-        "and 99), images per second with two runs in flight, the time from nothing to the first result\n"
-        "without caches (cold) and with them (warm; ready: its part until a run can begin), device memory,\n"
-        "the session's host memory, and the largest difference of the logits from those of the fp32\n"
+        "and 99), images per second with several runs in flight (--streams), the time from nothing to the\n"
+        "first result without caches (cold) and with them (warm; ready: its part until a run can begin),\n"
+        "device memory, the session's host memory, and the largest difference of the logits from those of the fp32\n"
         "shaders that run on every device. On GPUs a cold start contains about a second of timing the ways of\n"
         "operators, as the first start of every command has, but not with --tuning 0.\n",
     .examples = "  hymn bench --model tiny.safetensors\n"
@@ -24,7 +24,7 @@ struct settings {
     const char *model, *json, *trace, *input, *cache;
     struct size_list sizes;
     struct number_list batches;
-    uint32_t runs, warmup;
+    uint32_t runs, warmup, streams;
     double seconds, tuning;
     bool profile, no_check;
 };
@@ -43,6 +43,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
          NULL},
         {"warmup", 'w', OPTION_NUMBER, "N", "runs before those that are measured (default 2)", &s->warmup, 0, 1000000,
          NULL},
+        COMMON_STREAMS_OPTION(&s->streams),
         {"tuning", 0, OPTION_REAL, "T",
          "seconds that GPUs may take to choose the fastest way of\neach operator first (default 10; 0: none)",
          &s->tuning, 0, 3600, NULL},
@@ -82,6 +83,7 @@ static size_t list_setups(const struct settings *settings, const struct hymn_mod
                                                        .height = size.height > 0 ? size.height : info->input_height,
                                                        .width = size.width > 0 ? size.width : info->input_width,
                                                        .batch = settings->batches.items[b],
+                                                       .streams = settings->streams,
                                                        .runs = settings->runs,
                                                        .warmup = settings->warmup,
                                                        .seconds = settings->seconds,
@@ -143,6 +145,7 @@ int command_bench(char **arguments, size_t count) {
     struct settings settings = {.common = common_defaults(),
                                 .input = input_kinds[0],
                                 .warmup = 2,
+                                .streams = COMMON_STREAMS,
                                 .seconds = 3,
                                 .tuning = 10,
                                 .sizes = {.count = 1},

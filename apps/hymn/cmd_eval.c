@@ -31,7 +31,7 @@ struct settings {
     struct size size;
     bool tile;
     double overlap, threshold;
-    uint32_t batch, jobs;
+    uint32_t batch, streams, jobs;
 };
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
@@ -51,6 +51,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
          NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
          NULL},
+        COMMON_STREAMS_OPTION(&s->streams),
         {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that compare\n(default: one per two cores)",
          &s->jobs, 1, COMMON_MAX_JOBS, NULL},
         COMMON_OPTIONS(&s->common),
@@ -176,13 +177,15 @@ static enum exit_code run_session(const struct settings *settings, const struct 
     const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
+    const size_t count = settings->tile ? SIZE_MAX : inputs->count; // a picture may be many tiles
     const struct hymn_session_params params = {.height = settings->size.height,
                                                .width = settings->size.width,
                                                .batch = settings->batch,
                                                .min_batch = 1,
                                                .min_height = settings->tile ? COMMON_MIN_TILE : 0,
                                                .min_width = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .precision = settings->common.precision};
+                                               .precision = settings->common.precision,
+                                               .streams = common_streams(settings->streams, count, settings->batch)};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, model, settings->model, &params, &session);
@@ -256,7 +259,7 @@ static enum exit_code start(const struct settings *settings, const struct hymn_m
 }
 
 int command_eval(char **arguments, size_t count) {
-    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1};
+    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1, .streams = COMMON_STREAMS};
     size_t rest = 0;
     settings.jobs = (hymn_thread_cpu_count() + 1) / 2;
     const enum options_result parsed = parse(&settings, arguments, count, &rest);

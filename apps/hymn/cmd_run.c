@@ -19,7 +19,7 @@ static const struct command command = {
 struct settings {
     struct common common;
     const char *model, *input, *output;
-    uint32_t batch;
+    uint32_t batch, streams;
 };
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
@@ -28,6 +28,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
         {"input", 'i', OPTION_TEXT, "X.npy", "array to read; - is standard input", &s->input, 0, 0, NULL},
         {"output", 'o', OPTION_TEXT, "Y.npy", "array to write", &s->output, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "images per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH, NULL},
+        COMMON_STREAMS_OPTION(&s->streams),
         COMMON_OPTIONS(&s->common),
     };
     return common_parse(&s->common, &command, options, COMMON_COUNT(options), arguments, count, out_count);
@@ -87,23 +88,24 @@ static enum hymn_status submit(struct job *job, uint32_t first, uint64_t *out_ti
     return hymn_session_submit(job->session, &run, out_ticket);
 }
 
-// Two runs in flight.
+// As many runs in flight as the session allows.
 static enum hymn_status run_all(struct job *job) {
-    uint64_t tickets[2] = {0};
+    const uint32_t most = hymn_session_get_info(job->session)->runs_in_flight;
+    uint64_t tickets[COMMON_MAX_FLIGHTS] = {0};
     uint32_t submitted = 0, landed = 0;
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t first = 0; first < job->count && status == HYMN_STATUS_OK && !interrupt_seen();) {
-        if (submitted - landed == 2) {
-            status = hymn_session_wait(job->session, tickets[landed++ % 2]);
+        if (submitted - landed == most) {
+            status = hymn_session_wait(job->session, tickets[landed++ % most]);
         }
         if (status == HYMN_STATUS_OK) {
-            status = submit(job, first, &tickets[submitted % 2]);
+            status = submit(job, first, &tickets[submitted % most]);
             submitted += status == HYMN_STATUS_OK;
         }
         first = job->count - first > job->batch ? first + job->batch : job->count;
     }
     while (landed < submitted) {
-        const enum hymn_status waited = hymn_session_wait(job->session, tickets[landed++ % 2]);
+        const enum hymn_status waited = hymn_session_wait(job->session, tickets[landed++ % most]);
         status = status == HYMN_STATUS_OK ? waited : status;
     }
     return status;
@@ -151,7 +153,8 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
                                                .width = (uint32_t)input->shape[3],
                                                .batch = batch,
                                                .min_batch = 1,
-                                               .precision = settings->common.precision};
+                                               .precision = settings->common.precision,
+                                               .streams = common_streams(settings->streams, input->shape[0], batch)};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, model, settings->model, &params, &session);
@@ -163,7 +166,7 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
 }
 
 int command_run(char **arguments, size_t count) {
-    struct settings settings = {.common = common_defaults(), .batch = 1};
+    struct settings settings = {.common = common_defaults(), .batch = 1, .streams = COMMON_STREAMS};
     size_t rest = 0;
     const enum options_result parsed = parse(&settings, arguments, count, &rest);
     if (parsed != OPTIONS_OK) {

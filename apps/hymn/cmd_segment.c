@@ -31,7 +31,7 @@ struct settings {
     struct size size;
     bool tile, no_overlay;
     double overlap, threshold;
-    uint32_t batch, jobs;
+    uint32_t batch, streams, jobs;
 };
 
 static const char *const probability_formats[] = {"png", "npy", NULL};
@@ -58,6 +58,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
         {"no-overlay", 0, OPTION_FLAG, NULL, "write no NAME_overlay.png", &s->no_overlay, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
          NULL},
+        COMMON_STREAMS_OPTION(&s->streams),
         {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that write\n(default: one per two cores)",
          &s->jobs, 1, COMMON_MAX_JOBS, NULL},
         COMMON_OPTIONS(&s->common),
@@ -122,13 +123,15 @@ static struct segment_params make_work(const struct settings *settings, const st
 static enum exit_code segment(const struct settings *settings, struct segment_params *work) {
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
+    const size_t count = settings->tile ? SIZE_MAX : work->inputs->count; // a picture may be many tiles
     const struct hymn_session_params params = {.height = settings->size.height,
                                                .width = settings->size.width,
                                                .batch = settings->batch,
                                                .min_batch = 1,
                                                .min_height = settings->tile ? COMMON_MIN_TILE : 0,
                                                .min_width = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .precision = settings->common.precision};
+                                               .precision = settings->common.precision,
+                                               .streams = common_streams(settings->streams, count, settings->batch)};
     enum exit_code code = common_open_device(&settings->common, NULL, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, work->model, settings->model, &params, &session);
@@ -169,7 +172,7 @@ static enum exit_code segment_all(const struct settings *settings, const struct 
 }
 
 int command_segment(char **arguments, size_t count) {
-    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1};
+    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1, .streams = COMMON_STREAMS};
     size_t input_count = 0;
     settings.jobs = (hymn_thread_cpu_count() + 1) / 2;
     const enum options_result parsed = parse(&settings, arguments, count, &input_count);

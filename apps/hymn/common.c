@@ -23,6 +23,11 @@ enum options_result common_parse(const struct common *common, const struct comma
     return result;
 }
 
+uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch) {
+    const size_t runs = count > 0 ? (count - 1) / batch + 1 : 1;
+    return runs < streams ? (uint32_t)runs : streams;
+}
+
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model) {
     const struct hymn_model_params params = {.log = console_log(), .path = path};
     const enum hymn_status status = hymn_model_create(&params, out_model);

@@ -38,6 +38,13 @@ struct common {
             "the most of the device to use: base, wide, half,\nmatrix or auto; default: $HYMN_TIER, or else auto",     \
             &(common)->tier, 0, 0, common_tiers                                                                        \
     }
+#define COMMON_STREAMS_OPTION(target)                                                                                  \
+    {                                                                                                                  \
+        "streams", 0, OPTION_NUMBER, "N",                                                                              \
+            "runs that the device may compute at the same time, each\nwith memory of its own (default 4); where it has " \
+            "no\nqueues for them, or no memory, it is fewer",                                                          \
+            (target), 1, COMMON_MAX_STREAMS, NULL                                                                      \
+    }
 #define COMMON_SHARED(common)                                                                                          \
     {"validation",                                                                                                     \
      0,                                                                                                                \
@@ -58,6 +65,8 @@ struct common {
 // Largest side of a network input that options take.
 // COMMON_MIN_TILE: what a tile's sides may shrink to where memory does not suffice.
 enum { COMMON_MIN_TILE = 64, COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
+// Of hymn_session_params. COMMON_STREAMS: what more of them add on the largest GPUs is a few percent.
+enum { COMMON_STREAMS = 4, COMMON_MAX_STREAMS = 8, COMMON_MAX_FLIGHTS = 8 };
 
 extern const char *const common_tiers[]; // in the order of enum hymn_tier
 
@@ -66,6 +75,9 @@ struct common common_defaults(void);
 enum options_result common_parse(const struct common *common, const struct command *command,
                                  const struct option *options, size_t option_count, char **arguments, size_t count,
                                  size_t *out_count);
+
+// No more than there are runs of `batch` among `count` pictures.
+uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch);
 
 // Each reports its failure; then *out is NULL and the result is the code to exit with.
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model);

@@ -150,7 +150,7 @@ static void land(struct pipeline *pipeline) {
             drop_item(pipeline, flight->items[i]);
         }
     }
-    pipeline->first_flight = (pipeline->first_flight + 1) % RUNS_IN_FLIGHT;
+    pipeline->first_flight = (pipeline->first_flight + 1) % pipeline->most_flights;
     pipeline->flight_count--;
 }
 
@@ -162,14 +162,15 @@ static void land_all(struct pipeline *pipeline) {
 
 // Starts a run of items that stay with the flight; on failure they stay the caller's.
 static enum hymn_status take_off(struct pipeline *pipeline, struct pipeline_item **items, uint32_t count) {
-    if (pipeline->flight_count == RUNS_IN_FLIGHT) {
+    if (pipeline->flight_count == pipeline->most_flights) {
         land(pipeline);
     }
     for (uint32_t i = 0; i < count; i++) {
         pipeline->images[i] = pipeline_view(&items[i]->image);
         pipeline->outputs[i] = (struct hymn_output){.probabilities = items[i]->probabilities, .mask = items[i]->mask};
     }
-    struct flight *flight = &pipeline->flights[(pipeline->first_flight + pipeline->flight_count) % RUNS_IN_FLIGHT];
+    const uint32_t next = pipeline->first_flight + pipeline->flight_count;
+    struct flight *flight = &pipeline->flights[next % pipeline->most_flights];
     const struct hymn_run_params run = {.images = pipeline->images,
                                         .outputs = pipeline->outputs,
                                         .threshold = pipeline->params->threshold,
@@ -255,13 +256,14 @@ static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
 
 static bool init(struct pipeline *pipeline, const struct pipeline_params *params) {
     pipeline->params = params;
-    const size_t capacity = params->jobs + 2 * (size_t)params->batch;
+    pipeline->most_flights = hymn_session_get_info(params->session)->runs_in_flight;
+    const size_t capacity = params->jobs + pipeline->most_flights * (size_t)params->batch;
     bool good = queue_init(&pipeline->decoded, capacity, queue_budget);
     good = queue_init(&pipeline->computed, capacity, queue_budget) && good;
     pipeline->images = calloc(params->batch, sizeof(*pipeline->images));
     pipeline->outputs = calloc(params->batch, sizeof(*pipeline->outputs));
     good = good && pipeline->images != NULL && pipeline->outputs != NULL;
-    for (uint32_t i = 0; i < RUNS_IN_FLIGHT; i++) {
+    for (uint32_t i = 0; i < pipeline->most_flights; i++) {
         pipeline->flights[i].items = calloc(params->batch, sizeof(struct pipeline_item *));
         good = good && pipeline->flights[i].items != NULL;
     }
@@ -269,7 +271,7 @@ static bool init(struct pipeline *pipeline, const struct pipeline_params *params
 }
 
 static void destroy(struct pipeline *pipeline) {
-    for (uint32_t i = 0; i < RUNS_IN_FLIGHT; i++) {
+    for (uint32_t i = 0; i < pipeline->most_flights; i++) {
         free(pipeline->flights[i].items);
     }
     free(pipeline->images);

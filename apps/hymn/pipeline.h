@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Many pictures through one session: threads that decode, the calling thread that keeps two runs in flight on the
-// device, threads that write, and bounded queues between, so that all three work at once.
+// Many pictures through one session: threads that decode, the calling thread that keeps runs in flight on the device,
+// threads that write, and bounded queues between, so that all three work at once.
 #ifndef HYMN_APP_PIPELINE_H
 #define HYMN_APP_PIPELINE_H
 

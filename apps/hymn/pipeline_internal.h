@@ -6,10 +6,9 @@
 
 #include <stdatomic.h>
 
+#include "common.h"
 #include "pipeline.h"
 #include "queue.h"
-
-enum { RUNS_IN_FLIGHT = 2 };
 
 struct pipeline {
     const struct pipeline_params *params;
@@ -23,8 +22,8 @@ struct pipeline {
         uint64_t ticket;
         uint32_t count;
         struct pipeline_item **items; // [batch]
-    } flights[RUNS_IN_FLIGHT];
-    uint32_t first_flight, flight_count;
+    } flights[COMMON_MAX_FLIGHTS]; // most_flights of them are used: as many as the session has runs in flight
+    uint32_t most_flights, first_flight, flight_count;
     struct hymn_image *images;   // [batch], for the next submit
     struct hymn_output *outputs; // [batch]
 };

@@ -4,7 +4,7 @@
 #include "pipeline_internal.h"
 #include "tile.h"
 
-// Runs of tiles in order; two in flight, so that cutting and blending overlap with the device.
+// Runs of tiles in order; several in flight, so that cutting and blending overlap with the device.
 struct tiling {
     struct pipeline *pipeline;
     struct pipeline_item *item;
@@ -12,9 +12,9 @@ struct tiling {
     struct tile_blend blend;
     uint32_t height, width; // of a tile
     uint8_t *pixels;        // [batch, height, width, channels]: copied by submit
-    float *values;          // [RUNS_IN_FLIGHT, batch, classes, height, width]
-    uint64_t tickets[RUNS_IN_FLIGHT];
-    uint32_t counts[RUNS_IN_FLIGHT];
+    float *values;          // [most_flights, batch, classes, height, width]
+    uint64_t tickets[COMMON_MAX_FLIGHTS];
+    uint32_t counts[COMMON_MAX_FLIGHTS];
     uint32_t submitted, landed; // runs
 };
 
@@ -32,7 +32,7 @@ static bool init(struct tiling *tiling) {
     tiling->width = info->width;
     const size_t area = (size_t)tiling->height * tiling->width;
     tiling->pixels = malloc(params->batch * area * image->channels);
-    tiling->values = malloc(RUNS_IN_FLIGHT * params->batch * area * params->classes * sizeof(float));
+    tiling->values = malloc(tiling->pipeline->most_flights * params->batch * area * params->classes * sizeof(float));
     return tiling->pixels != NULL && tiling->values != NULL &&
            tile_axis_init(&tiling->rows, image->height, tiling->height, params->overlap) &&
            tile_axis_init(&tiling->columns, image->width, tiling->width, params->overlap) &&
@@ -50,7 +50,7 @@ static void destroy(struct tiling *tiling) {
 
 static enum hymn_status submit(struct tiling *tiling, uint32_t first, uint32_t count) {
     struct pipeline *pipeline = tiling->pipeline;
-    const uint32_t slot = tiling->submitted % RUNS_IN_FLIGHT;
+    const uint32_t slot = tiling->submitted % pipeline->most_flights;
     const struct image *image = &tiling->item->image;
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t row = (first + i) / tiling->columns.count, column = (first + i) % tiling->columns.count;
@@ -74,7 +74,7 @@ static enum hymn_status submit(struct tiling *tiling, uint32_t first, uint32_t c
 }
 
 static enum hymn_status land(struct tiling *tiling) {
-    const uint32_t slot = tiling->landed++ % RUNS_IN_FLIGHT;
+    const uint32_t slot = tiling->landed++ % tiling->pipeline->most_flights;
     const enum hymn_status status = hymn_session_wait(tiling->pipeline->params->session, tiling->tickets[slot]);
     for (uint32_t i = 0; status == HYMN_STATUS_OK && i < tiling->counts[slot]; i++) {
         tile_blend_add(&tiling->blend, slot_values(tiling, slot, i));
@@ -95,7 +95,7 @@ enum tiles_result pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_
     for (uint32_t first = 0; first < total && status == HYMN_STATUS_OK && !pipeline_stopping();) {
         const uint32_t left = total - first;
         const uint32_t count = left < pipeline->params->batch ? left : pipeline->params->batch;
-        if (tiling.submitted - tiling.landed == RUNS_IN_FLIGHT) {
+        if (tiling.submitted - tiling.landed == pipeline->most_flights) {
             status = land(&tiling);
         }
         status = status == HYMN_STATUS_OK ? submit(&tiling, first, count) : status;

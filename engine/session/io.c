@@ -381,6 +381,21 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
     return status;
 }
 
+uint64_t hymn_io_bytes(const struct hymn_session *session) {
+    const struct hymn_io_image image = {
+        .height = session->info.height,
+        .width = session->info.width,
+        .format = HYMN_PIXEL_RGBA8,
+        .logits = true,
+        .probabilities = true,
+        .mask = true,
+    };
+    struct hymn_io_place place;
+    struct layout layout = lay_out(session, &image, 1, &place);
+    lay_out_image(&layout, false);
+    return (layout.upload + layout.readback) * session->info.batch + layout.image;
+}
+
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {
     const bool takes_images = session->in_channels == 3 || session->in_channels == 1;
     enum hymn_status status = HYMN_STATUS_OK;

@@ -220,6 +220,16 @@ static enum hymn_status make_stream(struct hymn_session *session, const struct h
     return status;
 }
 
+// Whether there is memory left for what all of the session's runs need by themselves: it must not go into streams.
+static enum hymn_status leave_room(struct hymn_session *session) {
+    struct hymn_vk_buffer room;
+    uint64_t bytes = session->info.runs_in_flight * hymn_io_bytes(session);
+    enum hymn_status status =
+        hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, bytes, "images and results", &room);
+    hymn_vk_buffer_destroy(session->device, &room);
+    return status;
+}
+
 // The first one must be; of the others as many as there is memory for.
 static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_graph *graph) {
     struct hymn_vk_device *device = session->device;
@@ -230,8 +240,12 @@ static enum hymn_status make_streams(struct hymn_session *session, const struct 
         device->log = i > 0 ? soft : log;
         session->streams[i].queue = device->queues[i];
         enum hymn_status status = make_stream(session, graph, &session->streams[i]);
+        if (status == HYMN_STATUS_OK && i > 0) {
+            status = leave_room(session);
+        }
         device->log = log;
         if (status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY && i > 0) {
+            destroy_stream(session, &session->streams[i]);
             hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", i, wanted);
             break;
         }
@@ -239,9 +253,6 @@ static enum hymn_status make_streams(struct hymn_session *session, const struct 
             return status;
         }
         session->info.streams++;
-    }
-    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
-        session->slots[i].stream = &session->streams[i % session->info.streams];
     }
     session->info.activation_bytes *= session->info.streams;
     session->info.activation_bytes_unaliased *= session->info.streams;
@@ -318,8 +329,10 @@ enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot 
     return record_network(session, slot);
 }
 
-static enum hymn_status make_slot(struct hymn_session *session, struct hymn_slot *slot) {
+static enum hymn_status make_slot(struct hymn_session *session, uint32_t index) {
+    struct hymn_slot *slot = &session->slots[index];
     uint32_t batch = session->info.batch;
+    slot->stream = &session->streams[index % session->info.streams];
     slot->outputs = hymn_alloc(batch, sizeof *slot->outputs);
     slot->images = hymn_alloc(batch, sizeof *slot->images);
     slot->places = hymn_alloc(batch, sizeof *slot->places);
@@ -359,6 +372,18 @@ static enum hymn_status make_pipelines(struct hymn_session *session) {
     return status;
 }
 
+// Runs that may be computed at the same time, if there is memory for that.
+static uint32_t wanted_streams(const struct hymn_session *session, const struct hymn_session_params *params) {
+    uint32_t streams = params->streams > 0 && !params->timings ? params->streams : 1;
+    streams = streams < session->device->queue_count ? streams : session->device->queue_count;
+    bool fewer = params->runs_in_flight > 0 && params->runs_in_flight < streams;
+    return fewer ? params->runs_in_flight : streams;
+}
+
+static uint32_t runs_of(const struct hymn_session_params *params, uint32_t streams) {
+    return params->runs_in_flight > 0 ? params->runs_in_flight : streams > 2 ? streams : 2;
+}
+
 static enum hymn_status make_session(struct hymn_session *session, const struct hymn_model *model,
                                      const struct hymn_session_params *params) {
     struct hymn_network_shape shape;
@@ -370,22 +395,14 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     if (status == HYMN_STATUS_OK) {
         status = compile(session, model, &shape);
     }
+    session->info.runs_in_flight = runs_of(params, session->info.streams); // of streams there may be fewer now
     if (status == HYMN_STATUS_OK) {
         status = make_pipelines(session);
     }
     for (uint32_t i = 0; i < session->info.runs_in_flight && status == HYMN_STATUS_OK; i++) {
-        status = make_slot(session, &session->slots[i]);
+        status = make_slot(session, i);
     }
     return status;
-}
-
-// How many runs there may be in flight, and how many of them at most are computed at the same time.
-static void count_streams(struct hymn_session *session, const struct hymn_session_params *params) {
-    uint32_t streams = params->streams > 0 && !params->timings ? params->streams : 1;
-    streams = streams < session->device->queue_count ? streams : session->device->queue_count;
-    uint32_t runs = params->runs_in_flight > 0 ? params->runs_in_flight : streams > 2 ? streams : 2;
-    session->info.runs_in_flight = runs;
-    session->info.streams = streams < runs ? streams : runs;
 }
 
 // Makes a session of exactly the size and batch that are asked for.
@@ -403,7 +420,8 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     if (params->tuning_ms != HYMN_TUNING_NONE) {
         session->tuning_ms = params->tuning_ms ? params->tuning_ms : DEFAULT_TUNING_MS;
     }
-    count_streams(session, params);
+    session->info.streams = wanted_streams(session, params);
+    session->info.runs_in_flight = runs_of(params, session->info.streams);
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
                       &session->plan);
     memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
