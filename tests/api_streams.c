@@ -27,7 +27,7 @@ static struct golden golden;
 static struct VolkDeviceTable real;
 static VkQueue real_queues[HYMN_VK_MAX_QUEUES];
 static uint32_t real_count;
-static int names[HYMN_VK_MAX_QUEUES]; // their addresses stand for queues
+static int names[HYMN_VK_MAX_QUEUES];               // their addresses stand for queues
 static uint32_t submissions, last_queue, idle_mask; // last_queue: that of the last submission
 static uint32_t submit_fails_at;                    // 1: the next one; 0: never
 

@@ -279,7 +279,8 @@ static void check_description(const json_t *device, char told) {
                   "subgroup_max:i timestamp_bits:i timestamp_period_ns:r");
     snprintf(features, sizeof(features),
              "storage_16bit:b float16:b subgroup_arithmetic:b subgroup_shuffle:b subgroup_fixed:b memory_model:b "
-             "unified_memory:b transfer_queue:b compute_queues:i portability_subset:b pipeline_robustness:b pipeline_statistics:%c "
+             "unified_memory:b transfer_queue:b compute_queues:i portability_subset:b pipeline_robustness:b "
+             "pipeline_statistics:%c "
              "matrices:a",
              told);
     check_members(json_object_get(device, "features"), features);

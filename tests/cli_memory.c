@@ -234,9 +234,7 @@ static void smaller_tiles_but_no_smaller_pictures(void **state) {
 // As many as there are runs, queues and memory for; the files are the same.
 static void several_streams_do_the_same_work(void **state) {
     (void)state;
-    const struct {
-        uint32_t most, streams, in_flight;
-    } cases[] = {{1, 1, 2}, {8, 4, 4}, {2, 2, 2}};
+    const struct { uint32_t most, streams, in_flight; } cases[] = {{1, 1, 2}, {8, 4, 4}, {2, 2, 2}};
     uint64_t one = 0, four = 0;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char masks[32], array[32];
@@ -281,10 +279,8 @@ static void several_streams_do_the_same_work(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_with_half_the_batch),
-        cmocka_unit_test(eval_with_half_the_batch),
-        cmocka_unit_test(run_with_half_the_batch),
-        cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+        cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
+        cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
         cmocka_unit_test(several_streams_do_the_same_work),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);

@@ -13,7 +13,7 @@ struct bench_setup {
     const char *model_path; // for messages
     const char *cache;      // folder for what is compiled and chosen; NULL: a new one that is removed at the end
     uint32_t height, width, batch;
-    uint32_t streams; // of the runs whose images per second are counted
+    uint32_t streams;       // of the runs whose images per second are counted
     uint32_t runs, warmup;  // runs 0: as many as fit into `seconds`, at least 3
     double seconds, tuning; // tuning: seconds that operators may be timed for before the measurement
     bool tensor;            // float tensors to logits; otherwise 8-bit pictures of the network's size to masks
@@ -41,7 +41,7 @@ struct bench_result {
     struct bench_spread gpu, wall;
     uint32_t samples; // runs behind each of the two
     double images_per_second;
-    uint32_t in_flight, streams;       // of the runs behind that: as many streams as the device has queues and memory for
+    uint32_t in_flight, streams; // of the runs behind that: as many streams as the device has queues and memory for
     uint64_t streams_activation_bytes; // of all of these streams; session.activation_bytes are those of one
     struct bench_start cold, warm;
     double tuning_ms;                    // spent between these two

@@ -7,15 +7,15 @@
 #include "bench.h"
 
 struct bench_data {
-    float *tensor;             // [batch, channels, height, width]
+    float *tensor; // [batch, channels, height, width]
     // [batch, classes, height, width] each: one per run in flight; for pictures the first two only
     float *logits[COMMON_MAX_FLIGHTS];
-    uint8_t *pixels;           // [batch, height, width, 3], or NULL for tensors
+    uint8_t *pixels;                    // [batch, height, width, 3], or NULL for tensors
     uint8_t *masks[COMMON_MAX_FLIGHTS]; // [batch, height, width] each, or NULL for tensors
-    struct hymn_image *images; // [batch], or NULL for tensors
+    struct hymn_image *images;          // [batch], or NULL for tensors
     struct hymn_output *outputs[COMMON_MAX_FLIGHTS];
     struct hymn_run_params runs[COMMON_MAX_FLIGHTS]; // what is measured: as many as bench_in_flight says
-    size_t logit_count;             // of one run
+    size_t logit_count;                              // of one run
 };
 
 // Runs in flight while throughput is measured, at most.

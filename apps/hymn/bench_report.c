@@ -66,8 +66,9 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
                "MiB transfers; %u dispatches; %.2f GMAC\n",
                setups[i].height, setups[i].width, s->batch, mebibytes(s->weight_bytes), mebibytes(s->activation_bytes),
                mebibytes(s->activation_bytes_unaliased), mebibytes(s->io_bytes), s->dispatches, (double)s->macs / 1e9);
-        printf("images/s: with %u runs in flight on %u queue%s, whose activations take %.1f MiB\n", results[i].in_flight,
-               results[i].streams, results[i].streams == 1 ? "" : "s", mebibytes(results[i].streams_activation_bytes));
+        printf("images/s: with %u runs in flight on %u queue%s, whose activations take %.1f MiB\n",
+               results[i].in_flight, results[i].streams, results[i].streams == 1 ? "" : "s",
+               mebibytes(results[i].streams_activation_bytes));
     }
 }
 

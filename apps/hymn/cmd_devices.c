@@ -83,7 +83,8 @@ static void print_table(const struct hymn_device_list *list, uint32_t only) {
                   common_device_type_name(info->type), (double)info->memory_bytes / (1 << 30), info->subgroup_size,
                   info->storage_16bit ? "storage" : "-", info->arithmetic_16bit ? ", arithmetic" : "",
                   info->usable ? hymn_tier_string(info->tier) : "-", info->transfer_queue ? "yes" : "-",
-                  info->compute_queues, info->api_version, info->driver, info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
+                  info->compute_queues, info->api_version, info->driver,
+                  info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
     }
     table_end(&table);
 }

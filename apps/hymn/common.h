@@ -41,7 +41,8 @@ struct common {
 #define COMMON_STREAMS_OPTION(target)                                                                                  \
     {                                                                                                                  \
         "streams", 0, OPTION_NUMBER, "N",                                                                              \
-            "runs that the device may compute at the same time, each\nwith memory of its own (default 4); where it has " \
+            "runs that the device may compute at the same time, each\nwith memory of its own (default 4); where it "   \
+            "has "                                                                                                     \
             "no\nqueues for them, or no memory, it is fewer",                                                          \
             (target), 1, COMMON_MAX_STREAMS, NULL                                                                      \
     }

@@ -22,7 +22,7 @@ struct pipeline {
         uint64_t ticket;
         uint32_t count;
         struct pipeline_item **items; // [batch]
-    } flights[COMMON_MAX_FLIGHTS]; // most_flights of them are used: as many as the session has runs in flight
+    } flights[COMMON_MAX_FLIGHTS];    // most_flights of them are used: as many as the session has runs in flight
     uint32_t most_flights, first_flight, flight_count;
     struct hymn_image *images;   // [batch], for the next submit
     struct hymn_output *outputs; // [batch]

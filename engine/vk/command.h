@@ -54,8 +54,9 @@ void hymn_vk_command_destroy(struct hymn_vk_device *device, struct hymn_vk_comma
 enum hymn_status hymn_vk_fence_create(struct hymn_vk_device *device, VkFence *out_fence); // unsignalled
 void hymn_vk_fence_destroy(struct hymn_vk_device *device, VkFence *fence);                // sets VK_NULL_HANDLE
 
-// Submits recorded programs to the first queue, where they run in order, in as few submissions as keep each within device->submission_seconds of
-// estimated work. The fence is reset first and signalled when all are done. After a failure nothing is pending.
+// Submits recorded programs to the first queue, where they run in order, in as few submissions as keep each within
+// device->submission_seconds of estimated work. The fence is reset first and signalled when all are done. After a
+// failure nothing is pending.
 enum hymn_status hymn_vk_submit(struct hymn_vk_device *device, const struct hymn_vk_command *const *commands,
                                 uint32_t count, VkFence fence);
 // The same to one of device->queues, behind an upload that is submitted first, on the transfer queue, and that the

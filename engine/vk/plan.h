@@ -48,7 +48,7 @@ struct hymn_vk_snapshot {
     uint32_t matrix_count;
     bool compute_queue;
     uint32_t compute_queues; // of its family, HYMN_VK_MAX_QUEUES at most
-    bool transfer_queue; // a family that only copies (queues.h)
+    bool transfer_queue;     // a family that only copies (queues.h)
     uint32_t timestamp_bits;
     float timestamp_period; // nanoseconds a tick
     uint64_t device_heap_bytes;

@@ -21,9 +21,10 @@ struct hymn_vk_queues {
     uint32_t transfer;      // the first family that copies and does nothing else (upload.h)
 };
 
-// Either family may be HYMN_VK_NO_FAMILY; compute_count is 0 then. Families without queues are not there. A family that can do more than copy (compute,
-// graphics, video) is none for copies: it may share its engine with what it is to overlap with, or be a video unit that
-// copies slowly. minImageTransferGranularity is about images only and is not looked at.
+// Either family may be HYMN_VK_NO_FAMILY; compute_count is 0 then. Families without queues are not there. A family that
+// can do more than copy (compute, graphics, video) is none for copies: it may share its engine with what it is to
+// overlap with, or be a video unit that copies slowly. minImageTransferGranularity is about images only and is not
+// looked at.
 struct hymn_vk_queues hymn_vk_queues_choose(const VkQueueFamilyProperties *families, uint32_t count);
 
 #endif

@@ -125,7 +125,7 @@ struct hymn_device_info {
     enum hymn_tier tier;                  // what HYMN_TIER_AUTO means on it; BASE where it is not usable
     bool transfer_queue;                  // inputs may overlap with runs (enum hymn_transfer); of a context: do
     uint32_t compute_queues; // runs that may overlap with each other (hymn_session_params::streams), at most 8
-    bool usable;                          // false: `reason` says what it lacks
+    bool usable;             // false: `reason` says what it lacks
     char reason[256];
 };
 
@@ -316,8 +316,8 @@ struct hymn_session_params {
     // beyond that number follow each other in turn. 0: 1; at most 8. It becomes less where the device has fewer queues,
     // there are fewer runs in flight or no memory for more, and 1 with `timings`; the session's info tells.
     uint32_t streams;
-    bool timings;            // record per-operator GPU timestamps (hymn_session_timings)
-    enum hymn_tier tier;     // the most that this session uses; AUTO: the context's
+    bool timings;        // record per-operator GPU timestamps (hymn_session_timings)
+    enum hymn_tier tier; // the most that this session uses; AUTO: the context's
     // On GPUs, operators that can be computed in several ways are timed until about so many milliseconds have passed,
     // most of which go into making shaders: first a few ways for every operator, then, one operator after the other,
     // all ways; those with the most work come first. What is found is kept with the pipeline cache and used by every
@@ -418,10 +418,10 @@ struct hymn_timing {
 // Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                                uint32_t *out_count);
-// GPU milliseconds of the last waited run, from its first to its last command on the queue that computes it: what a run
-// waited for others of its stream is not in it (those of other streams, which share the device with it, make it longer), nor an input that went ahead on another queue or that the host wrote into the
-// device's memory (HYMN_TRANSFER_AUTO), but the copying of any other input is. Negative if the device has no
-// timestamps. Thread-safety: as hymn_session_run.
+// GPU milliseconds of the last waited run, from its first to its last command on the queue that computes it: what it
+// waited for others of its stream is not in it (those of other streams share the device with it, and make it longer),
+// nor an input that went ahead on another queue or that the host wrote into the device's memory (HYMN_TRANSFER_AUTO),
+// but the copying of any other input is. Negative if the device has no timestamps. Thread-safety: as hymn_session_run.
 HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 
 // What a device does at most, measured on it: what an operator's time can be compared with. The least time of an

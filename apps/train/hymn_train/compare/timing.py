@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Callable, List, Optional
+from typing import Callable, List, Optional, Sequence
 
 import torch
 
@@ -66,9 +66,29 @@ def median(values: List[float]) -> float:
     return float(statistics.median(values))
 
 
-def capture(run: Run, repeat: int = 1) -> torch.cuda.CUDAGraph:
-    """A CUDA graph of ``repeat`` runs in a row, after warming up beside the default stream."""
-    side = torch.cuda.Stream()
+def together_ms(graphs: Sequence[torch.cuda.CUDAGraph], streams: Sequence[torch.cuda.Stream],
+                seconds: float) -> float:
+    """Milliseconds of the host's clock for one run of a graph, where each graph runs on a stream of
+    its own, again and again, all at the same time."""
+    def each() -> None:
+        for graph, stream in zip(graphs, streams):
+            with torch.cuda.stream(stream):
+                graph.replay()
+    group = max(int(GROUP_SECONDS / warm_up(each)), 1)
+    count, began = 0, time.perf_counter()
+    while count == 0 or time.perf_counter() - began < seconds:
+        for _ in range(group):
+            each()
+        torch.cuda.synchronize()
+        count += group * len(graphs)
+    return (time.perf_counter() - began) * 1000 / count
+
+
+def capture(run: Run, repeat: int = 1,
+            stream: Optional[torch.cuda.Stream] = None) -> torch.cuda.CUDAGraph:
+    """A CUDA graph of ``repeat`` runs in a row, after warming up beside the default stream; on
+    ``stream``, and with its work space, where it is to run beside other graphs."""
+    side = stream or torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.no_grad(), torch.cuda.stream(side):
         for _ in range(3):
@@ -76,7 +96,7 @@ def capture(run: Run, repeat: int = 1) -> torch.cuda.CUDAGraph:
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(graph):
+    with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
         for _ in range(repeat):
             run()
     torch.cuda.synchronize()
