@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -194,13 +195,44 @@ static void wrong_variant_is_demoted_and_remembered(void **state) {
     expect_session(context, true, false);
     assert_int_equal(log.warnings, 0);
     assert_log(&log, "found wrong by an earlier check");
-    check_selftest(context, NULL); // who asks is told, and it is taken back
+    struct hymn_selftest *selftest = NULL; // who asks is told, and it is taken back
+    const char *const name = victim->name;
+    struct hymn_selftest_params only = {.runs = 2, .names = &name, .name_count = 1};
+    assert_int_equal(hymn_selftest_create(context, &only, &selftest), HYMN_STATUS_OK);
+    assert_true(hymn_selftest_count(selftest) > 0);
+    for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) { // it, and whose names are longer
+        const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
+        assert_non_null(strstr(result->variant, name));
+        assert_int_not_equal(result->verdict, HYMN_SELFTEST_FAILED);
+    }
+    hymn_selftest_destroy(&selftest);
     assert_int_equal(log.warnings + log.errors, 0);
     expect_session(context, true, true);
     close_context(&context);
     context = open_context(&log, folder, false);
     expect_session(context, true, true);
     assert_log(&log, "found right by an earlier check");
+    close_context(&context);
+}
+
+static void names_are_those_of_variants(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", false);
+    struct hymn_selftest *selftest = NULL;
+    const char *const names[] = {"gate", "conv3d", NULL};
+    struct hymn_selftest_params params = {.runs = 1, .names = names, .name_count = 2};
+    assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_null(selftest);
+    assert_log(&log, "no variant's name contains 'conv3d'");
+    params.name_count = 3;
+    assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    params.names = &names[2], params.name_count = 1;
+    assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    params.names = names, params.name_count = 0; // none at all
+    assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_OK);
+    assert_int_equal(hymn_selftest_count(selftest), 0);
+    hymn_selftest_destroy(&selftest);
     close_context(&context);
 }
 
@@ -516,6 +548,7 @@ int main(int count, char **arguments) {
     program = arguments[0];
     const struct CMUnitTest tests[] = {
         SELFTEST(wrong_variant_is_demoted_and_remembered),
+        SELFTEST(names_are_those_of_variants),
         SELFTEST(whole_selftest_tells_what_is_wrong),
         SELFTEST(what_no_case_uses_is_not_used),
         SELFTEST(damaged_verdicts_are_found_anew),

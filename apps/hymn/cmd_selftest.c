@@ -7,13 +7,15 @@
 
 static const struct command command = {
     .name = "selftest",
-    .usage = "[--json] [OPTION]...",
+    .usage = "[NAME]... [OPTION]...",
     .description =
         "Runs every shader of the network's operators on small random problems and compares the results with\n"
         "those of the base variants, which every device can run, with plain C, and with themselves. What is\n"
         "found wrong is not used on this device and driver from then on. The exit status is 3 where anything\n"
-        "is wrong. It takes half a minute to some minutes.\n",
+        "is wrong. It takes half a minute to some minutes. With NAMEs, only the variants whose names contain one\n"
+        "of them are tested.\n",
     .examples = "  hymn selftest\n"
+                "  hymn selftest selective_scan conv2d_tiled --runs 1000\n"
                 "  hymn selftest --device llvmpipe --runs 10 --json\n",
 };
 
@@ -32,8 +34,12 @@ static void on_progress(void *user, uint32_t done, uint32_t count) {
     }
 }
 
-enum hymn_status selftest_run(struct hymn_context *context, uint32_t runs, struct hymn_selftest **out_selftest) {
-    const struct hymn_selftest_params params = {.runs = runs, .progress = on_progress};
+enum hymn_status selftest_run(struct hymn_context *context, uint32_t runs, char *const *names, uint32_t name_count,
+                              struct hymn_selftest **out_selftest) {
+    const struct hymn_selftest_params params = {.runs = runs,
+                                                .progress = on_progress,
+                                                .names = name_count > 0 ? (const char *const *)names : NULL,
+                                                .name_count = name_count};
     const enum hymn_status status = hymn_selftest_create(context, &params, out_selftest);
     console_progress_end();
     return status;
@@ -133,18 +139,15 @@ int command_selftest(char **arguments, size_t count) {
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
     }
-    if (rest > 0) {
-        return common_unexpected(&command, arguments[0]);
-    }
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
     struct hymn_selftest *selftest = NULL;
     enum exit_code code = common_open_device(&s.common, NULL, &context);
     if (code == CODE_OK) {
-        const enum hymn_status status = selftest_run(context, s.runs, &selftest);
+        const enum hymn_status status = selftest_run(context, s.runs, arguments, (uint32_t)rest, &selftest);
         if (status != HYMN_STATUS_OK) {
             console_status(NULL, status);
-            code = CODE_ENGINE;
+            code = status == HYMN_STATUS_INVALID_ARGUMENT ? CODE_USAGE : CODE_ENGINE;
         }
     }
     if (code == CODE_OK) {

@@ -127,7 +127,7 @@ static json_t *run_selftest(const struct devices_report_options *options, const 
     const struct hymn_context_params params = {.log = console_log(), .device = selector};
     enum hymn_status status = hymn_context_create(&params, &context);
     if (status == HYMN_STATUS_OK) {
-        status = selftest_run(context, options->runs, &selftest);
+        status = selftest_run(context, options->runs, NULL, 0, &selftest);
     }
     if (status != HYMN_STATUS_OK) {
         console_status(NULL, status);

@@ -3,6 +3,8 @@
 // The whole self-test: every shader of the network's operators.
 #include "selftest/selftest.h"
 
+#include <string.h>
+
 #include "base/alloc.h"
 #include "selftest/verdict.h"
 #include "session/context.h"
@@ -39,6 +41,29 @@ static void report(const struct hymn_selftest_params *params, uint32_t done) {
     }
 }
 
+static bool is_wanted(const struct hymn_selftest_params *params, const struct hymn_shader *shader) {
+    bool wanted = !params->names;
+    for (uint32_t i = 0; i < params->name_count && !wanted; i++) {
+        wanted = strstr(shader->name, params->names[i]) != NULL;
+    }
+    return wanted;
+}
+
+static enum hymn_status check_names(const struct hymn_log *log, const struct hymn_selftest_params *params) {
+    for (uint32_t i = 0; params->names && i < params->name_count; i++) {
+        const struct hymn_selftest_params one = {.names = &params->names[i], .name_count = 1};
+        bool found = false;
+        for (uint32_t k = 0; k < hymn_shader_count && params->names[i] && !found; k++) {
+            found = is_wanted(&one, &hymn_shaders[k]);
+        }
+        if (!found) {
+            return hymn_fail(log, HYMN_STATUS_INVALID_ARGUMENT, "self-test: no variant's name contains '%s'",
+                             params->names[i] ? params->names[i] : "(NULL)");
+        }
+    }
+    return HYMN_STATUS_OK;
+}
+
 static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn_selftest_params *params,
                                 struct hymn_selftest *selftest) {
     const struct hymn_selftest_options options = {.against_base = true,
@@ -52,11 +77,12 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
         const struct hymn_shader *shader = &hymn_shaders[i];
         struct hymn_selftest_result *result = &selftest->results[selftest->count];
         struct hymn_selftest_outcome outcome = {0};
-        if (hymn_vk_plan_allows(&plan, shader)) {
+        const bool wanted = is_wanted(params, shader);
+        if (wanted && hymn_vk_plan_allows(&plan, shader)) {
             status = hymn_selftest_shader(device, &plan, shader, &options, &outcome);
         }
         // Base variants without a case are those of pre- and post-processing, and the copy.
-        if (status == HYMN_STATUS_OK && (outcome.cases > 0 || !hymn_shader_is_base(shader))) {
+        if (status == HYMN_STATUS_OK && wanted && (outcome.cases > 0 || !hymn_shader_is_base(shader))) {
             *result = describe(shader, &outcome);
             selftest->count++;
         }
@@ -79,11 +105,15 @@ enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct
         return HYMN_STATUS_INVALID_ARGUMENT;
     }
     *out_selftest = NULL;
+    enum hymn_status status = check_names(&context->device->log, given);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
     struct hymn_selftest *selftest = hymn_alloc(1, sizeof *selftest);
     if (selftest) {
         selftest->results = hymn_alloc(hymn_shader_count, sizeof *selftest->results);
     }
-    enum hymn_status status =
+    status =
         selftest && selftest->results
             ? run_all(context->device, given, selftest)
             : hymn_fail(&context->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");

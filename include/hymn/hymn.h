@@ -233,10 +233,14 @@ struct hymn_selftest_params {
     uint32_t runs;                   // of each problem; 0: 100
     hymn_selftest_callback progress; // called by the thread that tests; NULL: none
     void *user;                      // what the callback is given
+    // Only variants whose names contain one of these `name_count` texts; NULL: all. The others have no result.
+    const char *const *names;
+    uint32_t name_count;
 };
 
 // Runs every shader of the network's operators through small random problems, whatever earlier verdicts say, and keeps
-// the new ones. Success whatever the verdicts are. OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST.
+// the new ones. Success whatever the verdicts are. INVALID_ARGUMENT: no variant's name contains one of `names` (says
+// which). OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST.
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
                                                struct hymn_selftest **out_selftest);
