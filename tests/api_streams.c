@@ -226,8 +226,8 @@ static void the_devices_own_queues_give_the_same_bits(void **state) {
     struct test_random random = test_random_start("the_devices_own_queues_give_the_same_bits");
     static struct job jobs[RUNS];
     make_jobs(&random, jobs, RUNS);
-    assert_int_equal(hymn_context_device(context)->compute_queues, context->device->queue_count);
-    assert_in_range(context->device->queue_count, 1, HYMN_VK_MAX_QUEUES);
+    assert_in_range(hymn_context_device(context)->compute_queues, 1, HYMN_VK_MAX_QUEUES);
+    assert_int_equal(context->device->queue_count, hymn_context_device(context)->compute_queues);
     struct hymn_session *session = open_session(HYMN_VK_MAX_QUEUES, 0);
     const uint32_t streams = session->info.streams, in_flight = session->info.runs_in_flight;
     assert_int_equal(streams, context->device->queue_count);
@@ -366,10 +366,24 @@ static void sessions_end_with_runs_in_flight(void **state) {
     free_jobs(jobs, 8);
 }
 
+// One queue by default, and as many as are asked for where there are so many.
+static void contexts_open_queues_as_asked(void **state) {
+    (void)state;
+    for (uint32_t asked = 0; asked <= 2; asked++) {
+        struct hymn_context *other = test_context_open_queues(asked);
+        assert_non_null(other);
+        uint32_t there = hymn_context_device(other)->compute_queues, wanted = asked > 0 ? asked : 1;
+        assert_int_equal(there, hymn_context_device(context)->compute_queues);
+        assert_int_equal(other->device->queue_count, there < wanted ? there : wanted);
+        assert_int_equal(test_context_close(&other), 0);
+    }
+    assert_null(test_context_open_queues(HYMN_VK_MAX_QUEUES + 1));
+}
+
 static int open_context(void **state) {
     (void)state;
     golden_load("one_stage_mamba", &golden);
-    context = test_context_open();
+    context = test_context_open_queues(HYMN_VK_MAX_QUEUES);
     return context ? 0 : -1;
 }
 
@@ -384,6 +398,7 @@ int main(void) {
         cmocka_unit_test_teardown(runs_of_any_streams_give_the_same_bits, heal),
         cmocka_unit_test_teardown(the_devices_own_queues_give_the_same_bits, heal),
         cmocka_unit_test_teardown(streams_are_counted, heal),
+        cmocka_unit_test(contexts_open_queues_as_asked),
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
         cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
         cmocka_unit_test_teardown(sessions_end_with_runs_in_flight, heal),

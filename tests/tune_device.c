@@ -222,6 +222,44 @@ static void test_wrong_results_are_noticed(void **state) {
     test_node_end(&test);
 }
 
+// Of a large output, the beginning and the end.
+static void test_ends_of_large_results_are_compared(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune ends");
+    struct hymn_vk_plan plan = make_plan();
+    struct hymn_vk_device *device = context->device;
+    struct test_node test;
+    build_scan(&test, &random, 19);
+    struct hymn_method method;
+    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, &method, 1) == 1);
+    struct hymn_trial trial;
+    struct hymn_vk_buffer activations = {0};
+    uint8_t *whole, *ends, *again;
+    VkFence fence;
+    assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
+    open_and_run(&plan, &test.graph, test.node, &method, fence, &trial, &whole);
+    assert_int_equal(
+        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial.graph.activation_bytes, "trial", &activations),
+        HYMN_STATUS_OK);
+    const struct hymn_value *output = &trial.graph.values[trial.graph.nodes[0].output];
+    const uint64_t pixel = output->stride * (output->storage == HYMN_STORAGE_F16 ? 2u : 4u), part = 3 * pixel;
+    trial.most_compared = part + pixel - 1;
+    assert_int_equal(hymn_trial_output(device, &activations, &trial, fence, &ends), HYMN_STATUS_OK);
+    assert_memory_equal(ends, whole, part);
+    assert_memory_equal(ends + part, whole + output->bytes - part, part);
+    assert_int_equal(hymn_trial_output(device, &activations, &trial, fence, &again), HYMN_STATUS_OK);
+    assert_true(hymn_trial_agrees(&trial, again, ends));
+    memset(again + 2 * part - 4, 0xFF, 4);
+    assert_false(hymn_trial_agrees(&trial, again, ends));
+    hymn_free(whole);
+    hymn_free(ends);
+    hymn_free(again);
+    hymn_vk_buffer_destroy(device, &activations);
+    hymn_trial_close(device, &trial);
+    hymn_vk_fence_destroy(device, &fence);
+    test_node_end(&test);
+}
+
 // Of a scan, which is built.
 static struct hymn_method first_method(struct test_node *test, struct test_random *random,
                                        const struct hymn_vk_plan *plan) {
@@ -410,6 +448,7 @@ int main(void) {
         cmocka_unit_test(test_goes_on_where_it_stopped),
         cmocka_unit_test(test_all_methods_right),
         cmocka_unit_test(test_wrong_results_are_noticed),
+        cmocka_unit_test(test_ends_of_large_results_are_compared),
         cmocka_unit_test(test_results_are_of_the_memory_at_hand),
         cmocka_unit_test(test_trials_that_do_not_fit_cost_only_themselves),
         cmocka_unit_test(test_long_trials_are_divided),

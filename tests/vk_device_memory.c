@@ -57,6 +57,19 @@ static void round_trips(struct hymn_vk_device *device, struct hymn_vk_buffer *bu
                          HYMN_STATUS_OK);
         assert_memory_equal(read, expected + from, (size_t)count * 4);
     }
+    for (int i = 0; i < 4; i++) { // again and again; a period may be longer than the range
+        uint32_t from = test_random_range(random, 0, words - 1), count = test_random_range(random, 1, words - from);
+        uint32_t most = i == 0 ? 3 : words < (4u << 20) ? words : 4u << 20;
+        uint32_t period = test_random_range(random, 1, most);
+        for (uint32_t k = 0; k < count; k++) {
+            expected[from + k] = other[k % period];
+        }
+        assert_int_equal(
+            hymn_vk_buffer_repeat(device, buffer, (uint64_t)from * 4, (uint64_t)count * 4, other, (uint64_t)period * 4),
+            HYMN_STATUS_OK);
+        assert_int_equal(hymn_vk_buffer_read(device, buffer, 0, read, (uint64_t)words * 4), HYMN_STATUS_OK);
+        assert_memory_equal(read, expected, (size_t)words * 4);
+    }
     free(expected);
     free(other);
     free(read);
@@ -229,10 +242,14 @@ static void ranges_beyond_the_buffer_are_refused(void **state) {
     assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, writes, 2), HYMN_STATUS_INTERNAL);
     assert_int_equal(hymn_vk_buffer_read(vk.device, &buffer, UINT64_MAX - 3, words, 8), HYMN_STATUS_INTERNAL);
     assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, NULL, 0), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_buffer_repeat(vk.device, &buffer, 60, 8, words, 4), HYMN_STATUS_INTERNAL);
+    assert_int_equal(hymn_vk_buffer_repeat(vk.device, &buffer, 0, 8, words, 0), HYMN_STATUS_INTERNAL);
+    assert_int_equal(hymn_vk_buffer_repeat(vk.device, &buffer, 64, 0, words, 4), HYMN_STATUS_OK);
     hymn_vk_result(vk.device, VK_ERROR_DEVICE_LOST, "a test");
     struct hymn_vk_buffer none;
     assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, writes, 1), HYMN_STATUS_DEVICE_LOST);
     assert_int_equal(hymn_vk_buffer_read(vk.device, &buffer, 0, words, 4), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(hymn_vk_buffer_repeat(vk.device, &buffer, 0, 4, words, 4), HYMN_STATUS_DEVICE_LOST);
     assert_int_equal(hymn_vk_buffer_create(vk.device, HYMN_VK_USAGE_DEVICE, 64, "x", &none), HYMN_STATUS_DEVICE_LOST);
     hymn_vk_buffer_destroy(vk.device, &buffer);
     hymn_vk_buffer_destroy(vk.device, &buffer); // zeroed: nothing to do

@@ -78,11 +78,11 @@ static struct hymn_session_params session_params(const struct bench_setup *setup
 // Chooses among the ways of each operator, for the measurements that follow.
 static enum exit_code tune(struct bench *bench) {
     struct hymn_session_params params = session_params(bench->setup);
-    params.tuning_ms = (uint32_t)(1000 * bench->setup->tuning);
-    if (params.tuning_ms == 0) {
+    params.tuning_ms = common_tuning_ms(bench->setup->tuning);
+    if (params.tuning_ms == HYMN_TUNING_NONE) {
         return CODE_OK;
     }
-    enum exit_code code = common_open_device(bench->setup->common, bench->cache, &bench->context);
+    enum exit_code code = common_open_device(bench->setup->common, bench->cache, 1, &bench->context);
     if (code == CODE_OK) {
         code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
                                    &bench->session);
@@ -94,13 +94,12 @@ static enum exit_code tune(struct bench *bench) {
     return code;
 }
 
-// From nothing to the first result; tuning_ms as in struct hymn_session_params.
-static enum exit_code start(struct bench *bench, uint32_t tuning_ms, struct bench_start *out_start) {
+// From nothing to the first result.
+static enum exit_code start(struct bench *bench, struct bench_start *out_start) {
     struct hymn_session_params params = session_params(bench->setup);
-    params.tuning_ms = tuning_ms;
     struct hymn_model *model = NULL;
     double since = hymn_time_now();
-    enum exit_code code = common_open_device(bench->setup->common, bench->cache, &bench->context);
+    enum exit_code code = common_open_device(bench->setup->common, bench->cache, 1, &bench->context);
     out_start->context_ms = milliseconds(since);
     since = hymn_time_now();
     if (code == CODE_OK) {
@@ -213,16 +212,21 @@ static enum exit_code run_in_flight(struct bench *bench, uint32_t total) {
     return code;
 }
 
-// As many runs again, several in flight: where they can be computed at the same time, in a session for that.
+// As many runs again, several in flight: where they can be computed at the same time, on queues opened for that.
 static enum exit_code measure_throughput(struct bench *bench) {
     struct bench_result *result = bench->result;
     struct hymn_session_params params = session_params(bench->setup);
     enum exit_code code = CODE_OK;
     params.streams = result->device.compute_queues > 1 ? bench->setup->streams : 1;
     if (params.streams > 1) {
-        hymn_session_destroy(&bench->session);
-        code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
-                                   &bench->session);
+        code = common_close(&bench->session, &bench->context, code);
+        if (code == CODE_OK) {
+            code = common_open_device(bench->setup->common, bench->cache, params.streams, &bench->context);
+        }
+        if (code == CODE_OK) {
+            code = common_open_session(bench->context, bench->setup->model, bench->setup->model_path, &params,
+                                       &bench->session);
+        }
     }
     if (code != CODE_OK) {
         return code;
@@ -350,7 +354,7 @@ static uint64_t resident_bytes(void) {
 
 static enum exit_code measure(struct bench *bench) {
     struct bench_result *result = bench->result;
-    enum exit_code code = start(bench, bench->setup->tuning > 0 ? 0 : HYMN_TUNING_NONE, &result->cold);
+    enum exit_code code = start(bench, &result->cold);
     if (code == CODE_OK) {
         const uint32_t batch = hymn_session_get_info(bench->session)->batch;
         bench->data.logit_count = bench->data.logit_count / bench->setup->batch * batch;
@@ -361,7 +365,7 @@ static enum exit_code measure(struct bench *bench) {
         code = tune(bench);
     }
     if (code == CODE_OK) {
-        code = start(bench, HYMN_TUNING_NONE, &result->warm);
+        code = start(bench, &result->warm);
     }
     if (code != CODE_OK) {
         return code;

@@ -30,7 +30,7 @@ struct settings {
     const char *model, *images, *masks, *json;
     struct size size;
     bool tile;
-    double overlap, threshold;
+    double overlap, threshold, tuning;
     uint32_t batch, streams, jobs;
 };
 
@@ -52,6 +52,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
         {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
          NULL},
         COMMON_STREAMS_OPTION(&s->streams),
+        COMMON_TUNING_OPTION(&s->tuning),
         {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that compare\n(default: one per two cores)",
          &s->jobs, 1, COMMON_MAX_JOBS, NULL},
         COMMON_OPTIONS(&s->common),
@@ -185,8 +186,9 @@ static enum exit_code run_session(const struct settings *settings, const struct 
                                                .min_height = settings->tile ? COMMON_MIN_TILE : 0,
                                                .min_width = settings->tile ? COMMON_MIN_TILE : 0,
                                                .precision = settings->common.precision,
+                                               .tuning_ms = common_tuning_ms(settings->tuning),
                                                .streams = common_streams(settings->streams, count, settings->batch)};
-    enum exit_code code = common_open_device(&settings->common, NULL, &context);
+    enum exit_code code = common_open_device(&settings->common, NULL, params.streams, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, model, settings->model, &params, &session);
     }

@@ -20,6 +20,7 @@ struct settings {
     struct common common;
     const char *model, *input, *output;
     uint32_t batch, streams;
+    double tuning;
 };
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
@@ -29,6 +30,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
         {"output", 'o', OPTION_TEXT, "Y.npy", "array to write", &s->output, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "images per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH, NULL},
         COMMON_STREAMS_OPTION(&s->streams),
+        COMMON_TUNING_OPTION(&s->tuning),
         COMMON_OPTIONS(&s->common),
     };
     return common_parse(&s->common, &command, options, COMMON_COUNT(options), arguments, count, out_count);
@@ -154,8 +156,9 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
                                                .batch = batch,
                                                .min_batch = 1,
                                                .precision = settings->common.precision,
+                                               .tuning_ms = common_tuning_ms(settings->tuning),
                                                .streams = common_streams(settings->streams, input->shape[0], batch)};
-    enum exit_code code = common_open_device(&settings->common, NULL, &context);
+    enum exit_code code = common_open_device(&settings->common, NULL, params.streams, &context);
     if (code == CODE_OK) {
         code = common_open_session(context, model, settings->model, &params, &session);
     }

@@ -142,7 +142,7 @@ int command_selftest(char **arguments, size_t count) {
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
     struct hymn_selftest *selftest = NULL;
-    enum exit_code code = common_open_device(&s.common, NULL, &context);
+    enum exit_code code = common_open_device(&s.common, NULL, 1, &context);
     if (code == CODE_OK) {
         const enum hymn_status status = selftest_run(context, s.runs, arguments, (uint32_t)rest, &selftest);
         if (status != HYMN_STATUS_OK) {

@@ -23,6 +23,10 @@ enum options_result common_parse(const struct common *common, const struct comma
     return result;
 }
 
+uint32_t common_tuning_ms(double seconds) {
+    return seconds * 1000 >= 1 ? (uint32_t)(seconds * 1000) : HYMN_TUNING_NONE;
+}
+
 uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch) {
     const size_t runs = count > 0 ? (count - 1) / batch + 1 : 1;
     return runs < streams ? (uint32_t)runs : streams;
@@ -47,7 +51,7 @@ static uint32_t index_of(const char *const *names, const char *name) {
     return index;
 }
 
-enum exit_code common_open_device(const struct common *common, const char *cache_dir,
+enum exit_code common_open_device(const struct common *common, const char *cache_dir, uint32_t queues,
                                   struct hymn_context **out_context) {
     const uint32_t tier = index_of(common_tiers, common->tier), transfer = index_of(transfers, common->transfer);
     if (common_tiers[tier] == NULL) {
@@ -63,7 +67,8 @@ enum exit_code common_open_device(const struct common *common, const char *cache
                                                .cache_dir = cache_dir,
                                                .tier = (enum hymn_tier)tier,
                                                .validation = common->validation,
-                                               .transfer = (enum hymn_transfer)transfer};
+                                               .transfer = (enum hymn_transfer)transfer,
+                                               .compute_queues = queues};
     const enum hymn_status status = hymn_context_create(&params, out_context);
     if (status != HYMN_STATUS_OK) {
         common_device_status(common, status);

@@ -38,6 +38,13 @@ struct common {
             "the most of the device to use: base, wide, half,\nmatrix or auto; default: $HYMN_TIER, or else auto",     \
             &(common)->tier, 0, 0, common_tiers                                                                        \
     }
+#define COMMON_TUNING_OPTION(target)                                                                                   \
+    {                                                                                                                  \
+        "tuning", 0, OPTION_REAL, "T",                                                                                 \
+            "seconds that GPUs may take to choose the fastest way of\neach operator first; what is found is kept for " \
+            "later\nstarts (default 0: what is known is used)",                                                        \
+            (target), 0, 3600, NULL                                                                                    \
+    }
 #define COMMON_STREAMS_OPTION(target)                                                                                  \
     {                                                                                                                  \
         "streams", 0, OPTION_NUMBER, "N",                                                                              \
@@ -77,12 +84,15 @@ enum options_result common_parse(const struct common *common, const struct comma
                                  const struct option *options, size_t option_count, char **arguments, size_t count,
                                  size_t *out_count);
 
+// hymn_session_params::tuning_ms for so many seconds.
+uint32_t common_tuning_ms(double seconds);
 // No more than there are runs of `batch` among `count` pictures.
 uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch);
 
 // Each reports its failure; then *out is NULL and the result is the code to exit with.
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model);
-enum exit_code common_open_device(const struct common *common, const char *cache_dir,
+// queues: for computing, that are opened; fewer where there are fewer.
+enum exit_code common_open_device(const struct common *common, const char *cache_dir, uint32_t queues,
                                   struct hymn_context **out_context);
 // As console_status, of a failure to find or open common->device: where there is none of that name and it is from
 // HYMN_DEVICE, its lines begin with that.

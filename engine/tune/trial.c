@@ -10,6 +10,9 @@
 #include "vk/pipeline.h"
 #include "vk/timer.h"
 
+// Outputs are of gigabytes in large batches.
+#define MOST_COMPARED ((uint64_t)16 << 20)
+
 static enum hymn_status no_memory(const struct hymn_vk_device *device) {
     return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
 }
@@ -75,6 +78,7 @@ enum hymn_status hymn_trial_open(struct hymn_vk_device *device, const struct hym
                                  const struct hymn_method *method, struct hymn_trial *trial) {
     memset(trial, 0, sizeof *trial);
     trial->method = *method;
+    trial->most_compared = MOST_COMPARED;
     hymn_trial_forget(trial);
     hymn_graph_init(&trial->graph, graph->batch, graph->storage);
     trial->lower = (struct hymn_lower){.graph = &trial->graph, .plan = plan, .log = &device->log};
@@ -210,25 +214,23 @@ enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial
 // Normalised mean squared errors between two orders of the same sums, with room.
 #define TOLERANCE_F32 1e-9
 #define TOLERANCE_F16 1e-5
-// A pattern of so many numbers, again and again: no divisor of any row.
-#define PATTERN 65521u
+// A pattern of so many numbers, again and again: an even one, for whole words of halves, and no multiple of rows.
+#define PATTERN 65522u
 
 static float pattern_number(uint32_t *state) {
     *state = *state * 1664525u + 1013904223u;
     return (float)(*state >> 8) / (float)(1 << 23) - 1.0f;
 }
 
-static void fill_value(uint8_t *to, const struct hymn_value *value, uint32_t seed) {
-    uint32_t size = value->storage == HYMN_STORAGE_F16 ? 2 : 4, state = seed;
-    uint64_t block = (uint64_t)PATTERN * size;
-    for (uint64_t i = 0; i < PATTERN && i < value->bytes / size; i++) {
+// Returns its bytes.
+static uint32_t make_pattern(uint8_t *to, enum hymn_storage storage, uint32_t seed) {
+    uint32_t size = storage == HYMN_STORAGE_F16 ? 2 : 4, state = seed;
+    for (uint32_t i = 0; i < PATTERN; i++) {
         float number = pattern_number(&state);
         uint16_t half = hymn_half_from_float(number);
         memcpy(to + i * size, size == 2 ? (const void *)&half : &number, size);
     }
-    for (uint64_t at = block; at < value->bytes; at += block) {
-        memcpy(to + at, to, value->bytes - at < block ? value->bytes - at : block);
-    }
+    return PATTERN * size;
 }
 
 // Whether a node reads the value and none writes it.
@@ -251,38 +253,79 @@ static uint32_t list_outputs(const struct hymn_trial *trial, const struct hymn_v
     return behind == HYMN_NONE ? 1 : 2;
 }
 
-enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
-                                   struct hymn_trial *trial, VkFence fence, uint8_t **out_output) {
+// What is compared of a value: one range, or two of whole pixels.
+struct range {
+    uint64_t offset, bytes;
+};
+
+static uint32_t list_ranges(const struct hymn_trial *trial, const struct hymn_value *value,
+                            struct range out_ranges[2]) {
+    const uint64_t pixel = (uint64_t)value->stride * (value->storage == HYMN_STORAGE_F16 ? 2 : 4);
+    const uint64_t most = trial->most_compared / pixel * pixel;
+    out_ranges[0] = (struct range){0, value->bytes <= 2 * most ? value->bytes : most};
+    out_ranges[1] = (struct range){value->bytes - most, most};
+    return value->bytes <= 2 * most ? 1 : 2;
+}
+
+static uint64_t compared_bytes(const struct hymn_trial *trial, const struct hymn_value *value) {
+    struct range ranges[2];
+    return list_ranges(trial, value, ranges) == 1 ? ranges[0].bytes : ranges[0].bytes + ranges[1].bytes;
+}
+
+// The inputs random, everything else NaN.
+static enum hymn_status fill_activations(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
+                                         const struct hymn_trial *trial) {
     const struct hymn_graph *graph = &trial->graph;
-    const struct hymn_value *outputs[2];
-    const uint32_t count = list_outputs(trial, outputs);
-    uint64_t bytes = (graph->activation_bytes + 3) / 4 * 4, at = 0;
-    uint8_t *host = hymn_alloc(bytes, 1);
-    uint8_t *result = hymn_alloc(outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0), 1);
-    *out_output = NULL;
-    if (!host || !result) {
-        hymn_free(host);
-        hymn_free(result);
+    uint8_t *pattern = hymn_alloc(PATTERN, sizeof(float));
+    if (!pattern) {
         return no_memory(device);
     }
-    memset(host, 0xFF, bytes); // NaN in either storage
-    for (uint32_t i = 0; i < graph->value_count; i++) {
+    memset(pattern, 0xFF, PATTERN * sizeof(float)); // NaN in either storage
+    enum hymn_status status = hymn_vk_buffer_repeat(device, activations, 0, (graph->activation_bytes + 3) / 4 * 4,
+                                                    pattern, PATTERN * sizeof(float));
+    for (uint32_t i = 0; i < graph->value_count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_value *value = &graph->values[i];
         if (is_input(graph, i)) {
-            fill_value(host + graph->values[i].offset, &graph->values[i], i + 1);
+            uint32_t period = make_pattern(pattern, value->storage, i + 1);
+            status = hymn_vk_buffer_repeat(device, activations, value->offset, value->bytes, pattern, period);
         }
     }
-    struct hymn_vk_write write = {0, host, bytes};
-    enum hymn_status status = hymn_vk_buffer_write(device, activations, &write, 1);
+    hymn_free(pattern);
+    return status;
+}
+
+static enum hymn_status read_compared(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
+                                      const struct hymn_trial *trial, const struct hymn_value *value, uint8_t *to) {
+    struct range ranges[2];
+    const uint32_t count = list_ranges(trial, value, ranges);
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; to += ranges[i++].bytes) {
+        status = hymn_vk_buffer_read(device, activations, value->offset + ranges[i].offset, to, ranges[i].bytes);
+    }
+    return status;
+}
+
+enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
+                                   struct hymn_trial *trial, VkFence fence, uint8_t **out_output) {
+    const struct hymn_value *outputs[2];
+    const uint32_t count = list_outputs(trial, outputs);
+    uint64_t at = 0;
+    uint8_t *result =
+        hymn_alloc(compared_bytes(trial, outputs[0]) + (count > 1 ? compared_bytes(trial, outputs[1]) : 0), 1);
+    *out_output = NULL;
+    if (!result) {
+        return no_memory(device);
+    }
+    enum hymn_status status = fill_activations(device, activations, trial);
     if (status == HYMN_STATUS_OK) {
         status = hymn_trial_record(device, activations, trial);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_trial_run(device, trial, fence);
     }
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; at += outputs[i++]->bytes) {
-        status = hymn_vk_buffer_read(device, activations, outputs[i]->offset, result + at, outputs[i]->bytes);
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; at += compared_bytes(trial, outputs[i++])) {
+        status = read_compared(device, activations, trial, outputs[i], result + at);
     }
-    hymn_free(host);
     if (status != HYMN_STATUS_OK) {
         hymn_free(result);
         return status;
@@ -309,8 +352,8 @@ bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, co
     // What is convolved in depth may never be stored.
     const uint32_t unstored = node->depthwise == HYMN_NONE ? 0 : node->parts[0];
     bool half = outputs[0]->storage == HYMN_STORAGE_F16;
-    uint64_t own = outputs[0]->bytes / (half ? 2 : 4);
-    uint64_t bytes = outputs[0]->bytes + (count > 1 ? outputs[1]->bytes : 0);
+    uint64_t own = compared_bytes(trial, outputs[0]) / (half ? 2 : 4);
+    uint64_t bytes = compared_bytes(trial, outputs[0]) + (count > 1 ? compared_bytes(trial, outputs[1]) : 0);
     double error = 0.0, power = 0.0;
     for (uint64_t i = 0; i < bytes / (half ? 2 : 4); i++) {
         if (i < own && i % outputs[0]->stride < unstored) {

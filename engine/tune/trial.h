@@ -26,6 +26,7 @@ struct hymn_trial {
     // trials ran in between, as it does in a network, which runs each kernel once. Negative: not run yet, or a device
     // without timers. best_ms: the sum of the shortest.
     double ms, best_ms;
+    uint64_t most_compared; // bytes at either end of an output that hymn_trial_output reads; 16 MiB
 };
 
 // Lowers graph's node by the method for a plan (kept by reference). Freed with hymn_trial_close in any case.
@@ -49,9 +50,9 @@ enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial
 // As before its first run.
 void hymn_trial_forget(struct hymn_trial *trial);
 // Records it anew, for the activations may be others than those it was timed with, runs it on random inputs, the same
-// ones for all trials of a node, with everything else NaN before, and copies the node's output (its bytes:
-// graph.values[].bytes), and behind it what is pooled of that or convolved in depth, to *out_output, which the caller
-// frees with hymn_free.
+// ones for all trials of a node, with everything else NaN before, and copies the node's output, and behind it what is
+// pooled of that or convolved in depth, to *out_output, which the caller frees with hymn_free: all of each, or, of more
+// than twice most_compared, so much of its beginning and of its end, in whole pixels.
 enum hymn_status hymn_trial_output(struct hymn_vk_device *device, struct hymn_vk_buffer *activations,
                                    struct hymn_trial *trial, VkFence fence, uint8_t **out_output);
 // Whether two trials' outputs agree as closely as rounding in their storage lets them.

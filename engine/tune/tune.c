@@ -548,7 +548,7 @@ static enum hymn_status tune_batch(struct tuner *tuner, struct hymn_graph *graph
     if (status == HYMN_STATUS_OK) {
         status = make_pipelines(tuner, works, count, 0);
     }
-    for (uint32_t i = 0; i < count && !is_fatal(status); i++) {
+    for (uint32_t i = 0; i < count && !is_fatal(status) && (i == 0 || hymn_time_now() < tuner->deadline); i++) {
         double busy = i == 0 ? BUSY_SECONDS : BUSY_AGAIN_SECONDS;
         status = time_trials(tuner, &works[i], 0, busy);
         status = status == HYMN_STATUS_OK ? choose(tuner, &works[i], TIMED_SHORTLY) : status;

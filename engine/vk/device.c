@@ -73,7 +73,7 @@ static enum hymn_status choose(struct hymn_vk_device *device, const char *wanted
     }
     if (status == HYMN_STATUS_OK) {
         device->queue_family = queues.compute;
-        device->queue_count = queues.compute_count;
+        device->queue_count = device->queue_count < queues.compute_count ? device->queue_count : queues.compute_count;
         device->transfer_family = queues.transfer;
         if (device->transfer == HYMN_TRANSFER_ON) {
             device->snapshot.unified_memory = false; // then there is something to upload
@@ -252,6 +252,10 @@ static enum hymn_status check_params(const struct hymn_context_params *params) {
         return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT, "transfer %d is none of auto, off, on",
                          (int)params->transfer);
     }
+    if (params->compute_queues > HYMN_VK_MAX_QUEUES) {
+        return hymn_fail(&params->log, HYMN_STATUS_INVALID_ARGUMENT, "compute_queues is %u; at most %d are possible",
+                         params->compute_queues, HYMN_VK_MAX_QUEUES);
+    }
     return HYMN_STATUS_OK;
 }
 
@@ -269,6 +273,7 @@ static enum hymn_status create(const struct hymn_context_params *params, bool in
     device->log = params->log;
     device->tier = params->tier;
     device->transfer = params->transfer;
+    device->queue_count = params->compute_queues ? params->compute_queues : 1;
     device->inspected = inspected;
     device->trust_variants = params->trust_variants;
     device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;

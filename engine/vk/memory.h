@@ -49,6 +49,10 @@ struct hymn_vk_write {
 // the device; no submission may be using the ranges.
 enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer,
                                       const struct hymn_vk_write *writes, uint32_t count);
+// Fills a range with the `period` bytes at data, again and again; the device multiplies them. All three numbers are
+// multiples of 4; period: 16 MiB at most.
+enum hymn_status hymn_vk_buffer_repeat(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer, uint64_t offset,
+                                       uint64_t bytes, const void *data, uint64_t period);
 enum hymn_status hymn_vk_buffer_read(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
                                      uint64_t offset, void *data, uint64_t bytes);
 

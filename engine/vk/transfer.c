@@ -176,6 +176,64 @@ enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn
     return status;
 }
 
+// From one period at the beginning of the range on, twice as many with each copy.
+static void multiply(struct transfer *transfer, const struct hymn_vk_buffer *buffer, uint64_t offset, uint64_t bytes,
+                     uint64_t period) {
+    const struct VolkDeviceTable *table = &transfer->device->table;
+    const VkMemoryBarrier written = {
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+        .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+        .dstAccessMask = VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
+    };
+    uint64_t filled = bytes < period ? bytes : period;
+    VkBufferCopy region = {0, offset, filled};
+    table->vkCmdCopyBuffer(transfer->commands, transfer->staging.handle, buffer->handle, 1, &region);
+    for (; filled < bytes; filled += region.size) {
+        region = (VkBufferCopy){offset, offset + filled, bytes - filled < filled ? bytes - filled : filled};
+        table->vkCmdPipelineBarrier(transfer->commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_TRANSFER_BIT,
+                                    0, 1, &written, 0, NULL, 0, NULL);
+        table->vkCmdCopyBuffer(transfer->commands, buffer->handle, buffer->handle, 1, &region);
+    }
+}
+
+static enum hymn_status repeat_staged(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
+                                      uint64_t offset, uint64_t bytes, const void *data, uint64_t period) {
+    struct transfer transfer;
+    enum hymn_status status = transfer_open(device, HYMN_VK_USAGE_UPLOAD, period, &transfer);
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    memcpy(transfer.staging.mapped, data, period);
+    status = hymn_vk_buffer_flush(device, &transfer.staging, 0, period);
+    if (status == HYMN_STATUS_OK) {
+        status = transfer_begin(&transfer);
+    }
+    if (status == HYMN_STATUS_OK) {
+        multiply(&transfer, buffer, offset, bytes, period);
+        status = transfer_finish(&transfer);
+    }
+    transfer_close(&transfer);
+    return status;
+}
+
+enum hymn_status hymn_vk_buffer_repeat(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer, uint64_t offset,
+                                       uint64_t bytes, const void *data, uint64_t period) {
+    if (!within(buffer, offset, bytes) || period == 0 || period > STAGING_BYTES) {
+        return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "a write beyond the end of a buffer");
+    }
+    enum hymn_status status = hymn_vk_device_check(device);
+    if (status != HYMN_STATUS_OK || bytes == 0) {
+        return status;
+    }
+    if (!buffer->mapped) {
+        return repeat_staged(device, buffer, offset, bytes, data, period);
+    }
+    for (uint64_t at = 0; at < bytes; at += period) {
+        memcpy(buffer->mapped + offset + at, data, bytes - at < period ? bytes - at : period);
+    }
+    return hymn_vk_buffer_flush(device, buffer, offset, bytes);
+}
+
 // Memory that the host sees, once what the device wrote there has been made visible to it.
 static enum hymn_status read_mapped(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer, uint64_t offset,
                                     void *data, uint64_t bytes) {

@@ -163,7 +163,7 @@ HYMN_API const struct hymn_device_info *hymn_device_list_get(const struct hymn_d
 
 // --------------------------------------------------------------------------------------------------------- context
 
-// A device opened for compute: one VkDevice with a queue, and maybe one that copies, memory, and the pipeline cache.
+// A device opened for compute: one VkDevice with its queues, and maybe one that copies, memory, and the pipeline cache.
 // Several contexts, on the same or on different devices, may live in one process.
 struct hymn_context;
 
@@ -185,6 +185,9 @@ struct hymn_context_params {
     // used, with a warning. Verdicts are kept in cache_dir.
     bool trust_variants;
     enum hymn_transfer transfer;
+    // Queues for computing that are opened, for hymn_session_params::streams. 0: 1; at most 8, and at most as many as
+    // the device has (hymn_device_info::compute_queues). NVIDIA's driver takes some 25 ms for each.
+    uint32_t compute_queues;
 };
 
 // NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
@@ -314,11 +317,12 @@ struct hymn_session_params {
     uint32_t min_batch, min_height, min_width;
     enum hymn_precision precision;
     uint32_t runs_in_flight; // 0: 2, or `streams` where that is more; at most 8
-    // How many of them may be computed at the same time, each on a queue of the device's own for it
-    // (hymn_device_info::compute_queues) and with activations of its own: more images a second where a single run does
-    // not fill the device, for as many times the activations' memory; each run by itself takes longer the while. Runs
-    // beyond that number follow each other in turn. 0: 1; at most 8. It becomes less where the device has fewer queues,
-    // there are fewer runs in flight or no memory for more, and 1 with `timings`; the session's info tells.
+    // How many of them may be computed at the same time, each on a queue of its own among those that the context has
+    // opened (hymn_context_params::compute_queues) and with activations of its own: more images a second where a single
+    // run does not fill the device, for as many times the activations' memory; each run by itself takes longer the
+    // while. Runs beyond that number follow each other in turn. 0: 1; at most 8. It becomes less where the context has
+    // fewer queues, there are fewer runs in flight or no memory for more, and 1 with `timings`; the session's info
+    // tells.
     uint32_t streams;
     bool timings;        // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier; // the most that this session uses; AUTO: the context's

@@ -33,7 +33,7 @@ struct hymn_context *test_context_open(void) {
     return test_context_open_with(test_context_transfer());
 }
 
-struct hymn_context *test_context_open_with(enum hymn_transfer transfer) {
+static struct hymn_context *open_context(enum hymn_transfer transfer, uint32_t queues) {
     const char *validation = getenv("HYMN_VALIDATION");
     struct hymn_context_params params = {
         .log = {.callback = golden_print_log, .level = HYMN_LOG_WARNING},
@@ -42,6 +42,7 @@ struct hymn_context *test_context_open_with(enum hymn_transfer transfer) {
         .tier = test_context_tier(),
         .validation = validation && strcmp(validation, "1") == 0,
         .transfer = transfer,
+        .compute_queues = queues,
     };
     struct hymn_context *context = NULL;
     enum hymn_status status = hymn_context_create(&params, &context);
@@ -51,6 +52,14 @@ struct hymn_context *test_context_open_with(enum hymn_transfer transfer) {
     }
     printf("device: %s, %s\n", hymn_context_device(context)->name, hymn_context_device(context)->driver);
     return context;
+}
+
+struct hymn_context *test_context_open_with(enum hymn_transfer transfer) {
+    return open_context(transfer, 0);
+}
+
+struct hymn_context *test_context_open_queues(uint32_t queues) {
+    return open_context(test_context_transfer(), queues);
 }
 
 int test_context_close(struct hymn_context **context) {

@@ -17,6 +17,8 @@ enum hymn_transfer test_context_transfer(void);
 struct hymn_context *test_context_open(void);
 // Whatever HYMN_TRANSFER says.
 struct hymn_context *test_context_open_with(enum hymn_transfer transfer);
+// With so many queues for computing open, or as many as the device has.
+struct hymn_context *test_context_open_queues(uint32_t queues);
 // 0, or -1 when validation had anything to say.
 int test_context_close(struct hymn_context **context);
 
