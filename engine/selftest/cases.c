@@ -306,6 +306,7 @@ struct builder {
     struct hymn_selftest_problem *problem;
     const struct selftest_case *from;
     enum hymn_storage storage;
+    bool numbers; // otherwise shapes alone, and weights of zero
     struct hymn_node *node;
     uint64_t random;
     bool failed;
@@ -334,15 +335,17 @@ static uint32_t add_value(struct builder *b, uint32_t height, uint32_t width, ui
     struct hymn_value *v = &problem->graph.values[value];
     v->planes = planes;
     v->stride = channels == 2 ? 2 : v->stride; // statistics are pairs
-    problem->values[value] = hymn_arena_alloc(&problem->numbers, hymn_selftest_size(&problem->graph, value), 8);
-    b->failed = b->failed || !problem->values[value];
+    if (b->numbers) {
+        problem->values[value] = hymn_arena_alloc(&problem->numbers, hymn_selftest_size(&problem->graph, value), 8);
+        b->failed = b->failed || !problem->values[value];
+    }
     return value;
 }
 
 static uint32_t add_input(struct builder *b, uint32_t height, uint32_t width, uint32_t channels, uint32_t planes,
                           enum hymn_storage storage, float low, float high) {
     uint32_t value = add_value(b, height, width, channels, planes, storage);
-    const struct hymn_value *v = b->failed ? NULL : &b->problem->graph.values[value];
+    const struct hymn_value *v = b->failed || !b->numbers ? NULL : &b->problem->graph.values[value];
     for (uint64_t i = 0; v && i < hymn_selftest_size(&b->problem->graph, value); i++) {
         bool padding = i % v->stride >= channels;
         b->problem->values[value][i] = padding ? 0.0 : rounded(next(b, low, high), storage);
@@ -358,7 +361,7 @@ static uint32_t add_output(struct builder *b, uint32_t channels, uint32_t planes
 
 static float *add_array(struct builder *b, uint64_t count, float low, float high) {
     float *array = hymn_arena_alloc(&b->problem->graph.arena, count, sizeof *array);
-    for (uint64_t i = 0; array && i < count; i++) {
+    for (uint64_t i = 0; array && b->numbers && i < count; i++) {
         array[i] = next(b, low, high);
     }
     b->failed = b->failed || !array;
@@ -383,11 +386,12 @@ static void add_pictures(struct builder *b) {
     problem->picture_format = channels == 4 ? HYMN_PIXEL_RGBA8 : HYMN_PIXEL_RGB8;
     const uint32_t bytes = hymn_round_up(problem->picture_height * problem->picture_width * channels, 256);
     const uint32_t pictures = add_value(b, 1, bytes / 16, 8, 1, HYMN_STORAGE_F16);
-    for (uint32_t i = 0; i < problem->graph.batch * bytes && !b->failed; i += 2) {
+    const bool made = b->numbers && !b->failed;
+    for (uint32_t i = 0; i < problem->graph.batch * bytes && made; i += 2) {
         const uint32_t two[2] = {(uint32_t)next(b, 0.0f, 123.9f), (uint32_t)next(b, 0.0f, 123.9f)};
         problem->values[pictures][i / 2] = hymn_half_to_float((uint16_t)(two[0] | two[1] << 8));
     }
-    for (uint32_t i = 0; i < problem->graph.batch * height * width && !b->failed; i++) {
+    for (uint32_t i = 0; i < problem->graph.batch * height * width && made; i++) {
         uint32_t y = i / width % height, x = i % width, pixel[4] = {0};
         y = y < problem->picture_height ? y : problem->picture_height - 1;
         x = x < problem->picture_width ? x : problem->picture_width - 1;
@@ -430,10 +434,11 @@ static void add_statistics(struct builder *b) {
     norm.output = value;
     struct hymn_graph graph = problem->graph;
     graph.nodes = &norm;
-    if (!b->failed) {
+    const bool made = b->numbers && !b->failed;
+    if (made) {
         hymn_reference_run(&graph, problem->values);
     }
-    for (uint64_t i = 0; !b->failed && i < hymn_selftest_size(&graph, value); i++) {
+    for (uint64_t i = 0; made && i < hymn_selftest_size(&graph, value); i++) {
         problem->values[value][i] = (float)problem->values[value][i];
     }
     b->node->stats = value;
@@ -455,10 +460,11 @@ static void add_low(struct builder *b) {
     resize.output = term->source.value;
     struct hymn_graph graph = problem->graph;
     graph.nodes = &resize;
-    if (!b->failed) {
+    const bool made = b->numbers && !b->failed;
+    if (made) {
         hymn_reference_run(&graph, problem->values);
     }
-    for (uint64_t i = 0; !b->failed && i < hymn_selftest_size(&graph, resize.output); i++) {
+    for (uint64_t i = 0; made && i < hymn_selftest_size(&graph, resize.output); i++) {
         problem->values[resize.output][i] = rounded((float)problem->values[resize.output][i], b->storage);
     }
 }
@@ -586,8 +592,10 @@ static void build_other(struct builder *b) {
     }
 }
 
-bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_selftest_problem *problem) {
-    struct builder b = {.problem = problem, .from = &cases[index], .storage = storage, .random = index + 1};
+bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, bool numbers,
+                         struct hymn_selftest_problem *problem) {
+    struct builder b = {
+        .problem = problem, .from = &cases[index], .storage = storage, .numbers = numbers, .random = index + 1};
     memset(problem, 0, sizeof *problem);
     problem->masks = problem->pictures = HYMN_NONE;
     hymn_graph_init(&problem->graph, b.from->batch, storage);

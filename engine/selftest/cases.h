@@ -36,8 +36,10 @@ const char *hymn_selftest_case_only(uint32_t index);
 // Among the few that are run before a session uses a shader for the first time.
 bool hymn_selftest_case_quick(uint32_t index);
 
-// Builds a case. False when out of memory; to be freed in any case.
-bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, struct hymn_selftest_problem *problem);
+// Builds a case. Without `numbers`, which take most of the time, there are no values, and all weights are zero: enough
+// to see what it is lowered to. False when out of memory; to be freed in any case.
+bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, bool numbers,
+                         struct hymn_selftest_problem *problem);
 // Fills the outputs in plain C.
 void hymn_selftest_expect(struct hymn_selftest_problem *problem);
 void hymn_selftest_problem_free(struct hymn_selftest_problem *problem);

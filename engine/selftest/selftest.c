@@ -113,10 +113,9 @@ enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct
     if (selftest) {
         selftest->results = hymn_alloc(hymn_shader_count, sizeof *selftest->results);
     }
-    status =
-        selftest && selftest->results
-            ? run_all(context->device, given, selftest)
-            : hymn_fail(&context->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    status = selftest && selftest->results
+                 ? run_all(context->device, given, selftest)
+                 : hymn_fail(&context->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
     if (status != HYMN_STATUS_OK) {
         hymn_selftest_destroy(&selftest);
         return status;

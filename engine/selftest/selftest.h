@@ -32,6 +32,12 @@ enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struc
                                       const struct hymn_shader *shader, const struct hymn_selftest_options *options,
                                       struct hymn_selftest_outcome *out_outcome);
 
+// Appends the steps of these cases, whose pipelines hymn_selftest_shader makes otherwise: those of several shaders can
+// be made together, on several threads. OUT_OF_MEMORY.
+enum hymn_status hymn_selftest_collect(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                       const struct hymn_shader *shader, const struct hymn_selftest_options *options,
+                                       struct hymn_vk_program *program);
+
 // Sees to it that every shader of a program that not every device can run has a verdict on this device: one given to
 // this device before, or one from the store, or one found now and stored. Wrong ones are demoted in the device's plan
 // and in `plan`; then *out_demoted is true, and the program must be lowered again. A shader whose check began twice and

@@ -72,17 +72,28 @@ static void compare(const struct check *check, const struct hymn_selftest_run *r
     }
 }
 
+// Builds a case and lowers it for a plan; closed with close_case in any case.
+static enum hymn_status open_case(const struct check *check, const struct hymn_vk_plan *plan, bool numbers,
+                                  struct hymn_selftest_problem *problem, struct hymn_selftest_run *run) {
+    memset(run, 0, sizeof *run);
+    run->device = check->device;
+    return hymn_selftest_build(check->index, check->storage, numbers, problem)
+               ? hymn_selftest_open(check->device, plan, problem, run)
+               : hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+}
+
+static void close_case(struct hymn_selftest_problem *problem, struct hymn_selftest_run *run) {
+    hymn_selftest_close(run);
+    hymn_selftest_problem_free(problem);
+}
+
 // The same problem by the base variants, on the same device.
 static enum hymn_status compare_with_base(const struct check *check, const struct hymn_selftest_run *run) {
     struct hymn_selftest_problem problem;
     struct hymn_vk_plan plan;
     struct hymn_selftest_run base;
     hymn_vk_plan_make(&check->device->snapshot, HYMN_TIER_BASE, &plan);
-    if (!hymn_selftest_build(check->index, check->storage, &problem)) {
-        hymn_selftest_problem_free(&problem);
-        return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
-    }
-    enum hymn_status status = hymn_selftest_open(check->device, &plan, &problem, &base);
+    enum hymn_status status = open_case(check, &plan, true, &problem, &base);
     if (status == HYMN_STATUS_OK) {
         status = hymn_selftest_ready(&base);
     }
@@ -92,8 +103,7 @@ static enum hymn_status compare_with_base(const struct check *check, const struc
     if (status == HYMN_STATUS_OK) {
         compare(check, run, &base);
     }
-    hymn_selftest_close(&base);
-    hymn_selftest_problem_free(&problem);
+    close_case(&problem, &base);
     return status;
 }
 
@@ -144,9 +154,6 @@ static enum hymn_status collect(const struct check *check, const struct hymn_vk_
 }
 
 static enum hymn_status ready_and_execute(const struct check *check, struct hymn_selftest_run *run) {
-    if (check->collected) {
-        return collect(check, &run->lower.program);
-    }
     enum hymn_status status = hymn_selftest_ready(run);
     status = status == HYMN_STATUS_OK ? execute_all(check, run) : status;
     if (is_shaders_fault(status)) {
@@ -160,19 +167,18 @@ static enum hymn_status ready_and_execute(const struct check *check, struct hymn
 // One case for one plan; *out_used: the shader is in it.
 static enum hymn_status run_case(const struct check *check, const struct hymn_vk_plan *plan, bool *out_used) {
     struct hymn_selftest_problem problem;
-    *out_used = false;
-    if (!hymn_selftest_build(check->index, check->storage, &problem)) {
-        hymn_selftest_problem_free(&problem);
-        return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
-    }
     struct hymn_selftest_run run;
-    enum hymn_status status = hymn_selftest_open(check->device, plan, &problem, &run);
+    enum hymn_status status = open_case(check, plan, false, &problem, &run);
     *out_used = status == HYMN_STATUS_OK && hymn_selftest_uses(&run, check->shader);
-    if (*out_used) {
-        status = ready_and_execute(check, &run);
+    if (*out_used && check->collected) {
+        status = collect(check, &run.lower.program);
     }
-    hymn_selftest_close(&run);
-    hymn_selftest_problem_free(&problem);
+    close_case(&problem, &run);
+    if (*out_used && !check->collected) {
+        status = open_case(check, plan, true, &problem, &run);
+        status = status == HYMN_STATUS_OK ? ready_and_execute(check, &run) : status;
+        close_case(&problem, &run);
+    }
     return status;
 }
 
@@ -219,20 +225,27 @@ static enum hymn_status run_all(struct check *check, const struct hymn_vk_plan *
     return status;
 }
 
+enum hymn_status hymn_selftest_collect(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                       const struct hymn_shader *shader, const struct hymn_selftest_options *options,
+                                       struct hymn_vk_program *program) {
+    struct hymn_selftest_outcome none = {0};
+    struct check check = {
+        .device = device, .shader = shader, .options = options, .outcome = &none, .collected = program};
+    return run_all(&check, plan);
+}
+
 enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                       const struct hymn_shader *shader, const struct hymn_selftest_options *options,
                                       struct hymn_selftest_outcome *out_outcome) {
     struct hymn_vk_program program = {0};
     struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
     *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
-    check.collected = &program;
-    enum hymn_status status = run_all(&check, plan);
+    enum hymn_status status = hymn_selftest_collect(device, plan, shader, options, &program);
     if (status == HYMN_STATUS_OK) {
         // Which one cannot be made is found again, and blamed, with its case.
         status = hymn_vk_pipelines_prepare(device, program.steps, program.count);
         status = is_shaders_fault(status) ? HYMN_STATUS_OK : status;
     }
     hymn_vk_program_free(&program);
-    check.collected = NULL;
     return status == HYMN_STATUS_OK ? run_all(&check, plan) : status;
 }

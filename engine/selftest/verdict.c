@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "vk/pipeline.h"
 #include "vk/store.h"
 
 // To be raised when the cases change, so that they are run again.
@@ -142,6 +143,71 @@ static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct
     return status;
 }
 
+static bool is_among(const struct hymn_shader *const *shaders, uint32_t count, const struct hymn_shader *shader) {
+    bool found = false;
+    for (uint32_t i = 0; i < count && !found; i++) {
+        found = shaders[i] == shader;
+    }
+    return found;
+}
+
+// The shaders of a program that will be checked for the first time. One whose check has begun before is not among them:
+// it may take the process with it, and must be alone then.
+static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                         const struct hymn_vk_program *program, const struct hymn_shader **out_shaders) {
+    uint32_t count = 0, attempts;
+    for (uint32_t i = 0; i < program->count && count < HYMN_VK_MAX_SHADERS; i++) {
+        const struct hymn_shader *shader = program->steps[i].shader;
+        if (shader && !hymn_shader_is_base(shader) && !is_checked(device, shader) &&
+            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, false, &attempts) && attempts == 0) {
+            out_shaders[count++] = shader;
+        }
+    }
+    return count;
+}
+
+static void mark_all(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                     const struct hymn_shader *const *shaders, uint32_t count, uint32_t attempts) {
+    for (uint32_t i = 0; i < count; i++) {
+        put(device, key_of(plan, shaders[i]), STATE_TRYING, attempts);
+    }
+    hymn_vk_store_flush(device);
+}
+
+// Makes the pipelines of all shaders' first checks at once: they are made on several threads, and each check by itself
+// has few. A process that dies meanwhile leaves a mark at all of them, which is one of two: the next one checks them
+// one after the other.
+static enum hymn_status make_pipelines(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                       const struct hymn_shader *const *shaders, uint32_t count) {
+    const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
+    struct hymn_vk_program all = {0};
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        status = hymn_selftest_collect(device, plan, shaders[i], &options, &all);
+    }
+    if (status == HYMN_STATUS_OK) {
+        mark_all(device, plan, shaders, count, 1);
+        status = hymn_vk_pipelines_prepare(device, all.steps, all.count);
+        mark_all(device, plan, shaders, count, 0);
+    }
+    hymn_vk_program_free(&all);
+    // What else cannot be made is found again, and blamed, in the check of its shader.
+    return status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY ? status : HYMN_STATUS_OK;
+}
+
+static enum hymn_status prepare_checks(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                       const struct hymn_vk_program *program) {
+    const struct hymn_shader *shaders[HYMN_VK_MAX_SHADERS];
+    if (list_new(device, plan, program, shaders) < 2) {
+        return HYMN_STATUS_OK;
+    }
+    hymn_vk_store_lock(device); // another process may have been at them
+    uint32_t count = list_new(device, plan, program, shaders);
+    enum hymn_status status = count < 2 ? HYMN_STATUS_OK : make_pipelines(device, plan, shaders, count);
+    hymn_vk_store_unlock(device);
+    return status;
+}
+
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
                                      const struct hymn_vk_program *program, bool *out_demoted) {
     enum hymn_status status = HYMN_STATUS_OK;
@@ -149,6 +215,7 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     if (device->trust_variants) {
         return status;
     }
+    status = prepare_checks(device, plan, program);
     for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
         if (!shader || hymn_shader_is_base(shader)) {
