@@ -308,6 +308,14 @@ static void streams_take_the_memory_there_is(void **state) {
         assert_int_equal(device->memory_bytes, empty);
     }
     hymn_vk_memory_cap(device, 0);
+    const uint64_t heap = device->snapshot.device_heap_bytes;
+    for (uint32_t further = 0; further < 4; further++) { // a quarter of the device is enough for so many
+        device->snapshot.device_heap_bytes = 4 * (further * one + one / 2);
+        session = open_session(4, 4);
+        assert_int_equal(session->info.streams, further + 1);
+        hymn_session_destroy(&session);
+    }
+    device->snapshot.device_heap_bytes = heap;
     pretend_nothing();
     free_jobs(jobs, RUNS);
 }

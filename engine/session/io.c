@@ -392,8 +392,8 @@ uint64_t hymn_io_bytes(const struct hymn_session *session) {
     };
     struct hymn_io_place place;
     struct layout layout = lay_out(session, &image, 1, &place);
-    lay_out_image(&layout, false);
-    return (layout.upload + layout.readback) * session->info.batch + layout.image;
+    lay_out_image(&layout, true);
+    return (2 * layout.upload + layout.readback) * session->info.batch + layout.image; // staged and copied
 }
 
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {

@@ -230,33 +230,49 @@ static enum hymn_status leave_room(struct hymn_session *session) {
     return status;
 }
 
-// The first one must be; of the others as many as there is memory for.
-static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_graph *graph) {
+// Of streams beyond the first, of all of the device's memory: others want some of it too, and where a run takes so much
+// there is little to gain.
+#define STREAMS_SHARE 4u
+
+// Another stream, if there is memory for it. OUT_OF_DEVICE_MEMORY, quietly, if not.
+static enum hymn_status make_further_stream(struct hymn_session *session, const struct hymn_graph *graph,
+                                            uint32_t index) {
     struct hymn_vk_device *device = session->device;
     const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
-    const uint32_t wanted = session->info.streams;
-    session->info.streams = 0;
-    for (uint32_t i = 0; i < wanted; i++) {
-        device->log = i > 0 ? soft : log;
-        session->streams[i].queue = device->queues[i];
-        enum hymn_status status = make_stream(session, graph, &session->streams[i]);
-        if (status == HYMN_STATUS_OK && i > 0) {
-            status = leave_room(session);
-        }
-        device->log = log;
-        if (status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY && i > 0) {
-            destroy_stream(session, &session->streams[i]);
-            hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", i, wanted);
-            break;
-        }
-        if (status != HYMN_STATUS_OK) {
-            return status;
-        }
-        session->info.streams++;
+    if (index * graph->activation_bytes > device->snapshot.device_heap_bytes / STREAMS_SHARE) {
+        return HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
     }
-    session->info.activation_bytes *= session->info.streams;
-    session->info.activation_bytes_unaliased *= session->info.streams;
-    return HYMN_STATUS_OK;
+    device->log = soft;
+    enum hymn_status status = make_stream(session, graph, &session->streams[index]);
+    if (status == HYMN_STATUS_OK) {
+        status = leave_room(session);
+    }
+    if (status != HYMN_STATUS_OK) {
+        destroy_stream(session, &session->streams[index]);
+    }
+    device->log = log;
+    return status;
+}
+
+// The first one must be; of the others as many as there is memory for.
+static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_graph *graph) {
+    const uint32_t wanted = session->info.streams;
+    uint32_t made = 0;
+    enum hymn_status status = make_stream(session, graph, &session->streams[0]);
+    while (status == HYMN_STATUS_OK && ++made < wanted) {
+        status = make_further_stream(session, graph, made);
+    }
+    if (made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
+        hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", made, wanted);
+        status = HYMN_STATUS_OK;
+    }
+    for (uint32_t i = 0; i < made; i++) {
+        session->streams[i].queue = session->device->queues[i];
+    }
+    session->info.streams = made;
+    session->info.activation_bytes *= made;
+    session->info.activation_bytes_unaliased *= made;
+    return status;
 }
 
 void hymn_session_bind(const struct hymn_session *session, const struct hymn_slot *slot,

@@ -321,8 +321,8 @@ struct hymn_session_params {
     // opened (hymn_context_params::compute_queues) and with activations of its own: more images a second where a single
     // run does not fill the device, for as many times the activations' memory; each run by itself takes longer the
     // while. Runs beyond that number follow each other in turn. 0: 1; at most 8. It becomes less where the context has
-    // fewer queues, there are fewer runs in flight or no memory for more, and 1 with `timings`; the session's info
-    // tells.
+    // fewer queues, there are fewer runs in flight, or streams beyond the first would take more than a quarter of the
+    // device's memory or what there is; and 1 with `timings`. The session's info tells.
     uint32_t streams;
     bool timings;        // record per-operator GPU timestamps (hymn_session_timings)
     enum hymn_tier tier; // the most that this session uses; AUTO: the context's
