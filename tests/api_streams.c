@@ -31,29 +31,32 @@ static int names[HYMN_VK_MAX_QUEUES];               // their addresses stand for
 static uint32_t submissions, last_queue, idle_mask; // last_queue: that of the last submission
 static uint32_t submit_fails_at;                    // 1: the next one; 0: never
 
+// HYMN_VK_MAX_QUEUES: one that copies.
 static uint32_t index_of(VkQueue queue) {
-    for (uint32_t i = 0; i < HYMN_VK_MAX_QUEUES; i++) {
-        if (queue == (VkQueue)(void *)&names[i]) {
-            return i;
-        }
+    uint32_t i = 0;
+    while (i < HYMN_VK_MAX_QUEUES && queue != (VkQueue)(void *)&names[i]) {
+        i++;
     }
-    fail_msg("not a queue of the device");
-    return 0;
+    return i;
 }
 
 static VkQueue real_of(VkQueue queue) {
-    return real_queues[index_of(queue) % real_count];
+    uint32_t index = index_of(queue);
+    return index < HYMN_VK_MAX_QUEUES ? real_queues[index % real_count] : queue;
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL watched_submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos,
                                                      VkFence fence) {
+    if (index_of(queue) == HYMN_VK_MAX_QUEUES) {
+        return real.vkQueueSubmit(queue, count, infos, fence);
+    }
     last_queue = index_of(queue);
     return ++submissions == submit_fails_at ? VK_ERROR_OUT_OF_DEVICE_MEMORY
                                             : real.vkQueueSubmit(real_of(queue), count, infos, fence);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL watched_wait(VkQueue queue) {
-    idle_mask |= 1u << index_of(queue);
+    idle_mask |= index_of(queue) < HYMN_VK_MAX_QUEUES ? 1u << index_of(queue) : 0;
     return real.vkQueueWaitIdle(real_of(queue));
 }
 
