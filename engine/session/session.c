@@ -220,10 +220,13 @@ static enum hymn_status make_stream(struct hymn_session *session, const struct h
     return status;
 }
 
-// Whether there is memory left for what all of the session's runs need by themselves: it must not go into streams.
+// Whether there is memory left for what all of the session's runs need by themselves, as far as one allocation can
+// tell: it must not go into streams.
 static enum hymn_status leave_room(struct hymn_session *session) {
     struct hymn_vk_buffer room;
     uint64_t bytes = session->info.runs_in_flight * hymn_io_bytes(session);
+    const uint64_t most = session->device->snapshot.max_allocation_bytes;
+    bytes = most > 0 && bytes > most ? most : bytes;
     enum hymn_status status =
         hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, bytes, "images and results", &room);
     hymn_vk_buffer_destroy(session->device, &room);
