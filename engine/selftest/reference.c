@@ -122,31 +122,55 @@ static double term_at(const struct run *run, const struct hymn_node *node, uint3
     return outside ? 0.0 : resized(run, node->terms[t].source, image, (uint32_t)y, (uint32_t)x, c);
 }
 
-static double conv_sum(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
-                       uint32_t row) {
-    double sum = node->bias ? node->bias[row] : 0.0, norm[2] = {0.0, 1.0};
+// Rows of a convolution at a pixel that are summed up side by side, and channels that are gathered for them at a time.
+enum { ROWS = 32, CHANNELS = 64 };
+
+// Adds some channels of a tap, from `first` on, to the sums of `rows` rows: values[c] for each, weights a row apart.
+static void add_channels(const float *weights, uint64_t row_length, const double *values, uint32_t channels,
+                         uint32_t rows, double *sums) {
+    for (uint32_t c = 0; c < channels; c++) {
+        for (uint32_t row = 0; row < rows; row++) {
+            sums[row] += weights[row * row_length + c] * values[c];
+        }
+    }
+}
+
+// Of `rows` rows from `first` on, at a pixel: each adds up its bias, then its terms, their taps, their channels.
+static void conv_sums(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
+                      uint32_t first, uint32_t rows, double *sums) {
+    double norm[2] = {0.0, 1.0}, values[CHANNELS];
     norm_of(run, node, image, y, x, norm);
+    for (uint32_t row = 0; row < rows; row++) {
+        sums[row] = node->bias ? node->bias[first + row] : 0.0;
+    }
     for (uint32_t t = 0; t < node->term_count; t++) {
         const struct hymn_term *term = &node->terms[t];
-        uint32_t taps = term->kernel * term->kernel, channels = term->source.channels;
+        const uint32_t taps = term->kernel * term->kernel, channels = term->source.channels;
         for (uint32_t tap = 0; tap < taps; tap++) {
             int64_t py, px;
             tap_position(term->kernel, tap, y, x, &py, &px);
-            const float *weights = term->weights + ((uint64_t)row * taps + tap) * channels;
-            for (uint32_t c = 0; c < channels; c++) {
-                double v = term_at(run, node, t, image, py, px, c);
-                sum += weights[c] * ((v - norm[0]) * norm[1]);
+            for (uint32_t from = 0; from < channels; from += CHANNELS) {
+                const uint32_t count = channels - from < CHANNELS ? channels - from : CHANNELS;
+                for (uint32_t c = 0; c < count; c++) {
+                    values[c] = (term_at(run, node, t, image, py, px, from + c) - norm[0]) * norm[1];
+                }
+                add_channels(term->weights + ((uint64_t)first * taps + tap) * channels + from,
+                             (uint64_t)taps * channels, values, count, rows, sums);
             }
         }
     }
-    return sum;
 }
 
 static void run_conv(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x) {
     uint32_t row = 0;
+    double sums[ROWS];
     for (uint32_t part = 0; part < node->part_count; part++) {
         for (uint32_t i = 0; i < node->parts[part]; i++, row++) {
-            double sum = conv_sum(run, node, image, y, x, row);
+            if (row % ROWS == 0) {
+                const uint32_t left = node->out_channels - row;
+                conv_sums(run, node, image, y, x, row, left < ROWS ? left : ROWS, sums);
+            }
+            double sum = sums[row % ROWS];
             if (node->residual.value != HYMN_NONE) {
                 sum += node->residual_resize ? resized(run, node->residual, image, y, x, row)
                                              : at(run, node->residual, image, y, x, row);
