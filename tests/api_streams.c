@@ -82,10 +82,14 @@ static void pretend_nothing(void) {
     memcpy(context->device->queues, real_queues, sizeof real_queues);
 }
 
+static bool pretending(void) {
+    return context->device->table.vkQueueSubmit == watched_submit;
+}
+
 // Whatever a test that failed has left.
 static int heal(void **state) {
     (void)state;
-    if (context->device->table.vkQueueSubmit == watched_submit) {
+    if (pretending()) {
         pretend_nothing();
     }
     hymn_vk_memory_cap(context->device, 0);
@@ -186,7 +190,8 @@ static void free_jobs(struct job *jobs, uint32_t count) {
     }
 }
 
-// As many in flight as the session allows, waited for in order; the j'th run is on queue j % streams.
+// As many in flight as the session allows, waited for in order; the j'th run is on queue j % streams, which is seen
+// where queues are pretended.
 static void expect_stream(struct hymn_session *session, struct job *jobs, uint32_t count) {
     const uint32_t in_flight = session->info.runs_in_flight;
     for (uint32_t j = 0; j < count + in_flight; j++) {
@@ -198,7 +203,7 @@ static void expect_stream(struct hymn_session *session, struct job *jobs, uint32
         }
         if (j < count) {
             assert_int_equal(submit(session, &jobs[j]), HYMN_STATUS_OK);
-            assert_int_equal(last_queue, j % in_flight % session->info.streams);
+            assert_true(!pretending() || last_queue == j % in_flight % session->info.streams);
         }
     }
 }
@@ -232,19 +237,9 @@ static void the_devices_own_queues_give_the_same_bits(void **state) {
     assert_in_range(hymn_context_device(context)->compute_queues, 1, HYMN_VK_MAX_QUEUES);
     assert_int_equal(context->device->queue_count, hymn_context_device(context)->compute_queues);
     struct hymn_session *session = open_session(HYMN_VK_MAX_QUEUES, 0);
-    const uint32_t streams = session->info.streams, in_flight = session->info.runs_in_flight;
-    assert_int_equal(streams, context->device->queue_count);
+    assert_int_equal(session->info.streams, context->device->queue_count);
     for (int round = 0; round < 5; round++) {
-        for (uint32_t j = 0; j < RUNS + in_flight; j++) {
-            if (j >= in_flight) {
-                assert_int_equal(hymn_session_wait(session, jobs[j - in_flight].ticket), HYMN_STATUS_OK);
-                expect_results(&jobs[j - in_flight]);
-                forget_results(&jobs[j - in_flight]);
-            }
-            if (j < RUNS) {
-                assert_int_equal(submit(session, &jobs[j]), HYMN_STATUS_OK);
-            }
-        }
+        expect_stream(session, jobs, RUNS);
     }
     hymn_session_destroy(&session);
     free_jobs(jobs, RUNS);

@@ -222,6 +222,15 @@ static void test_wrong_results_are_noticed(void **state) {
     test_node_end(&test);
 }
 
+// Of a scan, which is built.
+static struct hymn_method first_method(struct test_node *test, struct test_random *random,
+                                       const struct hymn_vk_plan *plan) {
+    struct hymn_method method;
+    build_scan(test, random, 19);
+    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test->graph, test->node, plan, NULL, &method, 1) == 1);
+    return method;
+}
+
 // Of a large output, the beginning and the end.
 static void test_ends_of_large_results_are_compared(void **state) {
     (void)state;
@@ -229,9 +238,7 @@ static void test_ends_of_large_results_are_compared(void **state) {
     struct hymn_vk_plan plan = make_plan();
     struct hymn_vk_device *device = context->device;
     struct test_node test;
-    build_scan(&test, &random, 19);
-    struct hymn_method method;
-    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test.graph, test.node, &plan, NULL, &method, 1) == 1);
+    struct hymn_method method = first_method(&test, &random, &plan);
     struct hymn_trial trial;
     struct hymn_vk_buffer activations = {0};
     uint8_t *whole, *ends, *again;
@@ -258,15 +265,6 @@ static void test_ends_of_large_results_are_compared(void **state) {
     hymn_trial_close(device, &trial);
     hymn_vk_fence_destroy(device, &fence);
     test_node_end(&test);
-}
-
-// Of a scan, which is built.
-static struct hymn_method first_method(struct test_node *test, struct test_random *random,
-                                       const struct hymn_vk_plan *plan) {
-    struct hymn_method method;
-    build_scan(test, random, 19);
-    assert_true(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test->graph, test->node, plan, NULL, &method, 1) == 1);
-    return method;
 }
 
 // A second pass over the methods may take larger memory than the first had: results are of what is there then.

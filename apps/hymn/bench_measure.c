@@ -231,13 +231,13 @@ static enum exit_code measure_throughput(struct bench *bench) {
     if (code != CODE_OK) {
         return code;
     }
-    const bool fresh = params.streams > 1; // each slot records its commands in its first run
     const struct hymn_session_info *info = hymn_session_get_info(bench->session);
     result->in_flight = info->runs_in_flight;
     result->streams = info->streams;
     result->streams_activation_bytes = info->activation_bytes;
     const uint32_t total = result->samples > result->in_flight ? result->samples : result->in_flight + 1;
-    code = fresh ? run_in_flight(bench, result->in_flight) : CODE_OK;
+    code =
+        params.streams > 1 ? run_in_flight(bench, result->in_flight) : CODE_OK; // each slot records its commands once
     const double since = hymn_time_now();
     if (code == CODE_OK) {
         code = run_in_flight(bench, total);

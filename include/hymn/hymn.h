@@ -186,7 +186,7 @@ struct hymn_context_params {
     bool trust_variants;
     enum hymn_transfer transfer;
     // Queues for computing that are opened, for hymn_session_params::streams. 0: 1; at most 8, and at most as many as
-    // the device has (hymn_device_info::compute_queues). NVIDIA's driver takes some 25 ms for each.
+    // the device has (hymn_device_info::compute_queues). NVIDIA's driver takes some 30 ms for each.
     uint32_t compute_queues;
 };
 
