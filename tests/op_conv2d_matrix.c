@@ -36,6 +36,9 @@ static const char *plan_sums(const struct test_conv_case *shape, const struct hy
     static uint32_t plain;
     bool thin = shape->term_count == 1 && shape->kernels[0] == 3 && shape->channels[0] <= 3 && !shape->residual &&
                 tile->taps == 1 && tile->depth == 4 && tile->buffers == 1 && 32 % plan->matrix.k == 0;
+    if (tile->buffers == 0) {
+        return "conv2d_matrix_stream";
+    }
     if (tile->splits > 1) {
         return "conv2d_matrix_split";
     }
@@ -404,6 +407,72 @@ static void test_no_statistics(void **state) {
     }
 }
 
+// Pixels that stay while weights pass: whole and partial tiles, one or two matrices of pixels a subgroup, one or
+// several passes, by one workgroup or divided among them.
+static void test_stream(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix stream");
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    const struct hymn_vk_matrix m = plan.matrix;
+    if (!hymn_variant_allowed(&plan, "conv2d_matrix_stream", NULL)) {
+        print_message("no sums in f16 or no shuffles\n");
+        skip();
+    }
+    for (uint32_t round = 0; round < 8; round++) {
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){1});
+        const uint32_t step = m.k > 16 ? m.k : 16;
+        c.channels[0] = step * (1 + round % 3 / 2);
+        c.residual = round % 2;
+        c.bias = round % 5 != 0;
+        c.prologue = round / 2 % 2 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+        c.mean = round % 4 == 3 ? 200.0f : 0.0f;
+        c.part_count = 2 - round % 2; // a residual has its own numbers where padding is between parts
+        c.parts[1] = c.part_count > 1 ? test_random_range(&random, 1, 30) : 0;
+        const uint32_t passes = round / 4 ? test_random_range(&random, 1, 3) : 1;
+        struct hymn_conv2d_tile tile = {
+            2 * m.m * (1 + round / 4), 1, m.n > 8 ? m.n : 16, 2, passes, 1, c.channels[0] / 8, 0, 1};
+        c.parts[0] = tile.channels * passes + test_random_range(&random, 1, 20);
+        check(&c, &tile, &random);
+    }
+}
+
+// Where the kernel that streams cannot be: several terms, a margin, f32, channels that leave a cell's end to the norm,
+// more workgroups than passes.
+static void test_stream_left_alone(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_conv2d_matrix stream left alone");
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    plan.cpu = false;
+    plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 1};
+    plan.subgroup_size = 32;
+    plan.max_invocations = 512;
+    plan.max_shared_bytes = 49152;
+    for (uint32_t round = 0; round < 8; round++) {
+        struct test_conv_case c =
+            make_case(&random, round == 1 ? (const uint32_t[3]){1, 1} : (const uint32_t[3]){round == 2 ? 3 : 1});
+        c.channels[0] = round == 3 ? 30 : 32;
+        c.parts[0] = 160;
+        c.residual = 0;
+        c.prologue = round == 3 || round == 4 ? HYMN_PROLOGUE_NORM : HYMN_PROLOGUE_NONE;
+        c.output = round == 5 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
+        c.activation = round == 6 ? HYMN_ACTIVATION_SILU : HYMN_ACTIVATION_NONE;
+        struct hymn_conv2d_tile tile = {128, 1, 32, 4, round == 7 ? 6 : 5, 1, 4, 0, 1};
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        assert_int_equal(hymn_conv2d_matrix_valid(&b.graph, b.node, &plan, &tile), round == 0 || round == 4);
+        // By rule where two workgroups a multiprocessor have work, and five passes.
+        plan.target_lanes = 512 * (3 * hymn_divide_up(c.batch * c.height * c.width, 128));
+        tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_int_equal(tile.buffers == 0, round == 0 || round == 4 || round == 7);
+        plan.target_lanes *= 2;
+        tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_true(tile.buffers > 0);
+        test_conv_destroy(&b);
+    }
+}
+
 static void test_splits(void **state) {
     (void)state;
     skip_without_matrices();
@@ -637,6 +706,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_terms),        cmocka_unit_test(test_layouts),
         cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_resized_residuals),
         cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),
+        cmocka_unit_test(test_stream),       cmocka_unit_test(test_stream_left_alone),
         cmocka_unit_test(test_splits),       cmocka_unit_test(test_choice),
         cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
         cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),

@@ -119,7 +119,8 @@ static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node
 
 static const char *shader_of(const struct hymn_conv2d_problem *problem, const struct hymn_node *node,
                              const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
-    return tile->splits > 1                         ? HYMN_CONV2D_MATRIX "_split"
+    return tile->buffers == 0                       ? HYMN_CONV2D_MATRIX "_stream"
+           : tile->splits > 1                       ? HYMN_CONV2D_MATRIX "_split"
            : problem->thin                          ? HYMN_CONV2D_MATRIX "_thin"
            : node->resizes                          ? HYMN_CONV2D_MATRIX "_resized"
            : node->convolved != HYMN_NONE           ? HYMN_CONV2D_MATRIX "_depthwise"
@@ -151,7 +152,8 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
         return lower->status;
     }
     const uint32_t one = hymn_conv2d_specializes(plan) && hymn_conv2d_stages(&problem, tile.depth) == 1;
-    const uint32_t constants[] = {tile.rows * tile.columns * plan->subgroup_size,
+    const bool streams = tile.buffers == 0;
+    const uint32_t constants[] = {tile.rows * (streams ? 1 : tile.columns) * plan->subgroup_size,
                                   dispatch.storage,
                                   node->prologue,
                                   problem.kernels[0],
@@ -166,17 +168,17 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   tile.height,
                                   tile.channels,
                                   tile.rows,
-                                  tile.columns,
+                                  streams ? 1 : tile.columns,
                                   tile.taps,
                                   tile.depth,
                                   tile.buffers,
                                   plan->unrolled_ends,
                                   one,
-                                  tile.splits};
+                                  streams ? hymn_conv2d_stream_biases(problem.channels, &tile) : tile.splits};
     memcpy(step->constants, constants, sizeof constants);
-    step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1);
+    step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1 && !streams);
     step->groups[0] = min_u32(params->tiles, plan->max_groups_x);
-    step->groups[1] = hymn_divide_up(params->out_stride * CELL, tile.channels);
+    step->groups[1] = streams ? tile.columns : hymn_divide_up(params->out_stride * CELL, tile.channels);
     step->groups[2] = tile.splits > 1 ? tile.splits : hymn_divide_up(params->tiles, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
     if (node->pooled != HYMN_NONE) {
@@ -223,6 +225,9 @@ static bool is_thin_step(const struct hymn_vk_step *step) {
 static uint32_t registers_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     const uint32_t *constants = step->constants;
+    if (tile.buffers == 0) {
+        return hymn_conv2d_stream_registers(&tile, constants[AT_M], constants[AT_K], constants[AT_LANES] / tile.rows);
+    }
     return rows_of_step(step) + hymn_conv2d_registers(constants + AT_KERNELS,
                                                       constants[AT_PROLOGUE] == HYMN_PROLOGUE_NORM,
                                                       strcmp(step->shader->name, HYMN_CONV2D_MATRIX "_resized") == 0,

@@ -15,6 +15,8 @@ struct hymn_conv2d_tile {
     uint32_t rows, columns; // its subgroups
     uint32_t taps, depth;   // of a step; cells of a stage
     uint32_t buffers, splits;
+    // With no buffers for pixels these stay in registers, and weights pass (shaders/conv2d_matrix_stream.comp): height,
+    // taps and splits are 1, depth is all of k, channels those of a pass, columns the workgroups that share the passes.
 };
 
 // A good tile by rule, without measuring.

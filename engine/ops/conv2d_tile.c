@@ -72,6 +72,7 @@ struct hymn_conv2d_problem hymn_conv2d_describe(const struct hymn_graph *graph, 
                                           .channels = output->stride,
                                           .joined = params.rows == 1,
                                           .norm = node->prologue == HYMN_PROLOGUE_NORM,
+                                          .whole = node->terms[0].source.channels % CELL == 0,
                                           .plain = output->storage == HYMN_STORAGE_F16 &&
                                                    is_half(graph, &node->residual) &&
                                                    node->activation != HYMN_ACTIVATION_SILU};
@@ -212,6 +213,9 @@ bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct h
 // As hymn_conv2d_matrix_valid, of a problem.
 static bool tile_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                       const struct hymn_conv2d_tile *tile) {
+    if (tile->buffers == 0) {
+        return hymn_conv2d_stream_fits(problem, plan, tile);
+    }
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size, pixels = tile->width * tile->height;
     return lanes <= plan->max_invocations && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes &&
@@ -393,6 +397,9 @@ uint32_t hymn_conv2d_row_registers(const struct hymn_conv2d_tile *tile, uint32_t
 // Whether the registers hold it all.
 bool hymn_conv2d_has_registers(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                                const struct hymn_conv2d_tile *tile) {
+    if (tile->buffers == 0) {
+        return hymn_conv2d_stream_has_registers(plan, tile);
+    }
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
     uint32_t kept = hymn_conv2d_row_registers(tile, plan->matrix.m, plan->matrix.k, plan->subgroup_size);
     return kept +
@@ -446,7 +453,7 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct hymn_conv2d_problem problem = hymn_conv2d_describe(graph, node, plan);
     uint32_t target = plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
-    if (choose_convolving(&problem, plan, target, &tile)) {
+    if (choose_convolving(&problem, plan, target, &tile) || hymn_conv2d_choose_stream(&problem, plan, target, &tile)) {
         return tile;
     }
     uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // What the files of the convolution on matrix units share: the problem that a node is to it, and what a tile means for
-// that. conv2d_tile.c chooses tiles by rule, conv2d_tile_list.c lists those worth timing, conv2d_matrix.c dispatches
-// them.
+// that. conv2d_tile.c and conv2d_stream.c choose tiles by rule, conv2d_tile_list.c lists those worth timing,
+// conv2d_matrix.c dispatches them.
 #ifndef HYMN_OPS_CONV2D_TILE_H
 #define HYMN_OPS_CONV2D_TILE_H
 
@@ -20,7 +20,7 @@ struct hymn_conv2d_problem {
     uint32_t width, height, rows; // of the output
     uint32_t channels;            // with padding
     bool wide, joined;            // some kernel is 3; no kernel needs rows
-    bool norm;                    // what it reads is normalised
+    bool norm, whole;             // what it reads is normalised; its channels fill their cells
     bool plain;                   // f16, the residual too, and no activation that is more than a clamp
     bool resized, pooled;         // what the kernel is to resize or to pool by itself, if the tile lets it
     uint32_t convolved;           // the first channels that it is to convolve in depth by itself, likewise; 0: none
@@ -44,6 +44,17 @@ uint32_t hymn_conv2d_groups(const struct hymn_conv2d_problem *problem, const str
 // Width and height of a tile of so many pixels; m: of the device's matrices.
 void hymn_conv2d_set_pixels(const struct hymn_conv2d_problem *problem, uint32_t pixels, uint32_t m,
                             struct hymn_conv2d_tile *tile);
+
+// Of tiles without buffers (conv2d_stream.c): whether one can be for the problem; registers of a lane, without what the
+// products themselves take, and whether there are as many; units of 16 bytes of a workgroup's biases; the rule's one,
+// where it has one.
+bool hymn_conv2d_stream_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                             const struct hymn_conv2d_tile *tile);
+uint32_t hymn_conv2d_stream_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup);
+bool hymn_conv2d_stream_has_registers(const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile);
+uint32_t hymn_conv2d_stream_biases(uint32_t channels, const struct hymn_conv2d_tile *tile);
+bool hymn_conv2d_choose_stream(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                               uint32_t target, struct hymn_conv2d_tile *out_tile);
 
 // Whether the variant is to be used that resizes, finishes sums as matrices, or pools by itself.
 bool hymn_conv2d_resizes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile);

@@ -18,8 +18,8 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
     uint32_t rows = tile->width * tile->height / tile->rows, columns = tile->channels / tile->columns;
     const struct hymn_conv2d_problem *problem = &list->problem;
     // Sums of a subgroup that are worth its loads and that its registers hold, with all the rest.
-    bool sensible =
-        rows * columns >= 256 && rows * columns <= 4096 && hymn_conv2d_has_registers(problem, list->plan, tile);
+    bool sums = tile->buffers == 0 || (rows * columns >= 256 && rows * columns <= 4096);
+    bool sensible = sums && hymn_conv2d_has_registers(problem, list->plan, tile);
     sensible =
         sensible && hymn_conv2d_resizes(problem, tile) == problem->resized; // or a time would be that of something else
     bool listed = false;
@@ -112,6 +112,28 @@ static void add_convolving(struct tile_list *list, const struct hymn_conv2d_prob
     }
 }
 
+// Those whose pixels stay, where there are about as many as the device has room for.
+static void add_streaming(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
+    static const uint32_t known[] = {1, 2, 4}; // ranges of channels
+    for (uint32_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const struct hymn_conv2d_tile tile = {
+            .width = 8 * list->plan->matrix.m,
+            .height = 1,
+            .channels = 32,
+            .rows = 4,
+            .columns = known[i],
+            .taps = 1,
+            .depth = problem->cells[0],
+            .splits = 1,
+        };
+        const uint32_t target = list->plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
+        const uint32_t groups = hymn_divide_up(problem->width, tile.width) * tile.columns;
+        if (8 * groups >= target && (tile.columns == 1 || groups <= 4 * target)) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
 // Tiles that were the best of some layer on an H100, those of few layers first, then from small to large: those of
 // which there are enough to fill the device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
@@ -171,16 +193,17 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
         tile = hymn_conv2d_tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
     }
-    const bool convolves = hymn_conv2d_convolves(&problem, &tile);
-    if (!convolves) {
+    const bool streams = tile.buffers == 0, convolves = !streams && hymn_conv2d_convolves(&problem, &tile);
+    if (!convolves && !streams) {
         vary_buffers(&list, &problem, &tile);
     }
     if (!from) {
         add_known(&list,
                   &problem); // first those of the other kind than the rule's, which few trials must not leave out
         add_convolving(&list, &problem);
+        add_streaming(&list, &problem);
     }
-    if (convolves) {
+    if (convolves || streams) {
         return list.count; // others of that kind are all listed
     }
     vary_steps(&list, &problem, &tile);

@@ -29,6 +29,7 @@ struct selftest_case {
     float mean;            // of a convolution's sources
     float bias;            // of odd channels, and its opposite of the others, beside what is random
     bool winograd;         // by that kernel, which no rule takes
+    bool streams;          // by the kernel whose pixels stay, which is for more of them
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
     bool convolved;        // in depth, the first part, likewise
@@ -132,6 +133,15 @@ static const struct selftest_case cases[] = {
      .terms = {{1, 72}},
      .prologue = HYMN_PROLOGUE_NORM,
      .convolved = true},
+    {.name = "1x1, norm, pixels stay",
+     .quick = true,
+     .height = 11,
+     .width = 25,
+     .batch = 2,
+     .channels = 88,
+     .terms = {{1, 64}},
+     .prologue = HYMN_PROLOGUE_NORM,
+     .streams = true},
     {.name = "3x3, masks",
      .quick = true,
      .height = 12,
@@ -506,8 +516,10 @@ static void build_conv(struct builder *b) {
     node->bias = bias;
     node->activation = from->activation;
     node->prologue = from->prologue;
-    node->tuned = from->winograd;
-    node->method = from->winograd ? (struct hymn_method){{64, 1}} : (struct hymn_method){{0}}; // lanes, cells across
+    node->tuned = from->winograd || from->streams;
+    node->method = from->winograd  ? (struct hymn_method){{64, 1}}                        // lanes, cells across
+                   : from->streams ? (struct hymn_method){{128, 1, 32, 4, 2, 1, 8, 0, 1}} // struct hymn_conv2d_tile
+                                   : (struct hymn_method){{0}};
     node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
                               node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);
     if (from->residual) {
