@@ -7,10 +7,11 @@
 // The pixels stay, the weights pass: each subgroup of a workgroup keeps its share of TILE_WIDTH pixels, all of k, as
 // matrices in registers, and CHANNELS output channels at a time are multiplied, whose weights have come to one of two
 // places in shared memory meanwhile. So pixels are loaded, and normalised, once for all channels, where
-// conv2d_matrix.comp does so for each tile of channels. Few workgroups: gl_NumWorkGroups.y of them share a tile's
-// passes. With a norm, in = (x - mean) * rstd over the channels of a pixel, rounded to f16. Moments: sums of x - s and
-// (x - s)^2 in f32, s being the pixel's first channel, as in conv2d_matrix.comp. Specialization: 0 local size; 1
-// storage, unused; 2 prologue (enum hymn_prologue); 6 residual: 0 none, 1 same size;
+// conv2d_matrix.comp does so for each tile of channels. gl_NumWorkGroups.y workgroups share a tile's passes.
+// With a norm, in = (x - mean) * rstd over the channels of a pixel, rounded to f16. Moments: sums of x - s and
+// (x - s)^2 in f32, s being the pixel's first channel, as in conv2d_matrix.comp.
+//
+// Specialization: 0 local size; 1 storage, unused; 2 prologue (enum hymn_prologue); 6 residual: 0 none, 1 same size;
 //   7 activation (enum hymn_activation): a clamp at the most; 8..10 M, N, K of the device's matrices; 11 TILE_WIDTH;
 //   13 CHANNELS; 14 ROWS: subgroups; 17 DEPTH: cells of k; 21 BIASES of a workgroup's channels, in units of 16 bytes.
 // Bindings: common/conv2d.glsl, without stats. Weights: [pass][CHANNELS][8 * DEPTH k] f16.
@@ -104,8 +105,12 @@ void share_weights(uint weights_at) {
 
 // Of all passes of this workgroup.
 void share_biases(uint pass) {
-    for (uint i = gl_LocalInvocationID.x; i < BIASES; i += LOCAL) {
-        memory[BIAS_AT + i] = weights[p.bias_at + min(pass * (CHANNELS / 4) + i, 2 * p.out_stride - 1)];
+    uint i = gl_LocalInvocationID.x;
+    if (i < BIASES) {
+        do {
+            memory[BIAS_AT + i] = weights[p.bias_at + min(pass * (CHANNELS / 4) + i, 2 * p.out_stride - 1)];
+            i += LOCAL;
+        } while (i < BIASES);
     }
 }
 
@@ -114,12 +119,16 @@ void find_norms(uint at) {
     uint part = gl_SubgroupInvocationID / M, pixel = gl_SubgroupInvocationID % M, from = at + pixel * ROW;
     float s = unpackHalf2x16(memory[from].x).x;
     vec2 sum = vec2(0.0);
-    [[dont_unroll]] for (uint i = 0; i < DEPTH / PARTS; i++) {
-        hymn_cell x = hymn_cell_unpack(memory[from + part * (DEPTH / PARTS) + i]);
+    uint at_cell = from + part * (DEPTH / PARTS), end = at_cell + DEPTH / PARTS;
+    // clang-format off
+    [[dont_unroll]] do {
+        hymn_cell x = hymn_cell_unpack(memory[at_cell]);
         x.lo -= s;
         x.hi -= s;
         sum += vec2(dot(x.lo, vec4(1.0)) + dot(x.hi, vec4(1.0)), dot(x.lo, x.lo) + dot(x.hi, x.hi));
-    }
+        at_cell++;
+    } while (at_cell < end);
+    // clang-format on
     [[unroll]] for (uint reach = M; reach < SUBGROUP; reach *= 2) {
         sum += subgroupShuffleXor(sum, reach);
     }
@@ -134,13 +143,17 @@ void find_norms(uint at) {
 
 // Loops are left as such: code that runs once is fetched once.
 void normalise(uint memory_at) {
-    [[dont_unroll]] for (uint e = gl_SubgroupInvocationID; e < M * DEPTH; e += SUBGROUP) {
+    uint e = gl_SubgroupInvocationID; // there are M * DEPTH cells, and no more lanes
+    // clang-format off
+    [[dont_unroll]] do {
         uint at = gl_SubgroupID * M + e / DEPTH, cell_at = memory_at + e / DEPTH * ROW + e % DEPTH;
         float scale = uintBitsToFloat(memory[SCALE_AT + at / 4][at % 4]);
         float shift = uintBitsToFloat(memory[SHIFT_AT + at / 4][at % 4]);
         hymn_cell x = hymn_cell_unpack(memory[cell_at]);
         memory[cell_at] = hymn_cell_pack(hymn_cell(x.lo * scale + shift, x.hi * scale + shift));
-    }
+        e += SUBGROUP;
+    } while (e < M * DEPTH);
+    // clang-format on
 }
 
 // To registers, as matrices, by way of shared memory.
