@@ -4,7 +4,9 @@
 #include "ops/conv2d_tile.h"
 
 #define CELL 8u
+// Of the tiles in use: more pixels a subgroup, or channels a pass, and compilers run out of registers.
 #define SUBGROUPS 4u
+#define MATRICES_EACH 2u
 #define CHANNELS 32u
 // By the rule: channels from which on keeping the pixels is worth it, in passes of so many; passes of a workgroup.
 #define LEAST_PASSES 5u
@@ -58,17 +60,22 @@ bool hymn_conv2d_stream_has_registers(const struct hymn_vk_plan *plan, const str
     return hymn_conv2d_stream_registers(tile, plan->matrix.m, plan->matrix.k, plan->subgroup_size) <= MOST_REGISTERS;
 }
 
+struct hymn_conv2d_tile hymn_conv2d_stream_tile(const struct hymn_conv2d_problem *problem,
+                                                const struct hymn_vk_plan *plan, uint32_t columns) {
+    return (struct hymn_conv2d_tile){.width = MATRICES_EACH * SUBGROUPS * plan->matrix.m,
+                                     .height = 1,
+                                     .channels = CHANNELS,
+                                     .rows = SUBGROUPS,
+                                     .columns = columns,
+                                     .taps = 1,
+                                     .depth = problem->cells[0],
+                                     .splits = 1};
+}
+
 // Measured on an H200 at batch 8 and 32: two workgroups a multiprocessor do, each with all channels or a range of them.
 bool hymn_conv2d_choose_stream(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                                uint32_t target, struct hymn_conv2d_tile *out_tile) {
-    struct hymn_conv2d_tile tile = {.width = 2 * SUBGROUPS * plan->matrix.m,
-                                    .height = 1,
-                                    .channels = CHANNELS,
-                                    .rows = SUBGROUPS,
-                                    .columns = 1,
-                                    .taps = 1,
-                                    .depth = problem->cells[0],
-                                    .splits = 1};
+    struct hymn_conv2d_tile tile = hymn_conv2d_stream_tile(problem, plan, 1);
     const uint32_t tiles = hymn_divide_up(problem->width, tile.width), count = passes(problem, &tile);
     while (3 * tiles * tile.columns < target && 2 * tile.columns * LEAST_OF_RANGE <= count) {
         tile.columns *= 2;

@@ -46,13 +46,15 @@ void hymn_conv2d_set_pixels(const struct hymn_conv2d_problem *problem, uint32_t 
                             struct hymn_conv2d_tile *tile);
 
 // Of tiles without buffers (conv2d_stream.c): whether one can be for the problem; registers of a lane, without what the
-// products themselves take, and whether there are as many; units of 16 bytes of a workgroup's biases; the rule's one,
-// where it has one.
+// products themselves take, and whether there are as many; units of 16 bytes of a workgroup's biases; one that is worth
+// timing, of so many columns; the rule's one, where it has one.
 bool hymn_conv2d_stream_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                              const struct hymn_conv2d_tile *tile);
 uint32_t hymn_conv2d_stream_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup);
 bool hymn_conv2d_stream_has_registers(const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile);
 uint32_t hymn_conv2d_stream_biases(uint32_t channels, const struct hymn_conv2d_tile *tile);
+struct hymn_conv2d_tile hymn_conv2d_stream_tile(const struct hymn_conv2d_problem *problem,
+                                                const struct hymn_vk_plan *plan, uint32_t columns);
 bool hymn_conv2d_choose_stream(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                                uint32_t target, struct hymn_conv2d_tile *out_tile);
 

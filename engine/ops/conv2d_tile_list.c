@@ -114,18 +114,8 @@ static void add_convolving(struct tile_list *list, const struct hymn_conv2d_prob
 
 // Those whose pixels stay, where there are about as many as the device has room for.
 static void add_streaming(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
-    static const uint32_t known[] = {1, 2, 4}; // ranges of channels
-    for (uint32_t i = 0; i < sizeof known / sizeof *known; i++) {
-        const struct hymn_conv2d_tile tile = {
-            .width = 8 * list->plan->matrix.m,
-            .height = 1,
-            .channels = 32,
-            .rows = 4,
-            .columns = known[i],
-            .taps = 1,
-            .depth = problem->cells[0],
-            .splits = 1,
-        };
+    for (uint32_t columns = 1; columns <= 4; columns *= 2) {
+        const struct hymn_conv2d_tile tile = hymn_conv2d_stream_tile(problem, list->plan, columns);
         const uint32_t target = list->plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
         const uint32_t groups = hymn_divide_up(problem->width, tile.width) * tile.columns;
         if (8 * groups >= target && (tile.columns == 1 || groups <= 4 * target)) {
