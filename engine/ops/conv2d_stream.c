@@ -49,8 +49,7 @@ bool hymn_conv2d_stream_fits(const struct hymn_conv2d_problem *problem, const st
 }
 
 uint32_t hymn_conv2d_stream_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup) {
-    uint32_t each = m * k / 2 / (subgroup < 32 ? subgroup : 32) * (subgroup > 32 ? 2 : 1),
-             own = tile->width / tile->rows;
+    uint32_t each = hymn_conv2d_pixel_registers(m, k, subgroup), own = tile->width / tile->rows;
     return own / m * (tile->depth * CELL / k) * each + own * tile->channels / subgroup +
            4 * hymn_divide_up(tile->channels * tile->depth, tile->rows * subgroup) +
            4 * hymn_divide_up(own * tile->channels / CELL, subgroup);

@@ -385,11 +385,15 @@ uint32_t hymn_conv2d_registers(const uint32_t kernels[3], bool norm, bool resize
            (point && !wide ? points : 0) + 5 * low + (norm ? 3 * hymn_divide_up(inner, lanes) : 0);
 }
 
+uint32_t hymn_conv2d_pixel_registers(uint32_t m, uint32_t k, uint32_t subgroup) {
+    return m * k / 2 / min_u32(subgroup, 32) * (subgroup > 32 ? 2 : 1);
+}
+
 // Of the rows of pixels that the kernel keeps for the three taps of a column; 0 where it takes single taps. m, k: of
-// the device's matrices. Subgroups of 64 lanes (RDNA 3) have a matrix of pixels twice.
+// the device's matrices.
 uint32_t hymn_conv2d_row_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup) {
     uint32_t across = tile->width / m, rows = tile->width * tile->height / tile->rows / m;
-    uint32_t each = m * k / 2 / min_u32(subgroup, 32) * (subgroup > 32 ? 2 : 1);
+    uint32_t each = hymn_conv2d_pixel_registers(m, k, subgroup);
     bool columns = tile->taps % 3 == 0 && across > 0 && rows % across == 0;
     return columns ? (rows + 2 * across) * each : 0;
 }

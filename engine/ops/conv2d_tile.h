@@ -74,6 +74,8 @@ uint32_t hymn_conv2d_overlapping(uint32_t size, uint32_t tile);
 uint32_t hymn_conv2d_registers(const uint32_t kernels[3], bool norm, bool resized, bool thin,
                                const struct hymn_conv2d_tile *tile, uint32_t lanes);
 uint32_t hymn_conv2d_row_registers(const struct hymn_conv2d_tile *tile, uint32_t m, uint32_t k, uint32_t subgroup);
+// Of a lane for a matrix of pixels, which subgroups of 64 lanes (RDNA 3) have twice.
+uint32_t hymn_conv2d_pixel_registers(uint32_t m, uint32_t k, uint32_t subgroup);
 bool hymn_conv2d_has_registers(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                                const struct hymn_conv2d_tile *tile);
 
