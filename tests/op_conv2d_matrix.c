@@ -37,7 +37,7 @@ static const char *plan_sums(const struct test_conv_case *shape, const struct hy
     bool thin = shape->term_count == 1 && shape->kernels[0] == 3 && shape->channels[0] <= 3 && !shape->residual &&
                 tile->taps == 1 && tile->depth == 4 && tile->buffers == 1 && 32 % plan->matrix.k == 0;
     if (tile->buffers == 0) {
-        return "conv2d_matrix_stream";
+        return tile->taps == 9 ? "conv2d_matrix_rows" : "conv2d_matrix_stream";
     }
     if (tile->splits > 1) {
         return "conv2d_matrix_split";
@@ -473,6 +473,83 @@ static void test_stream_left_alone(void **state) {
     }
 }
 
+// A tile by which weights stay while `height` rows of pixels pass; step: of k.
+static struct hymn_conv2d_tile rows_tile(uint32_t width, uint32_t height, uint32_t rows, uint32_t columns,
+                                         uint32_t channels, uint32_t step) {
+    return (struct hymn_conv2d_tile){width, height, channels, rows, columns, 9, step / 8, 0, 1};
+}
+
+// Weights that stay while rows of pixels pass: one or two matrices of pixels a subgroup, one or two subgroups side by
+// side and that share channels, maps of part of a tile and of several, with a second source, a residual or neither.
+static void test_rows(void **state) {
+    (void)state;
+    skip_without_matrices();
+    struct test_random random = test_random_start("op_conv2d_matrix rows");
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    const struct hymn_vk_matrix m = plan.matrix;
+    if (!hymn_variant_allowed(&plan, "conv2d_matrix_rows", NULL)) {
+        print_message("no sums in f16\n");
+        skip();
+    }
+    // Little of everything, as software devices take long to compile it.
+    const uint32_t step = m.k, cells = (m.n > 8 ? m.n : 8) / 8;                           // of a subgroup's channels
+    const uint32_t least = hymn_round_up(hymn_divide_up(plan.subgroup_size, cells), m.m); // pixels of it
+    for (uint32_t round = 0; round < 4; round++) {
+        const uint32_t columns = 1 + round / 2, rows = 1 + round % 3 / 2, point = round % 2;
+        const struct hymn_conv2d_tile tile =
+            rows_tile(least * rows, 1 + round % 4, rows, columns, 8 * cells * columns, step);
+        struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, point ? 1 : 0});
+        c.channels[0] = test_random_range(&random, 1, step);
+        c.channels[1] = point ? test_random_range(&random, 1, 2 * step) : 0;
+        c.parts[0] = test_random_range(&random, 1, tile.channels);
+        c.part_count = 1;
+        c.parts[1] = 0;
+        c.residual = round / 2 != point;
+        c.bias = round % 5 != 0;
+        c.activation = round % 3 && c.parts[0] >= 8 ? HYMN_ACTIVATION_RELU : HYMN_ACTIVATION_NONE;
+        check(&c, &tile, &random);
+    }
+}
+
+// Where that kernel cannot be: another kernel than 3, a third source, a resized residual, f32, more channels than a
+// tile has; by rule where there are enough tiles.
+static void test_rows_left_alone(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_conv2d_matrix rows left alone");
+    struct hymn_vk_plan plan = test_conv_matrix_plan(context);
+    plan.cpu = false;
+    plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS | HYMN_NEEDS_SUBGROUP_SHUFFLE;
+    plan.matrix = (struct hymn_vk_matrix){16, 16, 16, 1};
+    plan.subgroup_size = 32;
+    plan.max_invocations = 512;
+    plan.max_shared_bytes = 49152;
+    for (uint32_t round = 0; round < 8; round++) {
+        struct test_conv_case c = make_case(&random, round == 1   ? (const uint32_t[3]){1}
+                                                     : round == 2 ? (const uint32_t[3]){3, 1, 1}
+                                                                  : (const uint32_t[3]){3, 1});
+        c.height = 128, c.width = 64;
+        c.channels[0] = round == 3 ? 40 : 32;
+        c.parts[0] = round == 4 ? 40 : 32;
+        c.residual = round == 5 ? 2 : 1;
+        c.output = round == 6 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
+        const struct hymn_conv2d_tile tile = rows_tile(64, 32, 4, 1, 32, 32);
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        const bool fits = round == 0 || round == 7;
+        assert_int_equal(hymn_conv2d_matrix_valid(&b.graph, b.node, &plan, &tile), fits);
+        plan.target_lanes = 512 * (c.batch * 4);
+        struct hymn_conv2d_tile chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_true(hymn_conv2d_walks(&chosen) == fits && (!fits || chosen.height == 32));
+        plan.target_lanes = 512 * c.batch;
+        chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_true(hymn_conv2d_walks(&chosen) == fits && (!fits || chosen.height == 64));
+        plan.target_lanes = 512 * (c.batch * 4 + 1);
+        chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_false(hymn_conv2d_walks(&chosen));
+        test_conv_destroy(&b);
+    }
+}
+
 static void test_splits(void **state) {
     (void)state;
     skip_without_matrices();
@@ -707,6 +784,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_resized_residuals),
         cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),
         cmocka_unit_test(test_stream),       cmocka_unit_test(test_stream_left_alone),
+        cmocka_unit_test(test_rows),         cmocka_unit_test(test_rows_left_alone),
         cmocka_unit_test(test_splits),       cmocka_unit_test(test_choice),
         cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
         cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),

@@ -119,7 +119,10 @@ static void fill_dispatch(const struct hymn_lower *lower, const struct hymn_node
 
 static const char *shader_of(const struct hymn_conv2d_problem *problem, const struct hymn_node *node,
                              const struct hymn_conv2d_tile *tile, const struct hymn_vk_plan *plan) {
-    return tile->buffers == 0                       ? HYMN_CONV2D_MATRIX "_stream"
+    if (hymn_conv2d_walks(tile)) {
+        return node->pooled != HYMN_NONE ? HYMN_CONV2D_MATRIX "_rows_pool" : HYMN_CONV2D_MATRIX "_rows";
+    }
+    return hymn_conv2d_streams(tile)                ? HYMN_CONV2D_MATRIX "_stream"
            : tile->splits > 1                       ? HYMN_CONV2D_MATRIX "_split"
            : problem->thin                          ? HYMN_CONV2D_MATRIX "_thin"
            : node->resizes                          ? HYMN_CONV2D_MATRIX "_resized"
@@ -127,6 +130,14 @@ static const char *shader_of(const struct hymn_conv2d_problem *problem, const st
            : node->pooled != HYMN_NONE              ? HYMN_CONV2D_MATRIX "_pool"
            : hymn_conv2d_packs(problem, tile, plan) ? HYMN_CONV2D_MATRIX "_packed"
                                                     : HYMN_CONV2D_MATRIX;
+}
+
+// What the shader is specialized for behind what all have.
+static uint32_t last_constant(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                              const struct hymn_conv2d_tile *tile) {
+    return hymn_conv2d_streams(tile) ? hymn_conv2d_stream_biases(problem->channels, tile)
+           : hymn_conv2d_walks(tile) ? hymn_conv2d_rows_point(problem, plan->matrix.k)
+                                     : tile->splits;
 }
 
 enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct hymn_node *node) {
@@ -152,7 +163,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
         return lower->status;
     }
     const uint32_t one = hymn_conv2d_specializes(plan) && hymn_conv2d_stages(&problem, tile.depth) == 1;
-    const bool streams = tile.buffers == 0;
+    const bool streams = hymn_conv2d_streams(&tile);
     const uint32_t constants[] = {tile.rows * (streams ? 1 : tile.columns) * plan->subgroup_size,
                                   dispatch.storage,
                                   node->prologue,
@@ -174,9 +185,9 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   tile.buffers,
                                   plan->unrolled_ends,
                                   one,
-                                  streams ? hymn_conv2d_stream_biases(problem.channels, &tile) : tile.splits};
+                                  last_constant(&problem, plan, &tile)};
     memcpy(step->constants, constants, sizeof constants);
-    step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1 && !streams);
+    step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1 && tile.buffers > 0);
     step->groups[0] = min_u32(params->tiles, plan->max_groups_x);
     step->groups[1] = streams ? tile.columns : hymn_divide_up(params->out_stride * CELL, tile.channels);
     step->groups[2] = tile.splits > 1 ? tile.splits : hymn_divide_up(params->tiles, step->groups[0]);
@@ -199,6 +210,7 @@ enum {
     AT_PROLOGUE = 2,
     AT_KERNELS = 3,
     AT_M = 8,
+    AT_N = 9,
     AT_K = 10,
     AT_WIDTH = 11,
     AT_UNROLLED = 19,
@@ -225,7 +237,11 @@ static bool is_thin_step(const struct hymn_vk_step *step) {
 static uint32_t registers_of_step(const struct hymn_vk_step *step) {
     const struct hymn_conv2d_tile tile = tile_of_step(step);
     const uint32_t *constants = step->constants;
-    if (tile.buffers == 0) {
+    if (hymn_conv2d_walks(&tile)) {
+        return hymn_conv2d_rows_registers(&tile, constants[AT_N], constants[AT_K],
+                                          constants[AT_LANES] / (tile.rows * tile.columns));
+    }
+    if (hymn_conv2d_streams(&tile)) {
         return hymn_conv2d_stream_registers(&tile, constants[AT_M], constants[AT_K], constants[AT_LANES] / tile.rows);
     }
     return rows_of_step(step) + hymn_conv2d_registers(constants + AT_KERNELS,

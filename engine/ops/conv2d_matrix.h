@@ -15,9 +15,19 @@ struct hymn_conv2d_tile {
     uint32_t rows, columns; // its subgroups
     uint32_t taps, depth;   // of a step; cells of a stage
     uint32_t buffers, splits;
-    // With no buffers for pixels these stay in registers, and weights pass (shaders/conv2d_matrix_stream.comp): height,
-    // taps and splits are 1, depth is all of k, channels those of a pass, columns the workgroups that share the passes.
+    // With no buffers for pixels and one tap these stay in registers, and weights pass
+    // (shaders/conv2d_matrix_stream.comp): height and splits are 1, depth is all of k, channels those of a pass,
+    // columns the workgroups that share the passes. With no buffers and nine taps weights stay, and rows of pixels pass
+    // (shaders/conv2d_matrix_rows.comp): depth is all of k of the first source, channels are all.
 };
+
+static inline bool hymn_conv2d_streams(const struct hymn_conv2d_tile *tile) {
+    return tile->buffers == 0 && tile->taps == 1;
+}
+
+static inline bool hymn_conv2d_walks(const struct hymn_conv2d_tile *tile) {
+    return tile->buffers == 0 && tile->taps == 9;
+}
 
 // A good tile by rule, without measuring.
 struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph, const struct hymn_node *node,

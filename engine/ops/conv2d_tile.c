@@ -75,7 +75,8 @@ struct hymn_conv2d_problem hymn_conv2d_describe(const struct hymn_graph *graph, 
                                           .whole = node->terms[0].source.channels % CELL == 0,
                                           .plain = output->storage == HYMN_STORAGE_F16 &&
                                                    is_half(graph, &node->residual) &&
-                                                   node->activation != HYMN_ACTIVATION_SILU};
+                                                   node->activation != HYMN_ACTIVATION_SILU,
+                                          .half_residual = node->residual_resize};
     // Small maps are resized beside the gate's convolution, which costs nothing.
     bool large =
         (uint64_t)params.rows * params.width >= (uint64_t)plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP * LARGE_MAP;
@@ -132,7 +133,7 @@ static uint32_t norm_parts(const struct hymn_conv2d_tile *tile, uint32_t lanes) 
 
 // Whether the variant is to be used that resizes by itself.
 bool hymn_conv2d_resizes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
-    return problem->resized && tile->splits <= 1 && tile->height % 2 == 0;
+    return problem->resized && tile->buffers > 0 && tile->splits <= 1 && tile->height % 2 == 0;
 }
 
 bool hymn_conv2d_convolves(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
@@ -204,6 +205,9 @@ static uint32_t shared_bytes(const struct hymn_conv2d_problem *problem, const st
 // leave at a time.
 bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile,
                        const struct hymn_vk_plan *plan) {
+    if (hymn_conv2d_walks(tile)) {
+        return problem->pooled;
+    }
     bool whole;
     end_units(problem, tile, plan, loop_units(problem, tile), true, &whole);
     return problem->pooled && whole && tile->splits <= 1 && !problem->joined && !hymn_conv2d_resizes(problem, tile) &&
@@ -213,7 +217,10 @@ bool hymn_conv2d_pools(const struct hymn_conv2d_problem *problem, const struct h
 // As hymn_conv2d_matrix_valid, of a problem.
 static bool tile_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                       const struct hymn_conv2d_tile *tile) {
-    if (tile->buffers == 0) {
+    if (hymn_conv2d_walks(tile)) {
+        return hymn_conv2d_rows_fits(problem, plan, tile);
+    }
+    if (hymn_conv2d_streams(tile)) {
         return hymn_conv2d_stream_fits(problem, plan, tile);
     }
     const struct hymn_vk_matrix *matrix = &plan->matrix;
@@ -401,7 +408,10 @@ uint32_t hymn_conv2d_row_registers(const struct hymn_conv2d_tile *tile, uint32_t
 // Whether the registers hold it all.
 bool hymn_conv2d_has_registers(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                                const struct hymn_conv2d_tile *tile) {
-    if (tile->buffers == 0) {
+    if (hymn_conv2d_walks(tile)) {
+        return hymn_conv2d_rows_has_registers(plan, tile);
+    }
+    if (hymn_conv2d_streams(tile)) {
         return hymn_conv2d_stream_has_registers(plan, tile);
     }
     uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
@@ -457,7 +467,8 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     struct hymn_conv2d_problem problem = hymn_conv2d_describe(graph, node, plan);
     uint32_t target = plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
     struct hymn_conv2d_tile tile = {.channels = choose_channels(&problem, plan->matrix.n), .splits = 1};
-    if (choose_convolving(&problem, plan, target, &tile) || hymn_conv2d_choose_stream(&problem, plan, target, &tile)) {
+    if (choose_convolving(&problem, plan, target, &tile) || hymn_conv2d_choose_stream(&problem, plan, target, &tile) ||
+        hymn_conv2d_choose_rows(&problem, plan, target, &tile)) {
         return tile;
     }
     uint32_t pixels = (problem.wide || problem.thin) && tile.channels <= 32 ? LARGE_TILE : 128;

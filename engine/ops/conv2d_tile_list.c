@@ -124,6 +124,17 @@ static void add_streaming(struct tile_list *list, const struct hymn_conv2d_probl
     }
 }
 
+// Those whose weights stay, by the rows of pixels that they walk down, likewise.
+static void add_walking(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
+    const uint32_t target = list->plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
+    for (uint32_t height = 64; height >= 16; height /= 2) {
+        struct hymn_conv2d_tile tile = hymn_conv2d_rows_tile(problem, list->plan, height);
+        if (4 * hymn_conv2d_groups(problem, &tile) >= 3 * target) {
+            add_tile(list, &tile);
+        }
+    }
+}
+
 // Tiles that were the best of some layer on an H100, those of few layers first, then from small to large: those of
 // which there are enough to fill the device, but not far too many, unless they are large.
 static void add_known(struct tile_list *list, const struct hymn_conv2d_problem *problem) {
@@ -183,8 +194,8 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
         tile = hymn_conv2d_tile_of(graph, node, plan);
         memcpy(&list.methods[list.count++], &tile, sizeof tile);
     }
-    const bool streams = tile.buffers == 0, convolves = !streams && hymn_conv2d_convolves(&problem, &tile);
-    if (!convolves && !streams) {
+    const bool apart = tile.buffers == 0, convolves = !apart && hymn_conv2d_convolves(&problem, &tile);
+    if (!convolves && !apart) {
         vary_buffers(&list, &problem, &tile);
     }
     if (!from) {
@@ -192,8 +203,9 @@ uint32_t hymn_conv2d_matrix_list(const struct hymn_graph *graph, const struct hy
                   &problem); // first those of the other kind than the rule's, which few trials must not leave out
         add_convolving(&list, &problem);
         add_streaming(&list, &problem);
+        add_walking(&list, &problem);
     }
-    if (convolves || streams) {
+    if (convolves || apart) {
         return list.count; // others of that kind are all listed
     }
     vary_steps(&list, &problem, &tile);

@@ -4,6 +4,7 @@
 // read and the epilogue on what is written. Include after load.glsl and params.h, with these constants or macros:
 // PROLOGUE (enum hymn_prologue), RESIDUAL (0 none, 1 same size, 2 half size and resized), ACTIVATION (enum
 // hymn_activation), IS_HALF(bit) (storage: bits 0..2 sources, 3 residual, 5 output, 6 weights).
+// HYMN_CONV2D_PINNED (volatile, or nothing): how the first two sources and the residual are declared.
 // Bindings: 0 weights, then bias f32; 1 output; 2..4 sources (with a prologue 3 is the stats [pixel]{mean, rstd} f32);
 //   5 residual. With FEW defined, for devices whose shaders have four storage buffers, there is one source, and 3 is the
 //   stats or the residual.
@@ -30,7 +31,10 @@ layout(set = 0, binding = 1) writeonly restrict buffer Output {
     uvec4 result[];
 };
 #endif
-layout(set = 0, binding = 2) readonly restrict buffer Source0 {
+#ifndef HYMN_CONV2D_PINNED
+#define HYMN_CONV2D_PINNED
+#endif
+layout(set = 0, binding = 2) readonly restrict HYMN_CONV2D_PINNED buffer Source0 {
     uvec4 source0[];
 };
 layout(set = 0, binding = 3) readonly restrict buffer Stats {
@@ -41,13 +45,13 @@ layout(set = 0, binding = 3) readonly restrict buffer Residual {
     uvec4 residual[];
 };
 #else
-layout(set = 0, binding = 3) readonly restrict buffer Source1 {
+layout(set = 0, binding = 3) readonly restrict HYMN_CONV2D_PINNED buffer Source1 {
     uvec4 source1[];
 };
 layout(set = 0, binding = 4) readonly restrict buffer Source2 {
     uvec4 source2[];
 };
-layout(set = 0, binding = 5) readonly restrict buffer Residual {
+layout(set = 0, binding = 5) readonly restrict HYMN_CONV2D_PINNED buffer Residual {
     uvec4 residual[];
 };
 #endif

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+//
+// Tiles of shaders/conv2d_matrix_rows.comp, whose weights stay while rows of pixels pass.
+#include "ops/conv2d_tile.h"
+
+#define CELL 8u
+#define KEPT 2u // the shader's
+#define SUBGROUPS 4u
+// By the rule: channels at most, of the source and of the output; rows of pixels that a workgroup walks down.
+#define MOST_CHANNELS 32u
+#define LONG_WALK 64u
+#define SHORT_WALK 32u
+#define MOST_REGISTERS 216u
+
+uint32_t hymn_conv2d_rows_point(const struct hymn_conv2d_problem *problem, uint32_t k) {
+    return hymn_round_up(problem->cells[1], k / CELL);
+}
+
+static uint32_t shared_bytes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile,
+                             uint32_t k) {
+    uint32_t row = tile->depth + 1, own = tile->width / tile->rows, point = hymn_conv2d_rows_point(problem, k);
+    uint32_t share =
+        (own + 2) * row + (point > 0 ? own * (point + 1) : 0) + own * (tile->channels / CELL / tile->columns + 1);
+    uint32_t shares = tile->rows * tile->columns * share, column = 3 * tile->channels * row;
+    uint32_t weights = (3 - KEPT) * column + hymn_divide_up(point, tile->depth) * tile->channels * row;
+    return 16 * ((shares > KEPT * column ? shares : KEPT * column) + weights + 2 * (tile->channels / 4) + 1);
+}
+
+// Lanes share what a subgroup has of a row of outputs evenly.
+static bool shares_evenly(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                          const struct hymn_conv2d_tile *tile) {
+    uint32_t cells = tile->channels / CELL / tile->columns, subgroup = plan->subgroup_size;
+    bool pools = problem->pooled && (cells & (cells - 1)) == 0 && 2 * cells <= subgroup && tile->height % 2 == 0;
+    return tile->width / tile->rows * cells % subgroup == 0 && (!problem->pooled || pools);
+}
+
+bool hymn_conv2d_rows_fits(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                           const struct hymn_conv2d_tile *tile) {
+    const struct hymn_vk_matrix *matrix = &plan->matrix;
+    const bool convolution = problem->plain && problem->kernels[0] == 3 && problem->kernels[1] <= 1 &&
+                             problem->kernels[2] == 0 && !problem->thin && !problem->norm && !problem->half_residual;
+    if (!convolution || !hymn_conv2d_specializes(plan) || tile->rows == 0 || tile->columns == 0 || tile->width == 0 ||
+        tile->height == 0 || tile->depth == 0 || !hymn_variant_allowed(plan, HYMN_CONV2D_MATRIX "_rows", NULL) ||
+        (problem->pooled && !hymn_variant_allowed(plan, HYMN_CONV2D_MATRIX "_rows_pool", NULL))) {
+        return false;
+    }
+    const uint32_t lanes = tile->rows * tile->columns * plan->subgroup_size;
+    return tile->splits == 1 && tile->depth >= problem->cells[0] && tile->depth * CELL % matrix->k == 0 &&
+           tile->width % (matrix->m * tile->rows) == 0 && tile->channels >= problem->channels &&
+           tile->channels % (matrix->n * tile->columns) == 0 && tile->channels / tile->columns % CELL == 0 &&
+           shares_evenly(problem, plan, tile) && tile->channels / 4 < lanes && lanes <= plan->max_invocations &&
+           shared_bytes(problem, tile, matrix->k) <= plan->max_shared_bytes;
+}
+
+// RDNA 3 spills with 64 lanes, which have each weight twice.
+uint32_t hymn_conv2d_rows_registers(const struct hymn_conv2d_tile *tile, uint32_t n, uint32_t k, uint32_t subgroup) {
+    uint32_t own = tile->width / tile->rows, channels = tile->channels / tile->columns;
+    uint32_t weights = KEPT * 3 * (tile->depth * CELL / k) * (channels / n);
+    return weights * hymn_conv2d_pixel_registers(n, k, subgroup) + 3 * own * channels / subgroup +
+           3 * 4 * hymn_divide_up((own + 2) * tile->depth, subgroup);
+}
+
+bool hymn_conv2d_rows_has_registers(const struct hymn_vk_plan *plan, const struct hymn_conv2d_tile *tile) {
+    return hymn_conv2d_rows_registers(tile, plan->matrix.n, plan->matrix.k, plan->subgroup_size) <= MOST_REGISTERS;
+}
+
+struct hymn_conv2d_tile hymn_conv2d_rows_tile(const struct hymn_conv2d_problem *problem,
+                                              const struct hymn_vk_plan *plan, uint32_t height) {
+    return (struct hymn_conv2d_tile){.width = SUBGROUPS * plan->matrix.m,
+                                     .height = height,
+                                     .channels = hymn_round_up(problem->channels, plan->matrix.n),
+                                     .rows = SUBGROUPS,
+                                     .columns = 1,
+                                     .taps = 9,
+                                     .depth = hymn_round_up(problem->cells[0], plan->matrix.k / CELL),
+                                     .splits = 1};
+}
+
+bool hymn_conv2d_choose_rows(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                             uint32_t target, struct hymn_conv2d_tile *out_tile) {
+    struct hymn_conv2d_tile tile = hymn_conv2d_rows_tile(problem, plan, LONG_WALK);
+    if (hymn_conv2d_groups(problem, &tile) < 2 * target) {
+        tile.height = SHORT_WALK;
+    }
+    if (plan->cpu || problem->channels > MOST_CHANNELS || problem->cells[0] * CELL > MOST_CHANNELS ||
+        hymn_conv2d_groups(problem, &tile) < target || !hymn_conv2d_rows_fits(problem, plan, &tile) ||
+        !hymn_conv2d_rows_has_registers(plan, &tile)) {
+        return false;
+    }
+    *out_tile = tile;
+    return true;
+}
