@@ -2,11 +2,13 @@
 //
 // A part of the cases of long lists: with HYMN_TEST_SHARE=n in the environment one of n, on the average; which, the
 // seed of random numbers says (test_random.h). For software devices that take too long to compile all of them, where
-// another one runs them all.
+// another one runs them all. Where lists are of several variants of a shader, the first case of each is always of the
+// run.
 #ifndef HYMN_TESTS_SUPPORT_TEST_SHARE_H
 #define HYMN_TESTS_SUPPORT_TEST_SHARE_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "support/test_random.h"
 
@@ -22,6 +24,21 @@ static inline bool test_share_leaves_out(void) {
     const char *seed = getenv("HYMN_TEST_SEED");
     struct test_random random = test_random_fixed((seed ? strtoull(seed, NULL, 0) : 0) + count++);
     return test_random_u64(&random) % test_share() != 0;
+}
+
+// Likewise, but never the first case of a variant; the name lives on. There are fewer variants than places.
+static inline bool test_share_leaves_out_of(const char *variant) {
+    static const char *begun[16];
+    const bool leaves_out = test_share_leaves_out();
+    size_t i = 0;
+    while (i < sizeof begun / sizeof *begun && begun[i] && strcmp(begun[i], variant) != 0) {
+        i++;
+    }
+    if (i < sizeof begun / sizeof *begun && !begun[i]) {
+        begun[i] = variant;
+        return false;
+    }
+    return leaves_out;
 }
 
 #endif
