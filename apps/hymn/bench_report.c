@@ -133,7 +133,7 @@ static void print_sum(const struct bench_setup *setup, const struct bench_result
     if (result->gpu.p50 > 0) {
         printf("; a run without their timestamps takes %.3f ms of GPU time (p50)", result->gpu.p50);
     }
-    printf("\nceiling: %.1f GB/s, copied within the device's memory; %.1f GFLOP/s, a large matrix product\n",
+    printf("\nceiling: %.1f GB/s, copied within the device's memory; %.1f GFLOP/s, a large product or convolution\n",
            result->ceilings.gbps, result->ceilings.gflops);
     printf("least: %.2f us for a dispatch that waits for another; %u of them: %.3f ms\n", result->ceilings.dispatch_us,
            result->operator_count, 1e-3 * result->ceilings.dispatch_us * result->operator_count);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What a device can do at most, measured with the engine's own means: a copy within its memory, a matrix product,
-// and dispatches that wait for each other.
+// What a device can do at most, measured with the engine's own means: a copy within its memory, a matrix product
+// or, on matrix units, a convolution where that is faster, and dispatches that wait for each other.
 #ifndef HYMN_TUNE_CEILING_H
 #define HYMN_TUNE_CEILING_H
 

@@ -436,12 +436,13 @@ HYMN_API double hymn_session_gpu_ms(const struct hymn_session *session);
 // operator is the larger of bytes / gbps and flops / gflops; one whose data come from a cache may take less.
 struct hymn_ceilings {
     double gbps;   // 1e9 bytes a second, read and written ones together, of a large copy within the device's memory
-    double gflops; // 1e9 operations a second (2 x multiply-adds) of a large matrix product, as this session computes it
+    double gflops; // 1e9 operations a second (2 x multiply-adds) of a large matrix product, as this session computes
+                   // it, or on matrix units of a large 3x3 convolution, if that is faster
     double dispatch_us; // microseconds of a dispatch that does next to nothing, but waits for the one before it
 };
 
-// Measures them for a session's device, precision and tier: about a second, and up to 512 MiB of device memory while it
-// lasts. No run may be in flight: it would count. UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY,
+// Measures them for a session's device, precision and tier: a second or two, and up to 512 MiB of device memory while
+// it lasts. No run may be in flight: it would count. UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY,
 // OUT_OF_DEVICE_MEMORY, DEVICE_LOST. On failure *out_ceilings is zero.
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session,
