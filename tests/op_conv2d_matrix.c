@@ -292,11 +292,11 @@ static void test_thin(void **state) {
         struct test_conv b;
         test_conv_build(&b, &c, &random);
         plan.cpu = false;
-        assert_int_equal(lowered_steps(&b, &plan,
-                                       round % 4 < 3 && (plan.needs_met & HYMN_NEEDS_HALF_SUMS) ? "conv2d_matrix_thin"
-                                       : plan.needs_met & HYMN_NEEDS_HALF_SUMS                  ? "conv2d_matrix_packed"
-                                                                                                : "conv2d_matrix"),
-                         1);
+        const bool halves = plan.needs_met & HYMN_NEEDS_HALF_SUMS;
+        const struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        const char *other = hymn_conv2d_walks(&tile) ? "conv2d_matrix_rows" : "conv2d_matrix_packed";
+        const char *kernel = !halves ? "conv2d_matrix" : round % 4 < 3 ? "conv2d_matrix_thin" : other;
+        assert_int_equal(lowered_steps(&b, &plan, kernel), 1);
         test_conv_destroy(&b);
     }
 }
@@ -496,8 +496,7 @@ static void test_rows(void **state) {
     const uint32_t least = hymn_round_up(hymn_divide_up(plan.subgroup_size, cells), m.m); // pixels of it
     for (uint32_t round = 0; round < 4; round++) {
         const uint32_t columns = 1 + round / 2, rows = 1 + round % 3 / 2, point = round % 2;
-        const struct hymn_conv2d_tile tile =
-            rows_tile(least * rows, 1 + round % 4, rows, columns, 8 * cells * columns, step);
+        struct hymn_conv2d_tile tile = rows_tile(least * rows, 1 + round % 4, rows, columns, 8 * cells * columns, step);
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, point ? 1 : 0});
         c.channels[0] = test_random_range(&random, 1, step);
         c.channels[1] = point ? test_random_range(&random, 1, 2 * step) : 0;
@@ -507,6 +506,7 @@ static void test_rows(void **state) {
         c.residual = round / 2 != point;
         c.bias = round % 5 != 0;
         c.activation = round % 3 && c.parts[0] >= 8 ? HYMN_ACTIVATION_RELU : HYMN_ACTIVATION_NONE;
+        test_conv_walk_whole(&tile, &c);
         check(&c, &tile, &random);
     }
 }
