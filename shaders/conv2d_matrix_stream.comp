@@ -26,6 +26,7 @@
 #extension GL_KHR_shader_subgroup_shuffle : require
 #define HYMN_HALF_ARITHMETIC
 #include "common/load.glsl"
+#include "common/subgroup.glsl"
 #include "params.h"
 
 layout(local_size_x_id = 0) in;
@@ -66,11 +67,6 @@ shared uvec4 memory[BIAS_AT + BIASES];
 coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[BLOCK_ROWS * BLOCK_K];
 coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator> sums[BLOCK_ROWS * BLOCK_COLUMNS];
 uvec4 weight_next[WEIGHT_LOADS], pixel_next[BLOCK_ROWS * PIXEL_LOADS];
-
-// Of shared memory alone: what is stored to buffers meanwhile is nobody's business here.
-void subgroup_barrier() {
-    controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, gl_SemanticsAcquireRelease);
-}
 
 // Of all, one of the subgroup's.
 uint pixel_of(uint own) {
@@ -166,17 +162,17 @@ void keep_pixels() {
                 memory[memory_at + e / DEPTH * ROW + e % DEPTH] = pixel_next[row * PIXEL_LOADS + i];
             }
         }
-        subgroup_barrier();
+        hymn_subgroup_barrier();
         if (NORM) {
             find_norms(memory_at);
-            subgroup_barrier();
+            hymn_subgroup_barrier();
             normalise(memory_at);
-            subgroup_barrier();
+            hymn_subgroup_barrier();
         }
         [[unroll]] for (uint k = 0; k < BLOCK_K; k++) {
             coopMatLoad(a[row * BLOCK_K + k], memory, memory_at + k * (K / 8), ROW, gl_CooperativeMatrixLayoutRowMajor);
         }
-        subgroup_barrier();
+        hymn_subgroup_barrier();
     }
 }
 
@@ -208,7 +204,7 @@ void write_sums(uint end_at, uint pass) {
                          gl_CooperativeMatrixLayoutRowMajor);
         }
     }
-    subgroup_barrier();
+    hymn_subgroup_barrier();
     uvec4 residual_next[END_LOADS];
     if (RESIDUAL != 0) {
         [[unroll]] for (uint i = 0; i < END_LOADS; i++) {

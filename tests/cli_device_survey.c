@@ -32,8 +32,8 @@ static bool is_foreign(const struct hymn_vk_snapshot *snapshot, const struct hym
     const char *other = snapshot->subgroup_size < 8 ? ".8" : ".4", *suffix = strchr(shader->name, '.');
     const bool lanes = strncmp(shader->name, "conv2d_lanes_", 13) == 0 && strcmp(suffix, other) == 0;
     static const char *const without[] = {
-        "split",   "packed",    "mask",   "pool", "thin",     "pictures",
-        "resized", "depthwise", "stream", "rows", "rows_pool"}; // all but the first are packed
+        "split",   "packed",    "mask",   "pool", "thin",      "pictures",
+        "resized", "depthwise", "stream", "rows", "rows_mask", "rows_pool"}; // all but the first are packed
     bool sums = strcmp(shader->name, "selective_scan_group_matrix.f16") == 0;
     for (size_t i = 0; i < sizeof without / sizeof *without && strncmp(shader->name, "conv2d_matrix_", 14) == 0; i++) {
         sums = sums || strcmp(shader->name + 14, without[i]) == 0;

@@ -10,6 +10,7 @@
 #include "ops/conv2d.h"
 #include "ops/conv2d_matrix.h"
 #include "support/op_main.h"
+#include "support/conv_layers.h"
 #include "support/test_conv.h"
 #include "support/test_share.h"
 
@@ -479,8 +480,9 @@ static struct hymn_conv2d_tile rows_tile(uint32_t width, uint32_t height, uint32
     return (struct hymn_conv2d_tile){width, height, channels, rows, columns, 9, step / 8, 0, 1};
 }
 
-// Weights that stay while rows of pixels pass: one or two matrices of pixels a subgroup, one or two subgroups side by
-// side and that share channels, maps of part of a tile and of several, with a second source, a residual or neither.
+// Weights that stay while rows of pixels pass: one or two teams side by side, of one subgroup or two that share their
+// pixels, maps of part of a tile and of several, with a second source, a residual or neither; of one subgroup with a
+// residual of half the size.
 static void test_rows(void **state) {
     (void)state;
     skip_without_matrices();
@@ -494,16 +496,20 @@ static void test_rows(void **state) {
     // Little of everything, as software devices take long to compile it.
     const uint32_t step = m.k, cells = (m.n > 8 ? m.n : 8) / 8;                           // of a subgroup's channels
     const uint32_t least = hymn_round_up(hymn_divide_up(plan.subgroup_size, cells), m.m); // pixels of it
-    for (uint32_t round = 0; round < 4; round++) {
-        const uint32_t columns = 1 + round / 2, rows = 1 + round % 3 / 2, point = round % 2;
-        struct hymn_conv2d_tile tile = rows_tile(least * rows, 1 + round % 4, rows, columns, 8 * cells * columns, step);
+    for (uint32_t round = 0; round < 6; round++) {
+        const uint32_t columns = 1 + (round / 2 == 1), rows = 1 + round % 3 / 2, point = round % 2;
+        const uint32_t height = round < 4 ? 1 + round : 2 * (round - 3);
+        struct hymn_conv2d_tile tile = rows_tile(least * rows, height, rows, columns, 8 * cells * columns, step);
         struct test_conv_case c = make_case(&random, (const uint32_t[3]){3, point ? 1 : 0});
         c.channels[0] = test_random_range(&random, 1, step);
         c.channels[1] = point ? test_random_range(&random, 1, 2 * step) : 0;
         c.parts[0] = test_random_range(&random, 1, tile.channels);
         c.part_count = 1;
         c.parts[1] = 0;
-        c.residual = round / 2 != point;
+        c.residual = round < 4 ? round / 2 != point : 2;
+        if (round >= 4) {
+            c.height += c.height % 2, c.width += c.width % 2;
+        }
         c.bias = round % 5 != 0;
         c.activation = round % 3 && c.parts[0] >= 8 ? HYMN_ACTIVATION_RELU : HYMN_ACTIVATION_NONE;
         test_conv_walk_whole(&tile, &c);
@@ -511,11 +517,22 @@ static void test_rows(void **state) {
     }
 }
 
-// Where that kernel cannot be: another kernel than 3, a third source, a resized residual, f32, more channels than a
-// tile has; by rule where there are enough tiles.
-static void test_rows_left_alone(void **state) {
+// Where that kernel is by rule, with walks as long as there are enough of them, and where it cannot be: another kernel
+// than 3, a third source, f32, more channels than there may be, subgroups that share pixels with a resized residual.
+static void test_rows_choice(void **state) {
     (void)state;
-    struct test_random random = test_random_start("op_conv2d_matrix rows left alone");
+    static const struct {
+        uint32_t kernels[3], in, out, residual, columns; // columns: of the rule's tile, 0: another kernel's
+        enum hymn_storage output;
+    } rounds[] = {
+        {{3, 1}, 32, 32, 1, 1, HYMN_STORAGE_F16}, {{3, 1}, 32, 32, 2, 1, HYMN_STORAGE_F16},
+        {{3, 1}, 40, 24, 1, 2, HYMN_STORAGE_F16}, {{3, 1}, 32, 64, 0, 4, HYMN_STORAGE_F16},
+        {{3}, 64, 40, 1, 3, HYMN_STORAGE_F16},    {{3, 1}, 32, 40, 2, 0, HYMN_STORAGE_F16},
+        {{3}, 72, 32, 1, 0, HYMN_STORAGE_F16},    {{3}, 32, 72, 1, 0, HYMN_STORAGE_F16},
+        {{1}, 32, 32, 1, 0, HYMN_STORAGE_F16},    {{3, 1, 1}, 32, 32, 1, 0, HYMN_STORAGE_F16},
+        {{3, 1}, 32, 32, 1, 0, HYMN_STORAGE_F32},
+    };
+    struct test_random random = test_random_start("op_conv2d_matrix rows choice");
     struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     plan.cpu = false;
     plan.needs_met |= HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS | HYMN_NEEDS_SUBGROUP_SHUFFLE;
@@ -523,29 +540,27 @@ static void test_rows_left_alone(void **state) {
     plan.subgroup_size = 32;
     plan.max_invocations = 512;
     plan.max_shared_bytes = 49152;
-    for (uint32_t round = 0; round < 8; round++) {
-        struct test_conv_case c = make_case(&random, round == 1   ? (const uint32_t[3]){1}
-                                                     : round == 2 ? (const uint32_t[3]){3, 1, 1}
-                                                                  : (const uint32_t[3]){3, 1});
+    for (size_t i = 0; i < sizeof rounds / sizeof *rounds; i++) {
+        struct test_conv_case c = make_case(&random, rounds[i].kernels);
         c.height = 128, c.width = 64;
-        c.channels[0] = round == 3 ? 40 : 32;
-        c.parts[0] = round == 4 ? 40 : 32;
-        c.residual = round == 5 ? 2 : 1;
-        c.output = round == 6 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16;
-        const struct hymn_conv2d_tile tile = rows_tile(64, 32, 4, 1, 32, 32);
+        c.channels[0] = rounds[i].in, c.channels[1] = rounds[i].kernels[1] ? 32 : 0;
+        c.parts[0] = rounds[i].out, c.parts[1] = 0, c.part_count = 1;
+        c.residual = rounds[i].residual;
+        c.output = rounds[i].output;
         struct test_conv b;
         test_conv_build(&b, &c, &random);
-        const bool fits = round == 0 || round == 7;
-        assert_int_equal(hymn_conv2d_matrix_valid(&b.graph, b.node, &plan, &tile), fits);
-        plan.target_lanes = 512 * (c.batch * 4);
-        struct hymn_conv2d_tile chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
-        assert_true(hymn_conv2d_walks(&chosen) == fits && (!fits || chosen.height == 32));
-        plan.target_lanes = 512 * c.batch;
-        chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
-        assert_true(hymn_conv2d_walks(&chosen) == fits && (!fits || chosen.height == 64));
-        plan.target_lanes = 512 * (c.batch * 4 + 1);
-        chosen = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
-        assert_false(hymn_conv2d_walks(&chosen));
+        const uint32_t columns = rounds[i].columns, across = columns == 0 || columns == 2 ? 1 : columns > 2 ? 2 : 1;
+        const uint32_t least = columns > 1 ? 16 : 32;
+        for (uint32_t height = 64; height >= least; height /= 2) { // so many walks, or twice as many with a shorter one
+            const uint32_t walks = c.batch * across * (128 / height);
+            plan.target_lanes = 512 * (height > least ? walks / 2 : walks);
+            struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+            assert_int_equal(hymn_conv2d_walks(&tile), columns > 0);
+            assert_true(columns == 0 || (tile.height == height && tile.columns == columns));
+        }
+        plan.target_lanes = 512 * (c.batch * across * (128 / least) + 1);
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_false(hymn_conv2d_walks(&tile));
         test_conv_destroy(&b);
     }
 }
@@ -635,92 +650,6 @@ static void test_large_choice(void **state) {
 // ---------------------------------------------------------------------------------------------------------------
 // timing
 
-struct layer {
-    const char *name;
-    uint32_t size, kernels[3], channels[3], out, residual, count; // count: in the network
-    enum hymn_prologue prologue;
-};
-
-static const struct layer layers[] = {
-    {"encoder.0 first", 256, {3}, {3}, 32, 0, 1, 0},
-    {"encoder.0", 256, {3}, {32}, 32, 1, 3, 0},
-    {"encoder.1", 128, {3}, {64}, 64, 1, 3, 0},
-    {"decoder.0 two sources", 256, {3, 3}, {32, 64}, 32, 0, 1, 0},
-    {"decoder.1 two sources", 128, {3, 3}, {64, 128}, 64, 0, 1, 0},
-    {"decoder.2 two sources", 64, {3, 3}, {128, 256}, 128, 0, 1, 0},
-    {"decoder.3 two sources", 32, {3, 3}, {256, 512}, 256, 0, 1, 0},
-    {"decoder.0 with shortcut", 256, {3, 1}, {32, 32}, 32, 2, 1, 0},
-    {"decoder.1 with shortcut", 128, {3, 1}, {64, 64}, 64, 2, 1, 0},
-    {"decoder.2 with shortcut", 64, {3, 1}, {128, 128}, 128, 2, 1, 0},
-    {"decoder.3 with shortcut", 32, {3, 1}, {256, 256}, 256, 2, 1, 0},
-    {"decoder.3 gate", 16, {1}, {512}, 512, 0, 1, 0},
-    {"encoder.2 in_proj", 64, {1}, {128}, 512, 0, 2, HYMN_PROLOGUE_NORM},
-    {"encoder.2 x_proj", 64, {1}, {256}, 160, 0, 2, 0},
-    {"encoder.2 out_proj", 64, {1}, {256}, 128, 1, 2, 0},
-    {"encoder.3 merging", 32, {2}, {128}, 256, 0, 1, HYMN_PROLOGUE_NORM},
-    {"encoder.3 in_proj", 32, {1}, {256}, 1024, 0, 2, HYMN_PROLOGUE_NORM},
-    {"encoder.3 x_proj", 32, {1}, {512}, 192, 0, 2, 0},
-    {"encoder.3 out_proj", 32, {1}, {512}, 256, 1, 2, 0},
-    {"encoder.4 in_proj", 16, {1}, {512}, 2048, 0, 2, HYMN_PROLOGUE_NORM},
-    {"encoder.4 out_proj", 16, {1}, {1024}, 512, 1, 2, 0},
-    {"large product", 64, {1}, {1024}, 1024, 0, 0, 0},
-};
-
-static struct test_conv_case layer_case(const struct layer *l, uint32_t batch) {
-    struct test_conv_case c = {.height = l->size,
-                               .width = l->size,
-                               .batch = batch,
-                               .parts = {l->out},
-                               .part_count = 1,
-                               .activation = l->kernels[0] == 3 ? HYMN_ACTIVATION_RELU : HYMN_ACTIVATION_NONE,
-                               .prologue = l->prologue,
-                               .residual = l->residual,
-                               .bias = true,
-                               .output = HYMN_STORAGE_F16,
-                               .extra = HYMN_STORAGE_F16};
-    for (uint32_t t = 0; t < 3 && l->kernels[t]; t++) {
-        c.term_count++;
-        c.kernels[t] = l->kernels[t];
-        c.channels[t] = l->channels[t];
-        c.sources[t] = HYMN_STORAGE_F16;
-    }
-    return c;
-}
-
-// The tiles worth trying: combinations that are valid.
-static uint32_t list_tiles(const struct test_conv *b, const struct hymn_vk_plan *plan, struct hymn_conv2d_tile *tiles,
-                           uint32_t most) {
-    static const uint32_t pixels[] = {32, 64, 128, 256}, channels[] = {16, 32, 64, 128}, taps[] = {1, 3, 9},
-                          depths[] = {2, 4, 8, 16};
-    static const uint32_t subgroups[][2] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}, {1, 2}, {2, 2}, {4, 2}, {2, 4}};
-    bool wide = b->shape.kernels[0] == 3, joined = b->shape.kernels[0] == 1 && b->shape.residual != 2;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < 4 * 4 * 3 * 4 * 8 * 2 * 4; i++) {
-        uint32_t at = i, rest;
-#define PICK(n) (rest = at % (n), at /= (n), rest)
-        uint32_t p = pixels[PICK(4)];
-        struct hymn_conv2d_tile tile = {.width = joined ? p : 16, .channels = channels[PICK(4)]};
-        tile.height = p / tile.width;
-        tile.taps = taps[PICK(3)];
-        tile.depth = depths[PICK(4)];
-        const uint32_t *split = subgroups[PICK(8)];
-        tile.rows = split[0], tile.columns = split[1];
-        tile.buffers = 1 + PICK(2);
-        tile.splits = 1u << PICK(4);
-        uint32_t groups = (b->shape.batch * b->shape.height * b->shape.width + p - 1) / p *
-                          ((b->shape.parts[0] + tile.channels - 1) / tile.channels);
-        uint32_t rows = p / tile.rows, columns = tile.channels / tile.columns;
-        bool sensible = tile.channels < 2 * b->shape.parts[0] && (tile.buffers == 2) == !wide &&
-                        rows * columns <= 4096 && rows * columns >= 512 && rows <= 64 && columns <= 64 &&
-                        (tile.splits == 1 || groups * tile.splits <= 600) &&
-                        (groups * tile.splits >= 60 || tile.splits == 8);
-        if (count < most && sensible && hymn_conv2d_matrix_valid(&b->graph, b->node, plan, &tile)) {
-            tiles[count++] = tile;
-        }
-    }
-    return count;
-}
-
 // Each run is of a graph of its own, as the splits' scratch is part of it.
 static double time_tile(const struct test_conv_case *shape, const struct hymn_vk_plan *plan,
                         const struct hymn_conv2d_tile *tile) {
@@ -742,17 +671,18 @@ static int bench(int argc, char **argv) {
     struct hymn_vk_plan plan = test_conv_matrix_plan(context);
     double total = 0.0, total_best = 0.0;
     static struct hymn_conv2d_tile tiles[2048];
-    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
-        const struct layer *l = &layers[i];
+    for (size_t i = 0; i < test_conv_layer_count; i++) {
+        const struct test_conv_layer *l = &test_conv_layers[i];
         if (only && strncmp(l->name, only, strlen(only)) != 0) {
             continue;
         }
-        struct test_conv_case c = layer_case(l, batch);
+        struct test_conv_case c = test_conv_layer_case(l, batch);
         struct test_conv b;
         test_conv_build(&b, &c, &random);
         struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan), best = tile;
         double ms = time_tile(&c, &plan, &tile), best_ms = ms;
-        uint32_t listed = most ? list_tiles(&b, &plan, tiles, 2048) : 0, count = listed < most ? listed : most;
+        uint32_t listed = most ? test_conv_list_tiles(&b, &plan, tiles, 2048) : 0,
+                 count = listed < most ? listed : most;
         for (uint32_t t = 0; t < count; t++) {
             const struct hymn_conv2d_tile *other = &tiles[(uint64_t)t * listed / count];
             double other_ms = time_tile(&c, &plan, other);
@@ -784,7 +714,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_epilogues),    cmocka_unit_test(test_resized_residuals),
         cmocka_unit_test(test_prologues),    cmocka_unit_test(test_norms),
         cmocka_unit_test(test_stream),       cmocka_unit_test(test_stream_left_alone),
-        cmocka_unit_test(test_rows),         cmocka_unit_test(test_rows_left_alone),
+        cmocka_unit_test(test_rows),         cmocka_unit_test(test_rows_choice),
         cmocka_unit_test(test_splits),       cmocka_unit_test(test_choice),
         cmocka_unit_test(test_large_choice), cmocka_unit_test(test_no_statistics),
         cmocka_unit_test(test_single_stage), cmocka_unit_test(test_saturation),

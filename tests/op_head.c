@@ -200,11 +200,11 @@ static uint32_t add_input(struct head *head, uint32_t height, uint32_t width, ui
 }
 
 // Puts a 3x3 convolution before the head, that makes what it reads. residual: 0 none, 1 same size, 2 half size.
-// Returns its weights.
-static float *put_before(struct head *head, uint32_t residual, struct test_random *random) {
+// It reads `most` channels at the most. Returns its weights.
+static float *put_before(struct head *head, uint32_t residual, uint32_t most, struct test_random *random) {
     struct hymn_graph *graph = &head->graph;
     const uint32_t height = head->f.input.height, width = head->f.input.width, channels = head->channels;
-    const uint32_t read = test_random_range(random, 1, 40);
+    const uint32_t read = test_random_range(random, 1, most);
     uint64_t end = head->f.output.offset + (head->f.output.bytes + 255) / 256 * 256, inputs = end;
     hymn_lower_free(&head->lower);
     assert_non_null(hymn_graph_add_node(graph, HYMN_KIND_CONV2D, "conv"));
@@ -278,27 +278,30 @@ static void test_joined(void **state) {
     }
     // Small ones, as software devices take long to compile them.
     const uint32_t depth = m->k > 16 ? m->k / 8 : 2, channels = m->n > 16 ? m->n : 16;
+    // Of weights that stay: a subgroup's lanes share a row of its pixels evenly.
+    const uint32_t few = m->n > 8 ? m->n : 8, subgroup = context->device->plan.subgroup_size;
     const struct hymn_conv2d_tile tiles[] = {
         {m->m, 4, channels, 2, 1, 3, depth, 1, 1},
         {2 * m->m, 2, channels, 4, 1, 1, depth, 2, 1},
         {m->m, 2, 2 * channels, 1, 1, 1, depth, 1, 1}, // more channels than there may be
+        {hymn_round_up(hymn_divide_up(8 * subgroup, few), m->m), 4, few, 1, 1, 9, m->k / 8, 0, 1},
     };
     struct test_random random = test_random_start("op_head joined");
     const uint32_t residual = test_random_range(&random, 0, 2);
-    for (uint32_t round = 0; round < 3; round++) {
+    for (uint32_t round = 0; round < 4; round++) {
         struct test_image_case c = random_case(&random);
         c.classes = 1;
         c.storage = HYMN_STORAGE_F16;
-        c.channels = test_random_range(&random, 4, channels);
+        c.channels = test_random_range(&random, 4, round == 3 ? few : channels);
         c.session_height = c.height = test_random_range(&random, 6, 19);
         c.session_width = c.width = test_random_range(&random, 6, 45);
-        c.padded_height = hymn_round_up(c.height, round % 2 ? 2 : 16);
+        c.padded_height = hymn_round_up(c.height, round == 3 ? 4 : round % 2 ? 2 : 16); // see test_conv_walk_whole
         c.padded_width = hymn_round_up(c.width, round % 2 ? 2 : 32);
         struct head head;
         begin(&head, &c, 0, &random);
         head.f.plan.weights_f32 = false; // software devices would keep them
         hymn_conv2d_matrix_force(&tiles[round]);
-        float *weights = put_before(&head, (round + residual) % 3, &random);
+        float *weights = put_before(&head, (round + residual) % 3, round == 3 ? m->k : 40, &random);
         hymn_conv2d_matrix_force(NULL);
         compare_some_joined(&head);
         free(weights);
@@ -325,7 +328,7 @@ static void test_not_joined(void **state) {
         head.f.plan.weights_f32 = false;
         hymn_conv2d_matrix_force(able && i < 2 ? &tiles[i] : NULL);
         head.f.plan.needs_met &= i == 2 ? ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX : ~(uint32_t)0;
-        float *weights = put_before(&head, 0, &random);
+        float *weights = put_before(&head, 0, 40, &random);
         hymn_conv2d_matrix_force(NULL);
         const struct hymn_vk_step *steps = head.lower.program.steps;
         assert_true(!able || i == 2 || strcmp(steps[0].shader->name, "conv2d_matrix_packed") == 0);

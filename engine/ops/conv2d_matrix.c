@@ -257,9 +257,13 @@ static uint32_t sums_of_step(const struct hymn_vk_step *step) {
 
 const struct hymn_shader *hymn_conv2d_matrix_find_mask(const struct hymn_vk_plan *plan, const struct hymn_vk_step *step,
                                                        uint32_t cells) {
-    const struct hymn_shader *shader = hymn_shader_find(HYMN_CONV2D_MATRIX "_mask");
-    if (!step->shader || strcmp(step->shader->name, HYMN_CONV2D_MATRIX "_packed") != 0 ||
-        !hymn_vk_plan_allows(plan, shader)) {
+    static const char *const names[][2] = {{HYMN_CONV2D_MATRIX "_packed", HYMN_CONV2D_MATRIX "_mask"},
+                                           {HYMN_CONV2D_MATRIX "_rows", HYMN_CONV2D_MATRIX "_rows_mask"}};
+    const struct hymn_shader *shader = NULL;
+    for (size_t i = 0; i < sizeof names / sizeof *names && step->shader; i++) {
+        shader = strcmp(step->shader->name, names[i][0]) == 0 ? hymn_shader_find(names[i][1]) : shader;
+    }
+    if (!shader || !hymn_vk_plan_allows(plan, shader)) {
         return NULL;
     }
     const struct hymn_conv2d_tile tile = tile_of_step(step);

@@ -30,7 +30,7 @@ struct selftest_case {
     float bias;            // of odd channels, and its opposite of the others, beside what is random
     bool winograd;         // by that kernel, which no rule takes
     bool streams;          // by the kernel whose pixels stay, which is for more of them
-    bool walks;            // by the kernel whose weights stay, likewise
+    bool walks, shares;    // by the kernel whose weights stay, likewise; its subgroups share pixels
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
     bool convolved;        // in depth, the first part, likewise
@@ -172,6 +172,25 @@ static const struct selftest_case cases[] = {
      .terms = {{3, 16}},
      .residual = 2,
      .masked_by = "conv2d_matrix_mask"},
+    {.name = "3x3, masks, weights stay",
+     .quick = true,
+     .height = 10,
+     .width = 38,
+     .batch = 2,
+     .channels = 24,
+     .terms = {{3, 24}, {1, 24}},
+     .residual = 2,
+     .walks = true,
+     .masked_by = "conv2d_matrix_rows_mask"},
+    {.name = "3x3, 1x1, weights stay, of subgroups that share pixels",
+     .quick = true,
+     .height = 11,
+     .width = 41,
+     .batch = 2,
+     .channels = 40,
+     .terms = {{3, 40}, {1, 24}},
+     .residual = 1,
+     .shares = true},
     {.name = "3x3, thin",
      .quick = true,
      .height = 13,
@@ -537,10 +556,11 @@ static void build_conv(struct builder *b) {
     node->bias = bias;
     node->activation = from->activation;
     node->prologue = from->prologue;
-    node->tuned = from->winograd || from->streams || from->walks;
+    node->tuned = from->winograd || from->streams || from->walks || from->shares;
     node->method = from->winograd  ? (struct hymn_method){{64, 1}}                        // lanes, cells across
                    : from->streams ? (struct hymn_method){{128, 1, 32, 4, 2, 1, 8, 0, 1}} // struct hymn_conv2d_tile
                    : from->walks   ? (struct hymn_method){{32, 6, 32, 2, 1, 9, 4, 0, 1}}
+                   : from->shares  ? (struct hymn_method){{32, 6, 48, 1, 3, 9, 6, 0, 1}}
                                    : (struct hymn_method){{0}};
     node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
                               node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);

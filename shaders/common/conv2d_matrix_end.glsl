@@ -189,13 +189,6 @@ void put_masks(ivec3 origin, uint memory_at, uint first_pixel) {
 #endif
 
 #ifdef POOL
-uvec4 larger_halves(uvec4 a, uvec4 b) {
-    return uvec4(packFloat2x16(max(unpackFloat2x16(a.x), unpackFloat2x16(b.x))),
-                 packFloat2x16(max(unpackFloat2x16(a.y), unpackFloat2x16(b.y))),
-                 packFloat2x16(max(unpackFloat2x16(a.z), unpackFloat2x16(b.z))),
-                 packFloat2x16(max(unpackFloat2x16(a.w), unpackFloat2x16(b.w))));
-}
-
 // The largest of each 2x2 of the pixels whose cells are in shared memory from `memory_at` on, which are whole pairs of
 // rows.
 void put_pooled(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell) {
@@ -206,11 +199,11 @@ void put_pooled(ivec3 origin, uint memory_at, uint first_pixel, uint first_cell)
         uint from = memory_at + (y * TILE_WIDTH + x) * END_PITCH + cell;
         target to = target_at(origin, first_pixel + y * TILE_WIDTH + x, first_cell + cell);
         if (to.outside == 0 && (count % SUBGROUP == 0 || e < count)) {
-            uvec4 upper = larger_halves(memory[from], memory[from + END_PITCH]);
+            uvec4 upper = hymn_cell_max(memory[from], memory[from + END_PITCH]);
             uint below = from + TILE_WIDTH * END_PITCH;
-            uvec4 lower = larger_halves(memory[below], memory[below + END_PITCH]);
+            uvec4 lower = hymn_cell_max(memory[below], memory[below + END_PITCH]);
             int pixel = (to.place.z * (int(p.height) / 2) + to.place.y / 2) * (int(p.width) / 2) + to.place.x / 2;
-            pooled[uint(pixel) * p.out_stride + to.of_all] = larger_halves(upper, lower);
+            pooled[uint(pixel) * p.out_stride + to.of_all] = hymn_cell_max(upper, lower);
         }
     }
 }

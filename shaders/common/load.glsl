@@ -53,6 +53,15 @@ uvec4 hymn_cell_add(uvec4 a, uvec4 b) {
                  hymn_add_halves(a.w, b.w));
 }
 
+uint hymn_max_halves(uint a, uint b) {
+    return packFloat2x16(max(unpackFloat2x16(a), unpackFloat2x16(b)));
+}
+
+uvec4 hymn_cell_max(uvec4 a, uvec4 b) {
+    return uvec4(hymn_max_halves(a.x, b.x), hymn_max_halves(a.y, b.y), hymn_max_halves(a.z, b.z),
+                 hymn_max_halves(a.w, b.w));
+}
+
 // a + (b - a) / 4, rounded once where fma is: a quarter of b is exact down to b = 2^-12.
 uint hymn_quarter_way(uint a, uint b) {
     return packFloat2x16(fma(unpackFloat2x16(a), f16vec2(0.75), f16vec2(0.25) * unpackFloat2x16(b)));
