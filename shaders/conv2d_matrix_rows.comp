@@ -118,8 +118,9 @@ shared uvec4 memory[HEAD_AT + HEAD_ROW];
 #define LEAVING coopmat<float16_t, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> kept[KEPT * 3 * BLOCK_K * BLOCK_COLUMNS];
 coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> point_kept[TWO && !ALONE ? POINT_K * BLOCK_COLUMNS : 1];
-// Of three rows of outputs, in turns. NVIDIA's compiler has them in registers only where they are arrays of their own.
-SUMS sums0[BLOCKS * BLOCK_COLUMNS], sums1[BLOCKS * BLOCK_COLUMNS], sums2[BLOCKS * BLOCK_COLUMNS];
+// Of the row of outputs that a row of pixels is the first of, of that which it is in the middle of, and of that which it
+// is the last of. NVIDIA's compiler has them in registers only where they are arrays of their own.
+SUMS begun[BLOCKS * BLOCK_COLUMNS], going[BLOCKS * BLOCK_COLUMNS], done[BLOCKS * BLOCK_COLUMNS];
 uvec4 pixel_next[LOADS], point_next[TWO ? POINT_LOADS : 1], residual_next[END_LOADS], low_next[LOW_LOADS];
 // Shares of a pixel in those of half the size, of the row that it is in and of the one beside.
 coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> in_row[LOW_K], beside_row[LOW_K];
@@ -415,132 +416,95 @@ void write_row(uint y) {
 #endif
 }
 
-// A row of outputs begins with the biases, and is left in shared memory at its end.
-#define BEGIN(sums)                                                                                                    \
-    [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {                                                              \
-        [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                                 \
-            coopMatLoad(sums[b * BLOCK_COLUMNS + j], memory, BIAS_AT + (column * BLOCK_COLUMNS + j) * (N / 4), 0,      \
-                        gl_CooperativeMatrixLayoutRowMajor); /* all rows the same */                                   \
-        }                                                                                                              \
+// Multiplies a row of pixels with the upper taps for the sums that begin with it, and so on. With its first products each
+// row of outputs becomes the next one; one that begins does so with the biases.
+void multiply(uint step) {
+    [[unroll]] for (uint x = 0; x < 3; x++) {
+        [[unroll]] for (uint k = 0; k < BLOCK_K; k++) {
+            coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[BLOCKS];
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                coopMatLoad(a[b], memory, pixels_at(step) + (b * M + x) * ROW + k * (K / 8), ROW,
+                            gl_CooperativeMatrixLayoutRowMajor);
+            }
+            [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v[3];
+                [[unroll]] for (uint y = 0; y < 3; y++) {
+                    if (x < KEPT) {
+                        v[y] = kept[((3 * x + y) * BLOCK_K + k) * BLOCK_COLUMNS + j];
+                    } else {
+                        coopMatLoad(v[y], memory, weight_at(WEIGHTS_AT + (3 * (x - KEPT) + y) * TAP_WEIGHTS, k, j), ROW,
+                                    gl_CooperativeMatrixLayoutColumnMajor);
+                    }
+                }
+                SUMS bias;
+                if (x == 0 && k == 0) {
+                    coopMatLoad(bias, memory, BIAS_AT + (column * BLOCK_COLUMNS + j) * (N / 4), 0,
+                                gl_CooperativeMatrixLayoutRowMajor); // all rows the same
+                }
+                [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                    uint i = b * BLOCK_COLUMNS + j;
+                    if (x == 0 && k == 0) {
+                        done[i] = coopMatMulAdd(a[b], v[2], going[i]);
+                        going[i] = coopMatMulAdd(a[b], v[1], begun[i]);
+                        begun[i] = coopMatMulAdd(a[b], v[0], bias);
+                    } else {
+                        begun[i] = coopMatMulAdd(a[b], v[0], begun[i]);
+                        going[i] = coopMatMulAdd(a[b], v[1], going[i]);
+                        done[i] = coopMatMulAdd(a[b], v[2], done[i]);
+                    }
+                }
+            }
+        }
     }
-
-#define LEAVE(sums)                                                                                                    \
-    [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {                                                              \
-        [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                                 \
-            LEAVING leaving = LEAVING(sums[b * BLOCK_COLUMNS + j]);                                                    \
-            coopMatStore(leaving, memory, end_at + (step % END_ROWS * OWN + b * M) * END_PITCH + j * (N / 8),          \
-                         END_PITCH, gl_CooperativeMatrixLayoutRowMajor);                                               \
-        }                                                                                                              \
-    }
+}
 
 // Adds in1's part to the row of outputs that a row of pixels is in the middle of.
-#define ADD_POINT(sums)                                                                                                \
-    [[unroll]] for (uint k = 0; k < POINT_K; k++) {                                                                    \
-        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {                                                          \
-            uint stage = k / BLOCK_K;                                                                                  \
-            coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v;                                               \
-            if (ALONE) {                                                                                               \
-                coopMatLoad(v, memory,                                                                                 \
-                            weight_at(WEIGHTS_AT + (9 - KEPT * 3 + stage) * TAP_WEIGHTS, k % BLOCK_K, j), ROW,         \
-                            gl_CooperativeMatrixLayoutColumnMajor);                                                    \
-            } else {                                                                                                   \
-                v = point_kept[k * BLOCK_COLUMNS + j];                                                                 \
-            }                                                                                                          \
-            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                             \
-                coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a;                                           \
-                coopMatLoad(a, memory, memory_at + POINT_AT + b * M * POINT_ROW + k * (K / 8), POINT_ROW,              \
-                            gl_CooperativeMatrixLayoutRowMajor);                                                       \
-                sums[b * BLOCK_COLUMNS + j] = coopMatMulAdd(a, v, sums[b * BLOCK_COLUMNS + j]);                        \
-            }                                                                                                          \
-        }                                                                                                              \
+void add_point() {
+    [[unroll]] for (uint k = 0; k < POINT_K; k++) {
+        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+            coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v;
+            if (ALONE) {
+                coopMatLoad(v, memory, weight_at(WEIGHTS_AT + (9 - KEPT * 3 + k / BLOCK_K) * TAP_WEIGHTS, k % BLOCK_K, j),
+                            ROW, gl_CooperativeMatrixLayoutColumnMajor);
+            } else {
+                v = point_kept[k * BLOCK_COLUMNS + j];
+            }
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a;
+                coopMatLoad(a, memory, memory_at + POINT_AT + b * M * POINT_ROW + k * (K / 8), POINT_ROW,
+                            gl_CooperativeMatrixLayoutRowMajor);
+                going[b * BLOCK_COLUMNS + j] = coopMatMulAdd(a, v, going[b * BLOCK_COLUMNS + j]);
+            }
+        }
     }
+}
 
 // Adds a residual of half the size to the row of outputs that a row of pixels is the last of.
-#define ADD_LOW(sums)                                                                                                  \
-    [[unroll]] for (uint k = 0; k < LOW_K; k++) {                                                                      \
-        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {                                                          \
-            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                             \
-                uint from = (b * (M / 2) + k * K) * LOW_PITCH + j * (N / 8), i = b * BLOCK_COLUMNS + j;                \
-                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v;                                           \
-                coopMatLoad(v, memory, low_at(low_of(step)) + from, LOW_PITCH, gl_CooperativeMatrixLayoutRowMajor);    \
-                sums[i] = coopMatMulAdd(in_row[k], v, sums[i]);                                                        \
-                coopMatLoad(v, memory, low_at(low_of(step) + 1) + from, LOW_PITCH,                                     \
-                            gl_CooperativeMatrixLayoutRowMajor);                                                       \
-                sums[i] = coopMatMulAdd(beside_row[k], v, sums[i]);                                                    \
-            }                                                                                                          \
-        }                                                                                                              \
+void add_low(uint step) {
+    [[unroll]] for (uint k = 0; k < LOW_K; k++) {
+        [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+                uint from = (b * (M / 2) + k * K) * LOW_PITCH + j * (N / 8), i = b * BLOCK_COLUMNS + j;
+                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v;
+                coopMatLoad(v, memory, low_at(low_of(step)) + from, LOW_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                done[i] = coopMatMulAdd(in_row[k], v, done[i]);
+                coopMatLoad(v, memory, low_at(low_of(step) + 1) + from, LOW_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+                done[i] = coopMatMulAdd(beside_row[k], v, done[i]);
+            }
+        }
     }
+}
 
-// What a row of pixels is multiplied with: the upper taps for the sums that begin with it, and so on. Not in a
-// function: see row 99 of CONTRIBUTING's appendix.
-#define MULTIPLY(begun, going, done)                                                                                   \
-    [[unroll]] for (uint x = 0; x < 3; x++) {                                                                          \
-        [[unroll]] for (uint k = 0; k < BLOCK_K; k++) {                                                                \
-            coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA> a[BLOCKS];                                       \
-            [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                             \
-                coopMatLoad(a[b], memory, pixels_at(step) + (b * M + x) * ROW + k * (K / 8), ROW,                      \
-                            gl_CooperativeMatrixLayoutRowMajor);                                                       \
-            }                                                                                                          \
-            [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {                                                      \
-                coopmat<float16_t, gl_ScopeSubgroup, K, N, gl_MatrixUseB> v[3];                                        \
-                [[unroll]] for (uint y = 0; y < 3; y++) {                                                              \
-                    if (x < KEPT) {                                                                                    \
-                        v[y] = kept[((3 * x + y) * BLOCK_K + k) * BLOCK_COLUMNS + j];                                  \
-                    } else {                                                                                           \
-                        coopMatLoad(v[y], memory, weight_at(WEIGHTS_AT + (3 * (x - KEPT) + y) * TAP_WEIGHTS, k, j),    \
-                                    ROW, gl_CooperativeMatrixLayoutColumnMajor);                                       \
-                    }                                                                                                  \
-                }                                                                                                      \
-                [[unroll]] for (uint b = 0; b < BLOCKS; b++) {                                                         \
-                    uint i = b * BLOCK_COLUMNS + j;                                                                    \
-                    begun[i] = coopMatMulAdd(a[b], v[0], begun[i]);                                                    \
-                    going[i] = coopMatMulAdd(a[b], v[1], going[i]);                                                    \
-                    done[i] = coopMatMulAdd(a[b], v[2], done[i]);                                                      \
-                }                                                                                                      \
-            }                                                                                                          \
-        }                                                                                                              \
+// Leaves a row of outputs in shared memory.
+void leave(uint step) {
+    [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
+        [[unroll]] for (uint b = 0; b < BLOCKS; b++) {
+            LEAVING leaving = LEAVING(done[b * BLOCK_COLUMNS + j]);
+            coopMatStore(leaving, memory, end_at + (step % END_ROWS * OWN + b * M) * END_PITCH + j * (N / 8), END_PITCH,
+                         gl_CooperativeMatrixLayoutRowMajor);
+        }
     }
-
-// A row of pixels, and the row of outputs that is done with it.
-#define WALK(begun, going, done)                                                                                       \
-    BEGIN(begun)                                                                                                       \
-    share_row(step);                                                                                                   \
-    team_barrier();                                                                                                    \
-    if (TWO) {                                                                                                         \
-        share_point();                                                                                                 \
-    }                                                                                                                  \
-    if (HALVED && step % 2 != 0) {                                                                                     \
-        share_low(low_of(step) + 1);                                                                                   \
-    }                                                                                                                  \
-    load_row(step + 1);                                                                                                \
-    if (TWO) {                                                                                                         \
-        load_point(step + 1);                                                                                          \
-    }                                                                                                                  \
-    if (RESIDUAL == 1) {                                                                                               \
-        load_residual(min(max(step, 2) - 2, rows - 1));                                                                \
-    }                                                                                                                  \
-    if (HALVED && step % 2 == 0) {                                                                                     \
-        load_low(low_of(step) + 1);                                                                                    \
-    }                                                                                                                  \
-    MULTIPLY(begun, going, done)                                                                                       \
-    if (TWO || HALVED) {                                                                                               \
-        team_barrier();                                                                                                \
-    }                                                                                                                  \
-    if (HALVED) {                                                                                                      \
-        ADD_LOW(done)                                                                                                  \
-    }                                                                                                                  \
-    if (TWO) {                                                                                                         \
-        ADD_POINT(going)                                                                                               \
-    }                                                                                                                  \
-    LEAVE(done)                                                                                                        \
-    hymn_subgroup_barrier();                                                                                           \
-    if (step >= 2) {                                                                                                   \
-        write_row(step - 2);                                                                                           \
-    }                                                                                                                  \
-    step++;                                                                                                            \
-    if (step >= rows + 2) {                                                                                            \
-        break;                                                                                                         \
-    }
+}
 
 void main() {
     uint tile = gl_WorkGroupID.x + gl_WorkGroupID.z * gl_NumWorkGroups.x;
@@ -561,14 +525,45 @@ void main() {
         share_low(low_of(0));
     }
     [[unroll]] for (uint i = 0; i < BLOCKS * BLOCK_COLUMNS; i++) {
-        sums0[i] = SUMS(0.0);
-        sums1[i] = SUMS(0.0);
-        sums2[i] = SUMS(0.0);
+        begun[i] = going[i] = SUMS(0.0);
     }
-    uint step = 0;
-    while (true) {
-        WALK(sums0, sums2, sums1)
-        WALK(sums1, sums0, sums2)
-        WALK(sums2, sums1, sums0)
-    }
+    uint step = 0; // a row of pixels, and the row of outputs that is done with it
+    // clang-format off
+    [[dont_unroll]] do {
+        share_row(step);
+        team_barrier();
+        if (TWO) {
+            share_point();
+        }
+        if (HALVED && step % 2 != 0) {
+            share_low(low_of(step) + 1);
+        }
+        load_row(step + 1);
+        if (TWO) {
+            load_point(step + 1);
+        }
+        if (RESIDUAL == 1) {
+            load_residual(min(max(step, 2) - 2, rows - 1));
+        }
+        if (HALVED && step % 2 == 0) {
+            load_low(low_of(step) + 1);
+        }
+        multiply(step);
+        if (TWO || HALVED) {
+            team_barrier();
+        }
+        if (HALVED) {
+            add_low(step);
+        }
+        if (TWO) {
+            add_point();
+        }
+        leave(step);
+        hymn_subgroup_barrier();
+        if (step >= 2) {
+            write_row(step - 2);
+        }
+        step++;
+    } while (step < rows + 2);
+    // clang-format on
 }

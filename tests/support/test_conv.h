@@ -33,9 +33,6 @@ struct test_conv {
 
 // The device's plan with weights that are f16, as matrix units read them, also where software devices keep them f32.
 struct hymn_vk_plan test_conv_matrix_plan(const struct hymn_context *context);
-// Has each walk of conv2d_matrix_rows.comp end where its loop does, under GPU-assisted validation: what is behind an
-// exit in the middle of a loop llvmpipe runs with no lane active, where the layer's instrumentation crashes.
-void test_conv_walk_whole(struct hymn_conv2d_tile *tile, struct test_conv_case *shape);
 
 // All of these end the test (cmocka) when memory runs out.
 void test_conv_build(struct test_conv *conv, const struct test_conv_case *shape, struct test_random *random);
