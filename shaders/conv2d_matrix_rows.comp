@@ -21,7 +21,7 @@
 // A subgroup has whole cells of a row of outputs for each of its lanes.
 // Bindings: common/conv2d.glsl, without stats. Weights: [3 * x + y of the tap][CHANNELS][8 * DEPTH k] f16, then of in1
 //   [stage of DEPTH cells][CHANNELS][8 * DEPTH k].
-// A residual is added in f16. Sums in f32, from the bias on.
+// Sums in f32, from the bias on; a residual of the same size is added in f16.
 // POOL: the largest of each 2x2 of the outputs leave too. Binding 6: [pixel][cell] f16, half as wide and high.
 //   TILE_HEIGHT is even, the cells of a pixel in a subgroup are a power of two, half the subgroup at most.
 // MASK: what would leave goes on to masks by a head of one class, as conv2d_matrix.comp has it, two rows at a time.
@@ -223,9 +223,9 @@ void load_residual(uint y) {
     }
 }
 
-// A residual of half the size has its rows in two places in turns. Numbered from 1, so that there is one before the
-// first: the row that the outputs are in which a step is done with, the upper ones of the two in it at even steps, whose
-// row beside is the one before, the lower ones at odd steps, whose is the one behind.
+// A residual of half the size has its rows in two places in turns. Rows are numbered from 1, so that there is one before
+// the first. This is the one that a step's finished row of outputs is in: at even steps the upper of the two that are,
+// whose other row is the one before, at odd steps the lower, whose other is the one behind.
 uint low_of(uint step) {
     return first_y / 2 + step / 2;
 }
@@ -360,7 +360,7 @@ void put_pooled(uint i, uint y, uint x, uint cell, uvec4 halves, bool there) {
 
 #ifdef MASK
 // Of row y of the outputs and the one above, y being the second of two or the last: a lane has a pixel, and of each four
-// side by side the first one stores. first_y is even.
+// side by side the first one stores.
 void put_masks(uint y) {
     [[unroll]] for (uint i = 0; i < (2 * OWN + SUBGROUP - 1) / SUBGROUP; i++) {
         uint e = gl_SubgroupInvocationID + i * SUBGROUP, from = end_at + min(e, 2 * OWN - 1) * END_PITCH;

@@ -150,8 +150,8 @@ static void test_shapes(void **state) {
     }
 }
 
-// Where weights stay while rows of pixels pass, of which each subgroup has pairs. One case, as software devices take
-// long to compile it.
+// Where weights stay while rows of pixels pass, of which each subgroup has pairs, with all channels of its pixels or half
+// of them.
 static void test_rows(void **state) {
     (void)state;
     skip_without_matrices();
@@ -164,11 +164,14 @@ static void test_rows(void **state) {
         skip();
     }
     struct test_random random = test_random_start("op_conv2d_pool rows");
-    struct hymn_conv2d_tile tile = {2 * own, 4, channels, 2, 1, 9, m.k / 8, 0, 1};
-    struct test_conv_case c = make_case(&random);
-    c.channels[0] = test_random_range(&random, 1, m.k);
-    c.parts[0] = channels;
-    check(&c, &tile, true, &random);
+    for (uint32_t columns = 1; columns <= 2; columns++) {
+        const uint32_t rows = 3 - columns;
+        struct hymn_conv2d_tile tile = {rows * own, 4, columns * channels, rows, columns, 9, m.k / 8, 0, 1};
+        struct test_conv_case c = make_case(&random);
+        c.channels[0] = test_random_range(&random, 1, m.k);
+        c.parts[0] = tile.channels;
+        check(&c, &tile, true, &random);
+    }
 }
 
 // Where a subgroup has a single row of pixels, where a residual is resized and where sums leave as f32.

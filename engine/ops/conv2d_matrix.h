@@ -18,7 +18,8 @@ struct hymn_conv2d_tile {
     // With no buffers for pixels and one tap these stay in registers, and weights pass
     // (shaders/conv2d_matrix_stream.comp): height and splits are 1, depth is all of k, channels those of a pass,
     // columns the workgroups that share the passes. With no buffers and nine taps weights stay, and rows of pixels pass
-    // (shaders/conv2d_matrix_rows.comp): depth is all of k of the first source, channels are all.
+    // (shaders/conv2d_matrix_rows.comp): depth is all of k of the first source, channels are all, columns the subgroups
+    // that share pixels.
 };
 
 static inline bool hymn_conv2d_streams(const struct hymn_conv2d_tile *tile) {
