@@ -150,8 +150,8 @@ static void test_shapes(void **state) {
     }
 }
 
-// Where weights stay while rows of pixels pass, of which each subgroup has pairs, with all channels of its pixels or half
-// of them.
+// Where weights stay while rows of pixels pass, of which each subgroup has pairs, with all channels of its pixels or
+// half of them.
 static void test_rows(void **state) {
     (void)state;
     skip_without_matrices();

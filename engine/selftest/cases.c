@@ -29,7 +29,7 @@ struct selftest_case {
     float mean;            // of a convolution's sources
     float bias;            // of odd channels, and its opposite of the others, beside what is random
     bool winograd;         // by that kernel, which no rule takes
-    bool streams;          // by the kernel whose pixels stay, which is for more of them
+    bool streams;          // by the kernel whose pixels stay, which is for more of them: a case for it only
     bool walks, shares;    // by the kernel whose weights stay, likewise; its subgroups share pixels
     bool resized;          // the second of two terms
     bool pooled;           // the output, by kernels that do so by themselves
@@ -338,7 +338,13 @@ enum hymn_kind hymn_selftest_case_kind(uint32_t index) {
 }
 
 const char *hymn_selftest_case_only(uint32_t index) {
-    return cases[index].pictures ? "conv2d_matrix_pictures" : cases[index].masked_by;
+    const struct selftest_case *c = &cases[index];
+    return c->pictures             ? "conv2d_matrix_pictures"
+           : c->masked_by          ? c->masked_by
+           : c->streams            ? "conv2d_matrix_stream"
+           : c->walks && c->pooled ? "conv2d_matrix_rows_pool"
+           : c->walks || c->shares ? "conv2d_matrix_rows"
+                                   : NULL;
 }
 
 bool hymn_selftest_case_quick(uint32_t index) {
