@@ -16,7 +16,7 @@
 #define LONG_WALK 64u
 #define SHORT_WALK 32u
 #define SHARED_WALK 16u
-// Of tiles worth timing: with 180 NVK has up to 255 in use, with 240 RDNA 3 spills.
+// Of tiles worth timing: with 156 NVK has up to 255 in use, with 224 RDNA 3 spills (tests/vendors).
 #define MOST_REGISTERS 216u
 
 uint32_t hymn_conv2d_rows_point(const struct hymn_conv2d_problem *problem, uint32_t k) {

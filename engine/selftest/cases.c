@@ -25,18 +25,17 @@ struct selftest_case {
     enum hymn_activation activation;
     uint32_t residual; // 1 same size, 2 half size
     uint32_t states, rank;
-    bool half_rows;        // of the scan's projection, where storage is f16
-    float mean;            // of a convolution's sources
-    float bias;            // of odd channels, and its opposite of the others, beside what is random
-    bool winograd;         // by that kernel, which no rule takes
-    bool streams;          // by the kernel whose pixels stay, which is for more of them: a case for it only
-    bool walks, shares;    // by the kernel whose weights stay, likewise; its subgroups share pixels
-    bool resized;          // the second of two terms
-    bool pooled;           // the output, by kernels that do so by themselves
-    bool convolved;        // in depth, the first part, likewise
-    uint32_t pictures;     // channels of those that the source is made of, by kernels that do so by themselves; or 0
-    uint32_t padding;      // rows and columns by which they are smaller
-    const char *masked_by; // a head of one class behind it: a case for this kernel only, which goes on to masks
+    bool half_rows;            // of the scan's projection, where storage is f16
+    float mean;                // of a convolution's sources
+    float bias;                // of odd channels, and its opposite of the others, beside what is random
+    struct hymn_method method; // of kernels that no rule takes for so little; zero: the rule's
+    bool resized;              // the second of two terms
+    bool pooled;               // the output, by kernels that do so by themselves
+    bool convolved;            // in depth, the first part, likewise
+    uint32_t pictures; // channels of those that the source is made of, by kernels that do so by themselves; or 0
+    uint32_t padding;  // rows and columns by which they are smaller
+    bool masked;       // by a head of one class behind it, by kernels that go on to masks
+    const char *only;  // the shader that the case is for; NULL: all that come to use in it
 };
 
 static const struct selftest_case cases[] = {
@@ -142,7 +141,8 @@ static const struct selftest_case cases[] = {
      .channels = 88,
      .terms = {{1, 64}},
      .prologue = HYMN_PROLOGUE_NORM,
-     .streams = true},
+     .method = {{128, 1, 32, 4, 2, 1, 8, 0, 1}}, // struct hymn_conv2d_tile
+     .only = "conv2d_matrix_stream"},
     {.name = "3x3, 1x1, residual, weights stay",
      .quick = true,
      .height = 11,
@@ -152,7 +152,8 @@ static const struct selftest_case cases[] = {
      .terms = {{3, 24}, {1, 40}},
      .activation = HYMN_ACTIVATION_RELU,
      .residual = 1,
-     .walks = true},
+     .method = {{32, 6, 32, 2, 1, 9, 4, 0, 1}},
+     .only = "conv2d_matrix_rows"},
     {.name = "3x3, pooled, weights stay",
      .quick = true,
      .height = 10,
@@ -162,7 +163,8 @@ static const struct selftest_case cases[] = {
      .terms = {{3, 32}},
      .activation = HYMN_ACTIVATION_RELU,
      .pooled = true,
-     .walks = true},
+     .method = {{32, 6, 32, 2, 1, 9, 4, 0, 1}},
+     .only = "conv2d_matrix_rows_pool"},
     {.name = "3x3, masks",
      .quick = true,
      .height = 12,
@@ -171,7 +173,8 @@ static const struct selftest_case cases[] = {
      .channels = 24,
      .terms = {{3, 16}},
      .residual = 2,
-     .masked_by = "conv2d_matrix_mask"},
+     .masked = true,
+     .only = "conv2d_matrix_mask"},
     {.name = "3x3, masks, weights stay",
      .quick = true,
      .height = 10,
@@ -180,8 +183,9 @@ static const struct selftest_case cases[] = {
      .channels = 24,
      .terms = {{3, 24}, {1, 24}},
      .residual = 2,
-     .walks = true,
-     .masked_by = "conv2d_matrix_rows_mask"},
+     .method = {{32, 6, 32, 2, 1, 9, 4, 0, 1}},
+     .masked = true,
+     .only = "conv2d_matrix_rows_mask"},
     {.name = "3x3, 1x1, weights stay, of subgroups that share pixels",
      .quick = true,
      .height = 11,
@@ -190,7 +194,8 @@ static const struct selftest_case cases[] = {
      .channels = 40,
      .terms = {{3, 40}, {1, 24}},
      .residual = 1,
-     .shares = true},
+     .method = {{32, 6, 48, 1, 3, 9, 6, 0, 1}},
+     .only = "conv2d_matrix_rows"},
     {.name = "3x3, thin",
      .quick = true,
      .height = 13,
@@ -207,7 +212,8 @@ static const struct selftest_case cases[] = {
      .channels = 40,
      .terms = {{3, 3}},
      .activation = HYMN_ACTIVATION_RELU,
-     .pictures = 3},
+     .pictures = 3,
+     .only = "conv2d_matrix_pictures"},
     {.name = "3x3, thin, smaller pictures, luma",
      .quick = true,
      .height = 12,
@@ -216,7 +222,8 @@ static const struct selftest_case cases[] = {
      .channels = 24,
      .terms = {{3, 1}},
      .pictures = 4,
-     .padding = 3},
+     .padding = 3,
+     .only = "conv2d_matrix_pictures"},
     {.name = "3x3, deep",
      .quick = true,
      .height = 5,
@@ -234,7 +241,7 @@ static const struct selftest_case cases[] = {
      .terms = {{3, 24}, {1, 8}},
      .activation = HYMN_ACTIVATION_RELU,
      .residual = 1,
-     .winograd = true},
+     .method = {{64, 1}}}, // lanes, cells across
     {.name = "scan",
      .kind = HYMN_KIND_SELECTIVE_SCAN,
      .quick = true,
@@ -338,13 +345,7 @@ enum hymn_kind hymn_selftest_case_kind(uint32_t index) {
 }
 
 const char *hymn_selftest_case_only(uint32_t index) {
-    const struct selftest_case *c = &cases[index];
-    return c->pictures             ? "conv2d_matrix_pictures"
-           : c->masked_by          ? c->masked_by
-           : c->streams            ? "conv2d_matrix_stream"
-           : c->walks && c->pooled ? "conv2d_matrix_rows_pool"
-           : c->walks || c->shares ? "conv2d_matrix_rows"
-                                   : NULL;
+    return cases[index].only;
 }
 
 bool hymn_selftest_case_quick(uint32_t index) {
@@ -562,12 +563,8 @@ static void build_conv(struct builder *b) {
     node->bias = bias;
     node->activation = from->activation;
     node->prologue = from->prologue;
-    node->tuned = from->winograd || from->streams || from->walks || from->shares;
-    node->method = from->winograd  ? (struct hymn_method){{64, 1}}                        // lanes, cells across
-                   : from->streams ? (struct hymn_method){{128, 1, 32, 4, 2, 1, 8, 0, 1}} // struct hymn_conv2d_tile
-                   : from->walks   ? (struct hymn_method){{32, 6, 32, 2, 1, 9, 4, 0, 1}}
-                   : from->shares  ? (struct hymn_method){{32, 6, 48, 1, 3, 9, 6, 0, 1}}
-                                   : (struct hymn_method){{0}};
+    node->method = from->method;
+    node->tuned = from->method.words[0] > 0;
     node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
                               node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);
     if (from->residual) {
@@ -588,7 +585,7 @@ static void build_conv(struct builder *b) {
         node->depthwise_bias = add_array(b, first, -1.0f, 1.0f);
         node->depthwise_activation = HYMN_ACTIVATION_SILU;
     }
-    if (from->masked_by) {
+    if (from->masked) {
         add_head(b); // last, as the node may move
     }
 }
