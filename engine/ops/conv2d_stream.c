@@ -11,6 +11,7 @@
 // By the rule: channels from which on keeping the pixels is worth it, in passes of so many; passes of a workgroup.
 #define LEAST_PASSES 5u
 #define LEAST_OF_RANGE 4u
+#define MOST_COLUMNS 2u // workgroups that share a tile's passes: each loads and normalises its pixels
 #define MOST_REGISTERS 210u
 
 static uint32_t passes(const struct hymn_conv2d_problem *problem, const struct hymn_conv2d_tile *tile) {
@@ -76,7 +77,8 @@ bool hymn_conv2d_choose_stream(const struct hymn_conv2d_problem *problem, const 
                                uint32_t target, struct hymn_conv2d_tile *out_tile) {
     struct hymn_conv2d_tile tile = hymn_conv2d_stream_tile(problem, plan, 1);
     const uint32_t tiles = hymn_divide_up(problem->width, tile.width), count = passes(problem, &tile);
-    while (3 * tiles * tile.columns < target && 2 * tile.columns * LEAST_OF_RANGE <= count) {
+    while (3 * tiles * tile.columns < target && 2 * tile.columns * LEAST_OF_RANGE <= count &&
+           2 * tile.columns <= MOST_COLUMNS) {
         tile.columns *= 2;
     }
     if (plan->cpu || count < LEAST_PASSES || 3 * tiles * tile.columns < target ||

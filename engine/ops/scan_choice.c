@@ -43,6 +43,7 @@
 #define LOCAL_LONGEST_CHUNK 64u
 #define LOCAL_LANES 256u
 #define LOCAL_REGISTERS 80u
+#define LONGEST_LOCAL 4096u // by rule, with chunks of 64 steps
 // Chunks of a workgroup, where two passes do, its lanes, the rank above which more are too many, and the longest chunks
 // (measured on an H100: with 128 steps and eight images three passes are faster by a twentieth).
 #define OWN_SPAN 4u
@@ -287,14 +288,25 @@ static uint32_t most_local_lanes(const struct hymn_scan *scan, const struct hymn
     return few ? LOCAL_LANES : 2 * LOCAL_LANES;
 }
 
-// One dispatch in place of three, where chunks are needed at all and are not longer than a workgroup can have them.
+// One dispatch in place of two or three, where chunks are needed at all and are not longer than a workgroup can have
+// them: more lanes for short sequences, whose walk and not the carry is what takes the time, and for long ones, of
+// which the device has all workgroups at once. Rows are staged where registers and shared memory are many (measured on
+// an H200).
 static struct hymn_scan_method local_rule(const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
+    const bool rich = plan->max_shared_bytes > SMALL_SHARED_BYTES && plan->max_invocations >= 2 * LOCAL_LANES;
+    const bool small = scan->length <= 256, large = scan->length > 1024;
+    const bool possible = !plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->states <= LOCAL_PART;
     struct hymn_scan_method method = {0};
-    if (!plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->length <= 1024 && scan->states <= LOCAL_PART) {
-        method.together = scan->length <= 256 ? 16 : 8;
-        // Chunks of eight steps at 256: the walk, not the carry, is what takes the time.
-        bool many = scan->length <= 256 && plan->max_invocations >= 2 * LOCAL_LANES;
-        method.lanes = many ? most_local_lanes(scan, plan) : LOCAL_LANES;
+    if (!possible || scan->length > LONGEST_LOCAL || (large && !rich)) {
+        return method;
+    }
+    method.together = small ? 16 : 8;
+    method.lanes = small || large ? most_local_lanes(scan, plan) : LOCAL_LANES;
+    method.lanes = method.lanes <= plan->max_invocations ? method.lanes : LOCAL_LANES;
+    method.block = rich && !small;
+    const uint64_t lanes = (uint64_t)4 * scan->batch * scan->width / method.together * method.lanes;
+    if (large && (method.lanes == LOCAL_LANES || lanes > plan->target_lanes)) {
+        method.together = 0;
     }
     return method;
 }
@@ -303,7 +315,7 @@ static struct hymn_scan_method local_rule(const struct hymn_scan *scan, const st
 static void choose_local(struct hymn_scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
                          const struct hymn_vk_plan *plan) {
     scan->together = 0;
-    struct hymn_scan_method wanted = method ? *method : local_rule(scan, plan);
+    const struct hymn_scan_method wanted = method ? *method : local_rule(scan, plan);
     if (wanted.together == 0) {
         return;
     }
@@ -315,8 +327,13 @@ static void choose_local(struct hymn_scan *scan, const struct hymn_scan_method *
     struct hymn_scan local = *scan;
     local.chunk_length = chunk_length;
     local.together = wanted.together;
-    local.staged = choose_staged(&local, method, plan);
-    if (able && share_memory(&local, lanes, plan)) {
+    local.staged = choose_staged(&local, &wanted, plan);
+    bool fits = able && share_memory(&local, lanes, plan);
+    if (able && !fits && !method && local.staged) {
+        local.staged = false;
+        fits = share_memory(&local, lanes, plan);
+    }
+    if (fits) {
         *scan = local;
         scan->chunks = chunks;
         scan->group = scan->tile = scan->block = 0;
@@ -393,7 +410,7 @@ struct hymn_scan hymn_scan_describe(const struct hymn_graph *graph, const struct
     }
     choose_local(&scan, method, output->storage, plan);
     scan.span = choose_span(&scan, method, output->storage, plan);
-    scan.staged = choose_staged(&scan, method, plan);
+    scan.staged = scan.together > 0 ? scan.staged : choose_staged(&scan, method, plan);
     return scan;
 }
 
