@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ops/ops.h"
+#include "ops/scan_choice.h"
 #include "ops/selective_scan.h"
 #include "shaders/params.h"
 #include "support/op_main.h"
@@ -445,6 +446,44 @@ static void test_helpers_chosen(void **state) {
     }
 }
 
+// Chunks within a workgroup, of few sequences: rows are staged where a device has much of everything, which may have
+// longer ones so, in large workgroups, if it has all of them at once.
+static void test_local_chosen(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t length, shared, invocations, filling; // lanes that fill the device for each workgroup of 512
+        uint32_t together, lanes;
+        bool staged;
+    } cases[] = {
+        {256, 49152, 1024, 1024, 16, 512, false}, {1024, 49152, 1024, 1024, 8, 256, true},
+        {1024, 32768, 1024, 1024, 8, 256, false}, {1024, 49152, 256, 1024, 8, 256, false},
+        {4096, 49152, 1024, 1024, 8, 512, true},  {4096, 49152, 1024, 511, 0, 0, false},
+        {4096, 32768, 1024, 1024, 0, 0, false},   {4096, 49152, 256, 1024, 0, 0, false},
+        {8192, 49152, 1024, 1024, 0, 0, false},
+    };
+    struct test_random random = test_random_start("op_selective_scan local chosen");
+    struct hymn_vk_plan plan = plan_of(TEST_NODE_PLANS);
+    if (!hymn_variant_allowed(&plan, "selective_scan_local", ".f32")) {
+        print_message("no chunks within a workgroup: no shuffles\n");
+        skip();
+    }
+    plan.subgroup_size = 32;
+    for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct scan_case c = {
+            .batch = 1, .height = 1, .width = cases[i].length, .channels = 64, .states = 16, .rank = 8};
+        struct test_node test;
+        build(&test, &c, &random);
+        plan.max_shared_bytes = cases[i].shared;
+        plan.max_invocations = cases[i].invocations;
+        plan.target_lanes = 4 * c.channels / 8 * cases[i].filling;
+        const struct hymn_scan scan = hymn_scan_describe(&test.graph, test.node, &plan);
+        assert_int_equal(scan.together, cases[i].together);
+        assert_true(scan.together == 0 || scan.together * scan.chunks == cases[i].lanes);
+        assert_int_equal(scan.staged, cases[i].staged);
+        test_node_end(&test);
+    }
+}
+
 // What the projection is stored as once a device is known, and whether delta is made on matrix units.
 static void test_rows_settled(void **state) {
     (void)state;
@@ -680,7 +719,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),        cmocka_unit_test(test_long),
         cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact),  cmocka_unit_test(test_spans_chosen),
         cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),  cmocka_unit_test(test_helpers_chosen),
-        cmocka_unit_test(test_matrix), cmocka_unit_test(test_rows_settled),
+        cmocka_unit_test(test_matrix), cmocka_unit_test(test_local_chosen), cmocka_unit_test(test_rows_settled),
     };
     const struct CMUnitTest few[] = {
         cmocka_unit_test(test_groups),

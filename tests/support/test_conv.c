@@ -220,6 +220,29 @@ bool test_conv_run(struct test_conv *b, struct hymn_context *context, const stru
     return test_op_run(&op, out_ms);
 }
 
+struct test_conv_case test_conv_random_case(struct test_random *random, const uint32_t kernels[3]) {
+    struct test_conv_case c = {.height = test_random_range(random, 1, 12),
+                               .width = test_random_range(random, 1, 37),
+                               .batch = test_random_range(random, 1, 3),
+                               .part_count = 1,
+                               .activation = HYMN_ACTIVATION_RELU,
+                               .bias = true,
+                               .output = HYMN_STORAGE_F16,
+                               .extra = HYMN_STORAGE_F16};
+    for (uint32_t i = 0; i < 3 && kernels[i]; i++) {
+        c.term_count++;
+        c.kernels[i] = kernels[i];
+        c.channels[i] = test_random_range(random, 1, 72);
+        c.first[i] = 8 * test_random_range(random, 0, 2);
+        c.sources[i] = HYMN_STORAGE_F16;
+    }
+    c.parts[0] = test_random_range(random, 1, 70);
+    if (c.parts[0] < 8) { // ReLU may leave next to nothing of few channels to compare with
+        c.activation = HYMN_ACTIVATION_NONE;
+    }
+    return c;
+}
+
 struct hymn_vk_plan test_conv_matrix_plan(const struct hymn_context *context) {
     struct hymn_vk_plan plan = context->device->plan;
     plan.weights_f32 = false;

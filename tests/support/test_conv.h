@@ -31,6 +31,9 @@ struct test_conv {
     float *weights[3], *bias;
 };
 
+// A small one with these kernels (0: no term), every source a slice of more channels, ReLU, a bias, all f16.
+struct test_conv_case test_conv_random_case(struct test_random *random, const uint32_t kernels[3]);
+
 // The device's plan with weights that are f16, as matrix units read them, also where software devices keep them f32.
 struct hymn_vk_plan test_conv_matrix_plan(const struct hymn_context *context);
 
