@@ -553,15 +553,20 @@ static void every_variant_has_a_case_on_gpus(void **state) {
         {{16, 16, 16, 0}, 64, 65536, 1024, ""}, // AMD, RDNA 3
         {{16, 16, 16, 0}, 32, 32768, 1024, "selective_scan_group_matrix.f16"},
         {{8, 16, 16, 0}, 32, 65536, 1024, ""}, // Intel
+        {{0}, 64, 65536, 1024, ""},            // without matrix units: AMD, RDNA 2
+        {{0}, 128, 32768, 1024, ""},           // Qualcomm
+        {{0}, 32, 32768, 1024, ""},            // Apple
     };
+    const uint32_t matrix_needs = HYMN_NEEDS_COOPERATIVE_MATRIX | HYMN_NEEDS_HALF_SUMS;
     struct test_log log;
     struct hymn_context *context = open_context(&log, "", true);
     const struct hymn_selftest_options options = {.quick = true, .runs = 1};
     uint32_t missing = 0;
     for (uint32_t i = 0; i < sizeof gpus / sizeof *gpus; i++) {
         struct hymn_vk_plan plan = context->device->plan;
-        plan.needs_met = (1u << HYMN_NEEDS_BITS) - 1;
-        plan.tier = HYMN_TIER_MATRIX;
+        const bool matrices = gpus[i].matrix.m > 0;
+        plan.needs_met = ((1u << HYMN_NEEDS_BITS) - 1) & ~(matrices ? 0 : matrix_needs);
+        plan.tier = matrices ? HYMN_TIER_MATRIX : HYMN_TIER_HALF;
         plan.cpu = plan.weights_f32 = false;
         plan.matrix = gpus[i].matrix;
         plan.subgroup_size = gpus[i].subgroup;
@@ -574,8 +579,9 @@ static void every_variant_has_a_case_on_gpus(void **state) {
             // Those of software devices alone.
             const bool other = strncmp(shader->name, "conv2d_lanes", strlen("conv2d_lanes")) == 0 ||
                                strncmp(shader->name, "selective_scan_shuffle", strlen("selective_scan_shuffle")) == 0;
-            if (!hymn_shader_is_base(shader) && !other && strcmp(shader->name, gpus[i].without) != 0) {
-                assert_true(hymn_vk_plan_allows(&plan, shader));
+            const bool allowed = hymn_vk_plan_allows(&plan, shader);
+            assert_true(allowed || (!matrices && shader->needs & matrix_needs));
+            if (allowed && !hymn_shader_is_base(shader) && !other && strcmp(shader->name, gpus[i].without) != 0) {
                 assert_int_equal(hymn_selftest_collect(context->device, &plan, shader, &options, &steps),
                                  HYMN_STATUS_OK);
                 if (steps.count == 0) {

@@ -329,7 +329,7 @@ static void choose_local(struct hymn_scan *scan, const struct hymn_scan_method *
     local.together = wanted.together;
     local.staged = choose_staged(&local, &wanted, plan);
     bool fits = able && share_memory(&local, lanes, plan);
-    if (able && !fits && !method && local.staged) {
+    if (able && !fits && !method && local.staged) { // by the rule, rows that have no room are read as they are used
         local.staged = false;
         fits = share_memory(&local, lanes, plan);
     }

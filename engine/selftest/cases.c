@@ -35,7 +35,7 @@ struct selftest_case {
     uint32_t pictures; // channels of those that the source is made of, by kernels that do so by themselves; or 0
     uint32_t padding;  // rows and columns by which they are smaller
     bool masked;       // by a head of one class behind it, by kernels that go on to masks
-    const char *only;  // the shader that the case is for; NULL: all that come to use in it
+    const char *only;  // the shader that the case is for, of either storage; NULL: all that come to use in it
 };
 
 static const struct selftest_case cases[] = {
@@ -282,6 +282,17 @@ static const struct selftest_case cases[] = {
      .channels = 16,
      .states = 16,
      .rank = 1},
+    {.name = "scan, chunks of a workgroup in two passes",
+     .kind = HYMN_KIND_SELECTIVE_SCAN,
+     .quick = true,
+     .height = 9,
+     .width = 7,
+     .batch = 2,
+     .channels = 24,
+     .states = 8,
+     .rank = 3,
+     .method = {{8, 0, 0, 0, 0, 2, 0, 0, 0}}, // struct hymn_scan_method
+     .only = "selective_scan_joint"},
     {.name = "scan, many states",
      .kind = HYMN_KIND_SELECTIVE_SCAN,
      .quick = true,
@@ -565,8 +576,6 @@ static void build_conv(struct builder *b) {
     node->bias = bias;
     node->activation = from->activation;
     node->prologue = from->prologue;
-    node->method = from->method;
-    node->tuned = from->method.words[0] > 0;
     node->output = add_output(b, first ? hymn_round_up(first, 8) + channels - first : channels, 1,
                               node->kind == HYMN_KIND_HEAD ? HYMN_STORAGE_F32 : b->storage);
     if (from->residual) {
@@ -662,6 +671,8 @@ bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, bool numbers
     if (!b.node) {
         return false;
     }
+    b.node->method = b.from->method;
+    b.node->tuned = b.from->method.words[0] > 0;
     if (hymn_node_is_convolution(b.node)) {
         build_conv(&b);
     } else if (b.from->kind == HYMN_KIND_SELECTIVE_SCAN) {

@@ -200,6 +200,12 @@ static enum hymn_status run_plan(const struct check *check, const struct hymn_vk
     return status;
 }
 
+// Whatever the storage that the shader's name ends in.
+static bool is_named(const struct hymn_shader *shader, const char *name) {
+    const size_t length = strlen(name);
+    return strncmp(shader->name, name, length) == 0 && (shader->name[length] == 0 || shader->name[length] == '.');
+}
+
 static enum hymn_status run_all(struct check *check, const struct hymn_vk_plan *plan) {
     const struct hymn_selftest_options *options = check->options;
     // How many lanes fill the device decides about tiles and chunks: a small one makes those that large layers get.
@@ -215,7 +221,7 @@ static enum hymn_status run_all(struct check *check, const struct hymn_vk_plan *
             with.cpu = with.weights_f32 = false;
         }
         const char *only = hymn_selftest_case_only(check->index);
-        bool other = only && strcmp(only, check->shader->name) != 0;
+        bool other = only && !is_named(check->shader, only);
         bool again = kind == 3 ? !plan->cpu : kind > 0 && lanes[kind] == lanes[0];
         bool slow = options->quick && (kind >= 2 || !hymn_selftest_case_quick(check->index));
         // Where the device has more buffers nothing but this test uses those for few: once is enough.
