@@ -493,24 +493,27 @@ static void test_rows_settled(void **state) {
     const bool able = hymn_variant_allowed(&plan, "selective_scan_group", ".f16") && plan.subgroup_size >= 4 &&
                       128 + 64 <= plan.max_invocations && 64 % plan.subgroup_size == 0;
     const bool matrix = able && hymn_variant_allowed(&plan, "selective_scan_group_matrix", ".f16");
-    for (uint32_t i = 0; i < 4; i++) {
-        const bool few = i == 3; // sequences, for which there are chunks
+    for (uint32_t i = 0; i < 5; i++) {
+        // Sequences: few, for which there are chunks, or enough for a channel a lane, in blocks that matrices have room
+        // for.
+        const uint32_t filling = i == 3 ? 64 : i == 4 ? 16 : 8;
+        const bool high = i == 0 || i == 4; // rank
         const struct scan_case c = {.batch = 2,
                                     .height = 5,
                                     .width = 7,
                                     .channels = 64,
                                     .states = 16,
-                                    .rank = i == 0 ? 32 : 16,
+                                    .rank = high ? 32 : 16,
                                     .storage = i == 2 ? HYMN_STORAGE_F32 : HYMN_STORAGE_F16};
         struct test_node test;
         build(&test, &c, &random);
         struct hymn_value *rows = &test.graph.values[test.node->terms[1].source.value];
-        plan.target_lanes = 4 * c.batch * c.channels * (few ? 64 : 8);
+        plan.target_lanes = 4 * c.batch * c.channels * filling;
         hymn_ops_settle(&test.graph, &plan);
-        assert_int_equal(rows->storage, able && i < 2 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32);
+        assert_int_equal(rows->storage, able && (i < 2 || i == 4) ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32);
         struct hymn_vk_step first;
         count_steps(&test, &c, &plan, &first);
-        assert_int_equal(strcmp(first.shader->name, "selective_scan_group_matrix.f16") == 0, matrix && i == 0);
+        assert_int_equal(strcmp(first.shader->name, "selective_scan_group_matrix.f16") == 0, matrix && high);
         test_node_end(&test);
     }
 }

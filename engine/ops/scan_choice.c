@@ -203,9 +203,10 @@ static struct hymn_scan_method group_rule(const struct hymn_scan *scan, const st
     const bool many = lanes_fill(scan, MANY_LANES, plan), low_rank = scan->rank <= LOW_RANK;
     const struct hymn_scan_method none = {0};
     struct hymn_scan_method helped = {.group = 4, .tile = 2, .block = 16, .lanes = GROUP_LANES, .helpers = HELPERS};
-    helped.matrix = scan->rank >= MATRIX_RANK;
+    helped.matrix = scan->rank >= MATRIX_RANK && scan->half_rows &&
+                    hymn_variant_allowed(plan, "selective_scan_group_matrix", ".f16");
     if (!lanes_fill(scan, 2 * MANY_LANES, plan)) {
-        helped.tile = 1, helped.block = 32;
+        helped.tile = 1, helped.block = helped.matrix ? 16 : 32; // what matrices take has no room for 32
     } else if (many && low_rank) {
         helped.group = 2, helped.tile = 1;
     }
