@@ -294,22 +294,15 @@ static uint32_t most_local_lanes(const struct hymn_scan *scan, const struct hymn
 // which the device has all workgroups at once. Rows are staged where registers and shared memory are many (measured on
 // an H200).
 static struct hymn_scan_method local_rule(const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
-    const bool rich = plan->max_shared_bytes > SMALL_SHARED_BYTES && plan->max_invocations >= 2 * LOCAL_LANES;
+    const uint32_t most = plan->max_invocations >= 2 * LOCAL_LANES ? most_local_lanes(scan, plan) : LOCAL_LANES;
+    const bool rich = plan->max_shared_bytes > SMALL_SHARED_BYTES && most > LOCAL_LANES;
     const bool small = scan->length <= 256, large = scan->length > 1024;
-    const bool possible = !plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->states <= LOCAL_PART;
-    struct hymn_scan_method method = {0};
-    if (!possible || scan->length > LONGEST_LOCAL || (large && !rich)) {
-        return method;
-    }
-    method.together = small ? 16 : 8;
-    method.lanes = small || large ? most_local_lanes(scan, plan) : LOCAL_LANES;
-    method.lanes = method.lanes <= plan->max_invocations ? method.lanes : LOCAL_LANES;
-    method.block = rich && !small;
-    const uint64_t lanes = (uint64_t)4 * scan->batch * scan->width / method.together * method.lanes;
-    if (large && (method.lanes == LOCAL_LANES || lanes > plan->target_lanes)) {
-        method.together = 0;
-    }
-    return method;
+    const struct hymn_scan_method method = {
+        .together = small ? 16 : 8, .lanes = small || large ? most : LOCAL_LANES, .block = rich && !small};
+    const bool at_once = (uint64_t)4 * scan->batch * scan->width / method.together * method.lanes <= plan->target_lanes;
+    const bool possible = !plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->states <= LOCAL_PART &&
+                          scan->length <= LONGEST_LOCAL && (!large || (rich && at_once));
+    return possible ? method : (struct hymn_scan_method){0};
 }
 
 // Fills together, part, kept, chunks and chunk_length; together 0 where the method is another, or not possible here.
