@@ -158,25 +158,28 @@ static void test_rows_choice(void **state) {
 }
 
 // Tiles of 128 pixels and 64 channels, in eight subgroups, where at least half as many as fill the device are there,
-// and not as many as do.
+// and no more than do.
 static void test_whole_choice(void **state) {
     (void)state;
     static const struct hymn_conv2d_tile whole = {16, 8, 64, 4, 2, 3, 4, 1, 1};
     struct test_random random = test_random_start("op_conv2d_choice whole");
     for (uint32_t round = 0; round < 8; round++) {
         const uint32_t target = 24 + (round % 2 ? 24 : 25);  // 2 images of 3 x 4 tiles
-        const bool point = round / 2 % 2, other = round / 4; // channels
+        const bool point = round / 2 % 2, twice = round / 4; // channels
         struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){3, point ? 1 : 0});
         c.batch = 2, c.height = 32, c.width = 48;
         c.channels[0] = 64, c.channels[1] = 64;
-        c.parts[0] = other ? 128 : 64, c.parts[1] = 0, c.part_count = 1;
+        c.parts[0] = twice ? 128 : 64, c.parts[1] = 0, c.part_count = 1;
         c.residual = 0;
         struct test_conv b;
         test_conv_build(&b, &c, &random);
         struct hymn_vk_plan plan = gpu_plan();
         plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * target;
         struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
-        assert_int_equal(memcmp(&tile, &whole, sizeof tile) == 0, target == 48 && !other);
+        assert_int_equal(memcmp(&tile, &whole, sizeof tile) == 0, target == 48 || twice);
+        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * (twice ? 97 : 49);
+        tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_int_not_equal(memcmp(&tile, &whole, sizeof tile), 0);
         plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 24;
         tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
         assert_int_not_equal(memcmp(&tile, &whole, sizeof tile), 0);
@@ -191,7 +194,7 @@ static void test_few_choice(void **state) {
     static const struct {
         uint32_t kernel, size, batch, in, out, groups, splits, buffers;
     } cases[] = {
-        {3, 8, 1, 256, 64, 4, 2, 1},     {3, 8, 1, 512, 64, 4, 4, 1},     {3, 32, 1, 256, 256, 128, 1, 1},
+        {3, 8, 1, 256, 64, 4, 4, 1},     {3, 8, 1, 512, 64, 4, 8, 1},     {3, 32, 1, 256, 256, 128, 1, 1},
         {3, 32, 1, 400, 256, 128, 1, 1}, {3, 32, 1, 512, 256, 128, 2, 1}, {1, 16, 1, 1024, 224, 56, 2, 2},
         {1, 16, 1, 512, 224, 56, 1, 2},  {1, 32, 5, 512, 192, 240, 1, 2}, {1, 32, 8, 512, 192, 384, 1, 1},
     };
@@ -211,6 +214,38 @@ static void test_few_choice(void **state) {
         assert_int_equal(hymn_conv2d_groups(&problem, &tile), cases[i].groups);
         assert_int_equal(tile.splits, cases[i].splits);
         assert_int_equal(tile.buffers, cases[i].buffers);
+        test_conv_destroy(&b);
+    }
+}
+
+// Stages of three taps for small tiles of up to 32 channels, as deep as the source, and short ones for up to 16; more
+// subgroups for thin sources; not where matrices are emulated.
+static void test_stages_choice(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t in, out, tiles, taps, depth, rows; // channels; tiles that fill the device; of the rule's tile
+        bool cpu;
+    } cases[] = {
+        {64, 32, 32, 3, 8, 4, false}, {64, 32, 16, 3, 4, 4, false}, {16, 32, 16, 3, 2, 4, false},
+        {64, 16, 8, 3, 2, 4, false},  {3, 16, 8, 1, 4, 8, false},   {64, 32, 16, 1, 8, 4, true},
+        {64, 16, 8, 3, 4, 4, true},
+    };
+    struct test_random random = test_random_start("op_conv2d_choice stages");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){3});
+        c.batch = 1, c.height = 32, c.width = 64;
+        c.channels[0] = cases[i].in;
+        c.parts[0] = cases[i].out, c.parts[1] = 0, c.part_count = 1;
+        c.residual = 0;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = gpu_plan();
+        plan.cpu = cases[i].cpu;
+        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * cases[i].tiles; // of 64, 128 or 256 pixels
+        const struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_int_equal(tile.taps, cases[i].taps);
+        assert_int_equal(tile.depth, cases[i].depth);
+        assert_int_equal(tile.rows, cases[i].rows);
         test_conv_destroy(&b);
     }
 }
@@ -238,9 +273,13 @@ static void test_stream_shared(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),        cmocka_unit_test(test_large_choice),
-        cmocka_unit_test(test_whole_choice),  cmocka_unit_test(test_few_choice),
-        cmocka_unit_test(test_stream_shared), cmocka_unit_test(test_stream_left_alone),
+        cmocka_unit_test(test_choice),
+        cmocka_unit_test(test_large_choice),
+        cmocka_unit_test(test_whole_choice),
+        cmocka_unit_test(test_few_choice),
+        cmocka_unit_test(test_stages_choice),
+        cmocka_unit_test(test_stream_shared),
+        cmocka_unit_test(test_stream_left_alone),
         cmocka_unit_test(test_rows_choice),
     };
     return op_main(argc, argv,

@@ -17,6 +17,8 @@
 #define WORTH_SPLIT 2048u   // with a margin, where workgroups are a quarter of what fills the device already
 #define DEPTHWISE_UNITS 11u // of 16 bytes for a cell: its bias and nine weights of each channel
 #define THIN_DEPTH 4u       // cells of the one stage that all taps of a thin source are
+#define THIN_PIXELS 32u     // of a subgroup, of thin sources
+#define MOST_LANES 256u     // of a workgroup, by rule
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
 #define LARGE_MAP 512u
 // Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64, and with rows of pixels from
@@ -299,7 +301,8 @@ static uint32_t fill_device(const struct hymn_conv2d_problem *problem, const str
 
 // Few subgroups with many sums each, as each loads its pixels and weights from shared memory: 64 x 64 at most, as far
 // as registers go.
-static void set_subgroups(const struct hymn_vk_plan *plan, uint32_t pixels, struct hymn_conv2d_tile *tile) {
+static void set_subgroups(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan, uint32_t pixels,
+                          struct hymn_conv2d_tile *tile) {
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     uint32_t sums = SUMS_PER_LANE * plan->subgroup_size;
     tile->columns = tile->channels >= 64 && tile->channels >= 2 * matrix->n ? 2 : 1;
@@ -313,18 +316,35 @@ static void set_subgroups(const struct hymn_vk_plan *plan, uint32_t pixels, stru
     if (tile->rows * tile->columns < 4 && tile->columns == 1 && tile->channels >= 2 * matrix->n) {
         tile->columns = 2; // small tiles wait rather than compute: more lanes to load
     }
+    // Thin sources have few products, and as many sums to store as others.
+    if (problem->thin && !plan->cpu && tile->columns == 1 && pixels / THIN_PIXELS > tile->rows &&
+        pixels / THIN_PIXELS * plan->subgroup_size <= MOST_LANES) {
+        tile->rows = pixels / THIN_PIXELS;
+    }
 }
 
-// The deepest stages that fit, as each ends in a wait, but not deeper than the sources are. Returns whether any fit.
+// The deepest stages that fit, as each ends in a wait, but not deeper than the sources are; small tiles of few channels
+// in stages of three taps, which share rows of pixels, and those of very few in short ones, which leave room to more
+// workgroups (measured on an H200; where matrices are emulated three taps take long to compile). Returns whether any
+// fit.
 static bool set_step(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                      struct hymn_conv2d_tile *tile) {
     static const uint32_t point[][2] = {{1, 16}, {1, 8}, {1, 4}, {1, 2}}; // taps, depth
     static const uint32_t wide[][2] = {{1, 16}, {1, 8}, {3, 4}, {3, 2}, {1, 4}};
+    static const uint32_t few[][2] = {{3, 8}, {3, 4}, {3, 2}, {1, 8}, {1, 4}};
+    static const uint32_t fewest[][2] = {{3, 2}, {3, 4}, {1, 4}, {1, 8}, {1, 16}};
+    static_assert(sizeof wide == sizeof few && sizeof wide == sizeof fewest, "as many");
+    const bool small = tile->channels <= 32 && tile->width * tile->height < LARGE_TILE;
+    const uint32_t(*steps)[2] = !problem->wide               ? point
+                                : problem->thin || plan->cpu ? wide
+                                : tile->channels <= 16       ? fewest
+                                : small                      ? few
+                                                             : wide;
     uint32_t k = plan->matrix.k, least = k > 2 * CELL ? k / CELL : 2, cells = hymn_conv2d_most_cells(problem);
     uint32_t count = problem->wide ? sizeof wide / sizeof *wide : sizeof point / sizeof *point;
     for (uint32_t i = 0; i < count; i++) {
-        tile->taps = problem->wide ? wide[i][0] : point[i][0];
-        tile->depth = problem->wide ? wide[i][1] : point[i][1];
+        tile->taps = steps[i][0];
+        tile->depth = steps[i][1];
         bool deep = tile->depth > least && (tile->depth / 2 >= cells || tile->depth * CELL > MAX_UNROLLED * k);
         // Large tiles are for the rows of pixels that three taps share.
         deep = deep || (problem->thin && tile->depth != THIN_DEPTH);
@@ -343,7 +363,7 @@ static void fit(const struct hymn_conv2d_problem *problem, const struct hymn_vk_
     const struct hymn_vk_matrix *matrix = &plan->matrix;
     const uint32_t target = plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
     while (true) {
-        set_subgroups(plan, pixels, tile);
+        set_subgroups(problem, plan, pixels, tile);
         // Two where workgroups are few: more of them wait for each other's loads.
         const bool few =
             hymn_conv2d_groups(problem, tile) <= target && pixels * tile->channels <= HYMN_CONV2D_SMALL_TILE;
@@ -448,15 +468,15 @@ static bool choose_large(const struct hymn_conv2d_problem *problem, const struct
     return false;
 }
 
-// Whole tiles of 64 channels, in eight subgroups, where half as many as fill the device are there. Measured on an H200
-// at batch 1, of 128 x 128 pixels: 12 us where tiles half as large take 13.
+// Whole tiles of 64 channels, in eight subgroups, where they are no more than fill the device, and half as many at
+// least. Measured on an H200 at batch 1, of 128 x 128 pixels: 12 us where tiles half as large take 13.
 static bool choose_whole(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
                          struct hymn_conv2d_tile *tile) {
     struct hymn_conv2d_tile wanted = {
         .channels = 64, .rows = 4, .columns = 2, .taps = 3, .depth = 4, .buffers = 1, .splits = 1};
     hymn_conv2d_set_pixels(problem, 128, plan->matrix.m, &wanted);
     const uint32_t groups = hymn_conv2d_groups(problem, &wanted);
-    if (plan->cpu || !problem->wide || problem->resized || tile->channels != wanted.channels || groups >= target ||
+    if (plan->cpu || !problem->wide || problem->resized || tile->channels < wanted.channels || groups > target ||
         2 * groups < target || !tile_fits(problem, plan, &wanted) ||
         !hymn_conv2d_has_registers(problem, plan, &wanted)) {
         return false;

@@ -253,11 +253,14 @@ static void choose_group(struct hymn_scan *scan, const struct hymn_scan_method *
 
 // ------------------------------------------------------------------------------------------ chunks within a workgroup
 
-// A step's row is loaded by the lanes of its chunk, which must be of one subgroup.
+// A step's row is loaded by the lanes of its chunk, which must be of one subgroup. By rule in two passes where shared
+// memory and registers are many (the best of one image's short chunks on an H200).
 static bool choose_staged(const struct hymn_scan *scan, const struct hymn_scan_method *method,
                           const struct hymn_vk_plan *plan) {
     bool within = scan->together > 0 ? plan->subgroup_size % scan->together == 0 : scan->span > 1;
-    return within && method && method->block > 0;
+    bool own =
+        !plan->cpu && plan->max_shared_bytes > SMALL_SHARED_BYTES && scan->span * plan->subgroup_size <= OWN_LANES;
+    return within && (method ? method->block > 0 : own);
 }
 
 // As the shader declares it.
@@ -290,16 +293,19 @@ static uint32_t most_local_lanes(const struct hymn_scan *scan, const struct hymn
 }
 
 // One dispatch in place of two or three, where chunks are needed at all and are not longer than a workgroup can have
-// them: more lanes for short sequences, whose walk and not the carry is what takes the time, and for long ones, of
-// which the device has all workgroups at once. Rows are staged where registers and shared memory are many (measured on
-// an H200).
+// them: more lanes for short sequences, whose walk and not the carry is what takes the time, and for few; long ones
+// only where their workgroups are what the device has at once, or half of it, as fewer leave it idle. Rows are staged
+// where registers and shared memory are many (measured on an H200).
 static struct hymn_scan_method local_rule(const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
     const uint32_t most = plan->max_invocations >= 2 * LOCAL_LANES ? most_local_lanes(scan, plan) : LOCAL_LANES;
     const bool rich = plan->max_shared_bytes > SMALL_SHARED_BYTES && most > LOCAL_LANES;
     const bool small = scan->length <= 256, large = scan->length > 1024;
+    const uint32_t together = small ? 16 : 8;
+    const uint64_t lanes = (uint64_t)4 * scan->batch * scan->width / together * most; // of all workgroups
+    const bool few = 2 * lanes <= plan->target_lanes;
     const struct hymn_scan_method method = {
-        .together = small ? 16 : 8, .lanes = small || large ? most : LOCAL_LANES, .block = rich && !small};
-    const bool at_once = (uint64_t)4 * scan->batch * scan->width / method.together * method.lanes <= plan->target_lanes;
+        .together = together, .lanes = small || large || few ? most : LOCAL_LANES, .block = rich && !small};
+    const bool at_once = lanes <= plan->target_lanes && 2 * lanes >= plan->target_lanes;
     const bool possible = !plan->cpu && scan->group == 0 && scan->chunks > 1 && scan->states <= LOCAL_PART &&
                           scan->length <= LONGEST_LOCAL && (!large || (rich && at_once));
     return possible ? method : (struct hymn_scan_method){0};
