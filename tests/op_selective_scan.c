@@ -250,6 +250,9 @@ static void test_groups(void **state) {
     uint32_t able = 0; // cases whose rows stayed f16
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
         struct scan_case c = random_case(&random);
+        if (races && (i == 1 || i == 2 || i == 4 || i == 7)) { // share memory as others do
+            continue;
+        }
         if (i == 0 || (races && i == 5)) { // rows that fill their place in shared memory
             c.states = races ? 4 : 16;
             c.rank = races ? 4 : 8;
