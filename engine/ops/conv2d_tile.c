@@ -18,7 +18,7 @@
 #define DEPTHWISE_UNITS 11u // of 16 bytes for a cell: its bias and nine weights of each channel
 #define THIN_DEPTH 4u       // cells of the one stage that all taps of a thin source are
 #define THIN_PIXELS 32u     // of a subgroup, of thin sources
-#define MOST_LANES 256u     // of a workgroup, by rule
+#define THIN_LANES 256u     // of a workgroup, likewise, by rule
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
 #define LARGE_MAP 512u
 // Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64, and with rows of pixels from
@@ -318,7 +318,7 @@ static void set_subgroups(const struct hymn_conv2d_problem *problem, const struc
     }
     // Thin sources have few products, and as many sums to store as others.
     if (problem->thin && !plan->cpu && tile->columns == 1 && pixels / THIN_PIXELS > tile->rows &&
-        pixels / THIN_PIXELS * plan->subgroup_size <= MOST_LANES) {
+        pixels / THIN_PIXELS * plan->subgroup_size <= THIN_LANES) {
         tile->rows = pixels / THIN_PIXELS;
     }
 }

@@ -2,8 +2,7 @@
 //
 // Model files from nowhere: whatever the bytes are, hymn_model_create says yes or no, and reads nothing else.
 //
-//   fuzz_safetensors [ITERATIONS]   mutations of good files, the same ones each time (HYMN_TEST_SEED: others); without
-//                                   a number as many as HYMN_FUZZ_INPUTS says, or 20000
+//   fuzz_safetensors [ITERATIONS]   mutations of good files, the same ones each time (HYMN_TEST_SEED: others)
 //   fuzz_safetensors FILE...        these inputs, for instance what libFuzzer found
 //
 // With -DHYMN_LIBFUZZER and clang's -fsanitize=fuzzer it is a libFuzzer target instead.
@@ -320,8 +319,7 @@ static void run_file(const char *path) {
 
 int main(int argc, char **argv) {
     char *end = NULL;
-    const char *fewer = getenv("HYMN_FUZZ_INPUTS");
-    unsigned long iterations = argc > 1 ? strtoul(argv[1], &end, 10) : fewer ? strtoul(fewer, NULL, 10) : 20000;
+    unsigned long iterations = argc > 1 ? strtoul(argv[1], &end, 10) : 20000;
     if (argc > 1 && *end) {
         for (int i = 1; i < argc; i++) {
             run_file(argv[i]);
