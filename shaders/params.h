@@ -106,7 +106,7 @@ struct hymn_conv2d_depthwise_params {
 };
 HYMN_PARAMS_CHECK(hymn_conv2d_depthwise_params)
 
-// ---- depthwise, max_pool, resize, gate, norm_stats, merge ----
+// ---- depthwise, max_pool, resize, resize_taps, gate, norm_stats, merge ----
 
 // Strides and firsts are in cells (eight channels of one pixel); `rows` are those of all images of the batch.
 struct hymn_depthwise_params {
@@ -117,7 +117,7 @@ struct hymn_depthwise_params {
 };
 HYMN_PARAMS_CHECK(hymn_depthwise_params)
 
-// max_pool: sizes of the output. resize, gate: of the low resolution.
+// max_pool: sizes of the output. resize, resize_taps, gate: of the low resolution.
 struct hymn_resample_params {
     hymn_uint width, height, rows, cells;
     hymn_uint source_stride, source_first;

@@ -22,6 +22,7 @@ static const struct hymn_log print_log = {.callback = golden_print_log, .level =
 enum stage {
     STAGE_PLAIN,     // as built
     STAGE_OPTIMIZED, // folded and fused
+    STAGE_TAPS,      // the same, resizes behind the products of 3x3 convolutions however few channels they have
     STAGE_PLANNED,   // in one aliased arena
     STAGE_PIECES     // in an aliased arena of several pieces
 };
@@ -45,6 +46,17 @@ static void plan_pieces(struct hymn_graph *graph) {
     assert_true(all <= 2 * whole);
 }
 
+// Each stage of the decoder sums taps, and nothing is resized before it is multiplied.
+static void check_taps(const struct hymn_graph *graph, uint32_t stages) {
+    uint32_t sums = 0, resizes = 0;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        sums += graph->nodes[i].kind == HYMN_KIND_RESIZE_TAPS;
+        resizes += graph->nodes[i].kind == HYMN_KIND_RESIZE;
+    }
+    assert_int_equal(sums, stages - 1);
+    assert_int_equal(resizes, 0);
+}
+
 static double run_case(const struct golden *golden, enum stage stage) {
     struct hymn_graph graph;
     struct hymn_network_shape shape;
@@ -54,6 +66,9 @@ static double run_case(const struct golden *golden, enum stage stage) {
     hymn_graph_init(&graph, shape.batch, HYMN_STORAGE_F32);
     assert_int_equal(hymn_hymunet_build(golden->model, shape.padded_height, shape.padded_width, &print_log, &graph),
                      HYMN_STATUS_OK);
+    if (stage == STAGE_TAPS) {
+        graph.taps_from = 1;
+    }
     if (stage != STAGE_PLAIN) {
         assert_int_equal(hymn_graph_optimize(&graph, &print_log), HYMN_STATUS_OK);
     }
@@ -63,6 +78,9 @@ static double run_case(const struct golden *golden, enum stage stage) {
     }
     if (stage == STAGE_PIECES) {
         plan_pieces(&graph);
+    }
+    if (stage == STAGE_TAPS) {
+        check_taps(&graph, hymn_model_config(golden->model)->stages);
     }
     double *output = malloc(golden->output_count * sizeof *output);
     assert_non_null(output);
@@ -101,6 +119,11 @@ static void optimized_graphs_match_golden(void **state) {
     check_all(STAGE_OPTIMIZED);
 }
 
+static void graphs_of_taps_match_golden(void **state) {
+    (void)state;
+    check_all(STAGE_TAPS);
+}
+
 static void planned_graphs_match_golden(void **state) {
     (void)state;
     check_all(STAGE_PLANNED);
@@ -134,9 +157,9 @@ static void too_many_pieces_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_graphs_match_golden),   cmocka_unit_test(optimized_graphs_match_golden),
-        cmocka_unit_test(planned_graphs_match_golden), cmocka_unit_test(graphs_in_pieces_match_golden),
-        cmocka_unit_test(too_many_pieces_are_refused),
+        cmocka_unit_test(plain_graphs_match_golden),     cmocka_unit_test(optimized_graphs_match_golden),
+        cmocka_unit_test(graphs_of_taps_match_golden),   cmocka_unit_test(planned_graphs_match_golden),
+        cmocka_unit_test(graphs_in_pieces_match_golden), cmocka_unit_test(too_many_pieces_are_refused),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }

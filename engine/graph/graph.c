@@ -8,6 +8,7 @@ void hymn_graph_init(struct hymn_graph *graph, uint32_t batch, enum hymn_storage
     memset(graph, 0, sizeof *graph);
     graph->batch = batch;
     graph->storage = storage;
+    graph->taps_from = HYMN_GRAPH_TAPS_FROM;
     graph->input = graph->output = HYMN_NONE;
 }
 
@@ -103,6 +104,7 @@ const char *hymn_kind_name(enum hymn_kind kind) {
         [HYMN_KIND_CONV2D] = "conv2d",
         [HYMN_KIND_MAX_POOL] = "max_pool",
         [HYMN_KIND_RESIZE] = "resize",
+        [HYMN_KIND_RESIZE_TAPS] = "resize_taps",
         [HYMN_KIND_DEPTHWISE] = "depthwise",
         [HYMN_KIND_NORM_STATS] = "norm_stats",
         [HYMN_KIND_SELECTIVE_SCAN] = "selective_scan",

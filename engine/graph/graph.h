@@ -34,9 +34,14 @@ struct hymn_source {
 
 enum hymn_kind {
     // Left after the passes: one row of the operator table each.
-    HYMN_KIND_CONV2D = 0,     // fused convolution or GEMM, see below
-    HYMN_KIND_MAX_POOL,       // 2x2, stride 2. terms[0]
-    HYMN_KIND_RESIZE,         // bilinear, exactly x2, half-pixel centres, edges clamped. terms[0]
+    HYMN_KIND_CONV2D = 0, // fused convolution or GEMM, see below
+    HYMN_KIND_MAX_POOL,   // 2x2, stride 2. terms[0]
+    HYMN_KIND_RESIZE,     // bilinear, exactly x2, half-pixel centres, edges clamped. terms[0]
+    // Convolution of kernel 3 of a RESIZE, after its products: terms[0] has nine maps at half the size, of what each
+    // tap
+    // (row-major) makes of the source of the resize, each padded to a multiple of 8 channels; out = sum over taps of
+    // the resized map of that tap at the pixel that it reads, zero outside.
+    HYMN_KIND_RESIZE_TAPS,
     HYMN_KIND_DEPTHWISE,      // 3x3, stride 1, zero padding, + bias, activation. terms[0]
     HYMN_KIND_NORM_STATS,     // terms[0] -> output [pixel]{mean, 1/sqrt(var + 1e-5)}; kernel 2: over each 2x2 cell
     HYMN_KIND_SELECTIVE_SCAN, // terms[0] = u, terms[1] = [dt|B|C] of four directions -> output with 4 planes
@@ -122,7 +127,8 @@ struct hymn_node {
     const float *a, *d;                // [4][D][d_state] = -exp(A_logs); [4][D]
 };
 
-enum { HYMN_GRAPH_MAX_PIECES = 8 };
+// With fewer channels the nine maps take longer to store and to read than their products save (an H200, f16).
+enum { HYMN_GRAPH_MAX_PIECES = 8, HYMN_GRAPH_TAPS_FROM = 128 };
 
 struct hymn_graph {
     struct hymn_arena arena; // nodes' names and folded weights
@@ -132,6 +138,8 @@ struct hymn_graph {
     uint32_t input, output; // values: [Hp, Wp, in_channels] and logits [Hp, Wp, num_classes] f32
     uint32_t batch;
     enum hymn_storage storage; // of activations that have no reason to be 32-bit
+    // Channels from which on what is resized for a 3x3 convolution is multiplied before; HYMN_GRAPH_TAPS_FROM.
+    uint32_t taps_from;
     // The activations' memory, after the plan: pieces of at most piece_bytes (set before, and raised to what the
     // largest value takes; 0: one piece, however large).
     uint64_t piece_bytes, pieces[HYMN_GRAPH_MAX_PIECES];

@@ -161,10 +161,11 @@ static bool fuse_activation(struct hymn_graph *graph, struct hymn_node *node) {
     return true;
 }
 
-// The resize whose output term `t` of a 1x1 convolution reads, or NULL.
-static struct hymn_node *resized_term(struct hymn_graph *graph, const struct hymn_node *conv, uint32_t t) {
+// The resize whose output term `t` of a convolution reads, where the term has that kernel; or NULL.
+static struct hymn_node *resized_term(struct hymn_graph *graph, const struct hymn_node *conv, uint32_t t,
+                                      uint32_t kernel) {
     struct hymn_node *resize = producer(graph, conv->terms[t].source.value);
-    return conv->terms[t].kernel == 1 && resize && resize->kind == HYMN_KIND_RESIZE ? resize : NULL;
+    return conv->terms[t].kernel == kernel && resize && resize->kind == HYMN_KIND_RESIZE ? resize : NULL;
 }
 
 // Moves a node behind a later one, unless one up to there reads what it computes.
@@ -184,7 +185,7 @@ static void move_behind(struct hymn_node *node, struct hymn_node *later) {
 // that runs them beside each other, what is left of it takes less than what would be left of the convolution.
 static bool lower_gate(struct hymn_graph *graph, struct hymn_node *node) {
     struct hymn_node *conv = plain_conv(graph, &node->terms[1].source);
-    struct hymn_node *resize = conv && conv->term_count == 1 ? resized_term(graph, conv, 0) : NULL;
+    struct hymn_node *resize = conv && conv->term_count == 1 ? resized_term(graph, conv, 0, 1) : NULL;
     if (resize) {
         struct hymn_value *output = &graph->values[conv->output];
         output->height /= 2;
@@ -206,7 +207,7 @@ static struct hymn_node *insert_node(struct hymn_graph *graph, uint32_t at, enum
     return &graph->nodes[at];
 }
 
-// Adds `rows` rows (weights [rows][columns], no bias) to a 1x1 convolution as a second part of its output.
+// Adds `rows` rows (weights [rows][columns], no bias) to a 1x1 convolution as another part of its output.
 static bool append_part(struct hymn_graph *graph, struct hymn_node *conv, const float *more, uint32_t rows) {
     uint32_t old_rows = conv->out_channels;
     uint64_t columns = conv->terms[0].source.channels;
@@ -222,27 +223,56 @@ static bool append_part(struct hymn_graph *graph, struct hymn_node *conv, const 
     }
     conv->terms[0].weights = weights;
     conv->bias = bias;
-    conv->parts[1] = rows;
-    conv->part_count = 2;
+    conv->parts[conv->part_count++] = rows;
     conv->out_channels = old_rows + rows;
     struct hymn_value *output = &graph->values[conv->output];
-    output->stride = hymn_round_up(old_rows, 8) + hymn_round_up(rows, 8);
+    output->stride = hymn_node_part_first(conv, conv->part_count);
     output->channels = output->stride;
     return true;
 }
 
-// The gate's convolution, at low resolution already, that reads the same source; or NULL.
-static struct hymn_node *sibling_gate(struct hymn_graph *graph, const struct hymn_source *source) {
-    for (uint32_t i = 0; i < graph->node_count; i++) {
+// A product of the same source before the end-th node that has room for another part, as the gate's at low resolution;
+// or NULL.
+static struct hymn_node *sibling_product(struct hymn_graph *graph, const struct hymn_source *source, uint32_t end) {
+    for (uint32_t i = 0; i < end; i++) {
         struct hymn_node *node = &graph->nodes[i];
         const struct hymn_source *other = &node->terms[0].source;
         if (node->kind == HYMN_KIND_CONV2D && node->term_count == 1 && node->terms[0].kernel == 1 &&
-            node->part_count == 1 && node->activation == HYMN_ACTIVATION_NONE && other->value == source->value &&
-            other->first == source->first && other->channels == source->channels) {
+            node->part_count < sizeof node->parts / sizeof *node->parts && node->activation == HYMN_ACTIVATION_NONE &&
+            node->residual.value == HYMN_NONE && other->value == source->value && other->first == source->first &&
+            other->channels == source->channels) {
             return node;
         }
     }
     return NULL;
+}
+
+// Adds `rows` rows of a product of `source` before the node at *index: to a product of it that there is already, or in
+// a new one, named after the node. Returns where the product goes; value HYMN_NONE when out of memory.
+static struct hymn_source add_product(struct hymn_graph *graph, uint32_t *index, struct hymn_source source,
+                                      const float *weights, uint32_t rows, const char *name) {
+    struct hymn_node *product = sibling_product(graph, &source, *index);
+    struct hymn_source made = {HYMN_NONE, 0, rows};
+    if (product) {
+        made.first = hymn_node_part_first(product, product->part_count);
+        made.value = append_part(graph, product, weights, rows) ? product->output : HYMN_NONE;
+        return made;
+    }
+    const struct hymn_value low = graph->values[source.value];
+    uint32_t output =
+        hymn_graph_add_value(graph, graph->nodes[*index].name, low.height, low.width, rows, graph->storage);
+    product = output == HYMN_NONE ? NULL : insert_node(graph, *index, HYMN_KIND_CONV2D, graph->nodes[*index].name);
+    if (!product) {
+        return made;
+    }
+    ++*index;
+    product->name = hymn_arena_printf(&graph->arena, "%s.%s", product->name, name);
+    product->terms[0] = (struct hymn_term){source, 1, weights};
+    product->term_count = product->part_count = 1;
+    product->out_channels = product->parts[0] = rows;
+    product->output = output;
+    made.value = product->name ? output : HYMN_NONE;
+    return made;
 }
 
 // relu(conv3x3(y) + conv1x1(e) + conv1x1(resize(d))) = relu(conv3x3(y) + conv1x1(e) + resize(conv1x1(d))). Where the
@@ -250,42 +280,64 @@ static struct hymn_node *sibling_gate(struct hymn_graph *graph, const struct hym
 static bool lower_shortcut(struct hymn_graph *graph, uint32_t index) {
     const struct hymn_node *node = &graph->nodes[index];
     uint32_t t = node->term_count - 1;
-    const struct hymn_node *resize = t > 0 ? resized_term(graph, node, t) : NULL;
+    const struct hymn_node *resize = t > 0 ? resized_term(graph, node, t, 1) : NULL;
     if (!resize || node->residual.value != HYMN_NONE) {
         return true;
     }
-    struct hymn_source source = resize->terms[0].source;
-    struct hymn_source residual = {.channels = node->out_channels};
-    struct hymn_node *gate = sibling_gate(graph, &source);
-    if (gate) {
-        residual.first = hymn_round_up(gate->out_channels, 8);
-        residual.value = gate->output;
-        if (!append_part(graph, gate, node->terms[t].weights, node->out_channels)) {
-            return false;
-        }
-    } else {
-        const struct hymn_value low = graph->values[source.value];
-        uint32_t output =
-            hymn_graph_add_value(graph, node->name, low.height, low.width, node->out_channels, graph->storage);
-        struct hymn_node *made = output == HYMN_NONE ? NULL : insert_node(graph, index, HYMN_KIND_CONV2D, node->name);
-        if (!made) {
-            return false;
-        }
-        index++;
-        made->name = hymn_arena_printf(&graph->arena, "%s.shortcut", made->name);
-        made->terms[0] = graph->nodes[index].terms[t];
-        made->terms[0].source = source;
-        made->term_count = made->part_count = 1;
-        made->out_channels = made->parts[0] = residual.channels;
-        made->output = residual.value = output;
-        if (!made->name) {
-            return false;
-        }
-    }
+    struct hymn_source residual =
+        add_product(graph, &index, resize->terms[0].source, node->terms[t].weights, node->out_channels, "shortcut");
     graph->nodes[index].residual = residual;
     graph->nodes[index].residual_resize = true;
     graph->nodes[index].term_count--;
-    return true;
+    return residual.value != HYMN_NONE;
+}
+
+// A 3x3 convolution's weights [rows][9][columns] as those of a product, [9][padded rows][columns], the others zero.
+static float *taps_apart(struct hymn_graph *graph, const struct hymn_term *term, uint32_t rows) {
+    uint64_t columns = term->source.channels, padded = hymn_round_up(rows, 8);
+    float *weights = hymn_arena_alloc(&graph->arena, 9 * padded * columns, sizeof *weights);
+    for (uint64_t row = 0; weights && row < rows; row++) {
+        for (uint64_t tap = 0; tap < 9; tap++) {
+            memcpy(weights + (tap * padded + row) * columns, term->weights + (row * 9 + tap) * columns,
+                   columns * sizeof *weights);
+        }
+    }
+    return weights;
+}
+
+// conv3x3(e) + conv3x3(resize(d)) = conv3x3(e) + the sum over taps of resize(conv1x1(d)), each shifted by its tap: a
+// quarter of the multiply-adds of d's. The nine products become parts of one GEMM, beside the gate's.
+static bool lower_taps(struct hymn_graph *graph, uint32_t index) {
+    const struct hymn_node *node = &graph->nodes[index];
+    const struct hymn_node *resize = node->term_count == 2 ? resized_term(graph, node, 1, 3) : NULL;
+    if (!resize || node->terms[0].kernel != 3 || node->residual.value != HYMN_NONE || node->part_count != 1 ||
+        node->terms[1].source.channels < graph->taps_from) {
+        return true;
+    }
+    const uint32_t channels = node->out_channels, padded = hymn_round_up(channels, 8);
+    float *weights = taps_apart(graph, &node->terms[1], channels);
+    if (!weights) {
+        return false;
+    }
+    struct hymn_source taps = add_product(graph, &index, resize->terms[0].source, weights, 9 * padded, "taps");
+    const struct hymn_value whole = graph->values[graph->nodes[index].output];
+    uint32_t output =
+        hymn_graph_add_value(graph, graph->nodes[index].name, whole.height, whole.width, channels, graph->storage);
+    if (taps.value == HYMN_NONE || output == HYMN_NONE) {
+        return false;
+    }
+    struct hymn_node *sum = insert_node(graph, index, HYMN_KIND_RESIZE_TAPS, graph->nodes[index].name);
+    if (!sum) {
+        return false;
+    }
+    index++;
+    sum->name = hymn_arena_printf(&graph->arena, "%s.up", sum->name);
+    sum->terms[0].source = taps;
+    sum->term_count = 1;
+    sum->output = output;
+    graph->nodes[index].residual = (struct hymn_source){output, 0, channels};
+    graph->nodes[index].term_count = 1;
+    return sum->name != NULL;
 }
 
 // The only reader of `value`, if it is a convolution whose one term it is; or NULL.
@@ -356,6 +408,10 @@ static void find_head(struct hymn_graph *graph) {
 
 static bool lower_shortcut_of(struct hymn_graph *graph, struct hymn_node *node) {
     return lower_shortcut(graph, (uint32_t)(node - graph->nodes));
+}
+
+static bool lower_taps_of(struct hymn_graph *graph, struct hymn_node *node) {
+    return lower_taps(graph, (uint32_t)(node - graph->nodes));
 }
 
 // Applies a pattern to every node of a kind.
@@ -495,7 +551,8 @@ enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn
     // found its final terms.
     bool ok = rewrite(graph, HYMN_KIND_BATCH_NORM, fold_batch_norm) && rewrite(graph, HYMN_KIND_CONV2D, split_concat) &&
               rewrite(graph, HYMN_KIND_ADD, fuse_add) && rewrite(graph, HYMN_KIND_ACTIVATION, fuse_activation) &&
-              rewrite(graph, HYMN_KIND_GATE, lower_gate) && rewrite(graph, HYMN_KIND_CONV2D, lower_shortcut_of) &&
+              rewrite(graph, HYMN_KIND_GATE, lower_gate) && rewrite(graph, HYMN_KIND_CONV2D, lower_taps_of) &&
+              rewrite(graph, HYMN_KIND_CONV2D, lower_shortcut_of) &&
               rewrite(graph, HYMN_KIND_LAYER_NORM, fuse_layer_norm);
     if (!ok) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "graph passes: out of memory");

@@ -12,6 +12,7 @@ const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
     [HYMN_KIND_CONV2D] = {"conv2d", hymn_conv2d_prepare, hymn_conv2d_lower, hymn_conv2d_list_methods},
     [HYMN_KIND_MAX_POOL] = {"max_pool", NULL, hymn_max_pool_lower, NULL},
     [HYMN_KIND_RESIZE] = {"resize", NULL, hymn_resize_lower, NULL},
+    [HYMN_KIND_RESIZE_TAPS] = {"resize_taps", NULL, hymn_resize_taps_lower, NULL},
     [HYMN_KIND_DEPTHWISE] = {"depthwise", NULL, hymn_depthwise_lower, NULL},
     [HYMN_KIND_NORM_STATS] = {"norm_stats", NULL, hymn_norm_stats_lower, NULL},
     [HYMN_KIND_SELECTIVE_SCAN] = {"selective_scan", hymn_selective_scan_prepare, hymn_selective_scan_lower,

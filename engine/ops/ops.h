@@ -87,6 +87,7 @@ uint32_t hymn_conv2d_list_methods(const struct hymn_graph *graph, const struct h
 enum hymn_status hymn_depthwise_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_max_pool_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_resize_lower(struct hymn_lower *lower, const struct hymn_node *node);
+enum hymn_status hymn_resize_taps_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_gate_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_head_lower(struct hymn_lower *lower, const struct hymn_node *node);
 enum hymn_status hymn_norm_stats_lower(struct hymn_lower *lower, const struct hymn_node *node);

@@ -318,6 +318,13 @@ static const struct selftest_case cases[] = {
      .batch = 2,
      .channels = 20},
     {.name = "resize", .kind = HYMN_KIND_RESIZE, .quick = true, .height = 12, .width = 18, .batch = 2, .channels = 20},
+    {.name = "resize of taps",
+     .kind = HYMN_KIND_RESIZE_TAPS,
+     .quick = true,
+     .height = 12,
+     .width = 18,
+     .batch = 2,
+     .channels = 24},
     {.name = "gate", .kind = HYMN_KIND_GATE, .quick = true, .height = 12, .width = 18, .batch = 2, .channels = 20},
     {.name = "norm",
      .kind = HYMN_KIND_NORM_STATS,
@@ -633,12 +640,13 @@ static void build_other(struct builder *b) {
     uint32_t height = from->height, width = from->width, channels = from->channels;
     uint32_t kernel = from->terms[0].kernel ? from->terms[0].kernel : 1;
     bool merge = node->kind == HYMN_KIND_MERGE;
-    height = node->kind == HYMN_KIND_MAX_POOL ? 2 * height : node->kind == HYMN_KIND_RESIZE ? height / 2 : height;
-    width = node->kind == HYMN_KIND_MAX_POOL ? 2 * width : node->kind == HYMN_KIND_RESIZE ? width / 2 : width;
-    uint32_t before = merge ? 0 : 8;
+    const bool taps = node->kind == HYMN_KIND_RESIZE_TAPS, resizes = taps || node->kind == HYMN_KIND_RESIZE;
+    height = node->kind == HYMN_KIND_MAX_POOL ? 2 * height : resizes ? height / 2 : height;
+    width = node->kind == HYMN_KIND_MAX_POOL ? 2 * width : resizes ? width / 2 : width;
+    uint32_t before = merge ? 0 : 8, read = taps ? 9 * channels : channels;
     node->terms[0].source = (struct hymn_source){
-        add_input(b, kernel * height, kernel * width, before + channels, merge ? 4 : 1, b->storage, -3.0f, 3.0f),
-        before, channels};
+        add_input(b, kernel * height, kernel * width, before + read, merge ? 4 : 1, b->storage, -3.0f, 3.0f), before,
+        read};
     node->terms[0].kernel = node->kind == HYMN_KIND_DEPTHWISE ? 3 : kernel;
     node->term_count = 1;
     if (node->kind == HYMN_KIND_GATE || merge) {

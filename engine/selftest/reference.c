@@ -248,6 +248,21 @@ static double gate(const struct run *run, const struct hymn_node *node, uint32_t
     return at(run, e, image, y, x, c) * (weight + 1.0);
 }
 
+// Of nine maps, each of which a tap makes of what is resized, those that the taps of an output pixel are of.
+static double resized_taps(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
+                           uint32_t c) {
+    const struct hymn_value *output = value_of(run, node->output);
+    double sum = 0.0;
+    for (uint32_t tap = 0; tap < 9; tap++) {
+        int64_t at_y = (int64_t)y + tap / 3 - 1, at_x = (int64_t)x + tap % 3 - 1;
+        if (at_y >= 0 && at_x >= 0 && at_y < output->height && at_x < output->width) {
+            sum += resized(run, node->terms[0].source, image, (uint32_t)at_y, (uint32_t)at_x,
+                           tap * hymn_round_up(output->channels, 8) + c);
+        }
+    }
+    return sum;
+}
+
 static double elementwise(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x,
                           uint32_t c) {
     struct hymn_source first = node->terms[0].source;
@@ -265,6 +280,8 @@ static double elementwise(const struct run *run, const struct hymn_node *node, u
         return max_pool(run, first, image, y, x, c);
     case HYMN_KIND_RESIZE:
         return resized(run, first, image, y, x, c);
+    case HYMN_KIND_RESIZE_TAPS:
+        return resized_taps(run, node, image, y, x, c);
     case HYMN_KIND_GATE:
         return gate(run, node, image, y, x, c);
     case HYMN_KIND_DEPTHWISE:
