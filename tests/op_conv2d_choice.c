@@ -188,15 +188,16 @@ static void test_whole_choice(void **state) {
 }
 
 // Workgroups share a tile where those are few and each has 512 of k; with a margin, where they are a quarter of what
-// fills the device, 2048. Products have two buffers where workgroups are few.
+// fills the device, 2048. Products have two buffers where workgroups are few, and in large tiles of many stages.
 static void test_few_choice(void **state) {
     (void)state;
     static const struct {
         uint32_t kernel, size, batch, in, out, groups, splits, buffers;
     } cases[] = {
-        {3, 8, 1, 256, 64, 4, 4, 1},     {3, 8, 1, 512, 64, 4, 8, 1},     {3, 32, 1, 256, 256, 128, 1, 1},
-        {3, 32, 1, 400, 256, 128, 1, 1}, {3, 32, 1, 512, 256, 128, 2, 1}, {1, 16, 1, 1024, 224, 56, 2, 2},
-        {1, 16, 1, 512, 224, 56, 1, 2},  {1, 32, 5, 512, 192, 240, 1, 2}, {1, 32, 8, 512, 192, 384, 1, 1},
+        {3, 8, 1, 256, 64, 4, 4, 1},      {3, 8, 1, 512, 64, 4, 8, 1},      {3, 32, 1, 256, 256, 128, 1, 1},
+        {3, 32, 1, 400, 256, 128, 1, 1},  {3, 32, 1, 512, 256, 128, 2, 1},  {1, 16, 1, 1024, 224, 56, 2, 2},
+        {1, 16, 1, 512, 224, 56, 1, 2},   {1, 32, 5, 512, 192, 240, 1, 2},  {1, 32, 8, 512, 192, 384, 1, 1},
+        {1, 16, 8, 512, 2048, 256, 1, 2}, {1, 16, 8, 400, 2048, 256, 1, 1},
     };
     struct test_random random = test_random_start("op_conv2d_choice few");
     for (uint32_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -250,36 +251,65 @@ static void test_stages_choice(void **state) {
     }
 }
 
-// Two workgroups at most share the passes of a tile whose pixels stay.
+// Two workgroups at most share the passes of a tile whose pixels stay, or four where each has eight.
 static void test_stream_shared(void **state) {
     (void)state;
+    static const struct {
+        uint32_t out, fill, columns; // channels; workgroups a tile that fill the device; of the rule's tile, 0: another
+    } cases[] = {{1024, 1, 1}, {1024, 2, 4}, {512, 2, 2}, {992, 2, 2}, {1024, 4, 0}, {2048, 4, 0}};
     struct test_random random = test_random_start("op_conv2d_choice stream shared");
-    struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){1});
-    c.batch = 2, c.height = 16, c.width = 32; // 8 tiles
-    c.channels[0] = 128;
-    c.parts[0] = 1024, c.parts[1] = 0, c.part_count = 1;
-    c.residual = 0;
-    struct test_conv b;
-    test_conv_build(&b, &c, &random);
-    struct hymn_vk_plan plan = gpu_plan();
-    for (uint32_t columns = 1; columns <= 4; columns *= 2) {
-        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 3 * 8 * columns;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){1});
+        c.batch = 2, c.height = 16, c.width = 32; // 8 tiles
+        c.channels[0] = 128;
+        c.parts[0] = cases[i].out, c.parts[1] = 0, c.part_count = 1;
+        c.residual = 0;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = gpu_plan();
+        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 3 * 8 * cases[i].fill;
         struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
-        assert_int_equal(hymn_conv2d_streams(&tile), columns <= 2);
-        assert_true(columns > 2 || tile.columns == columns);
+        assert_int_equal(hymn_conv2d_streams(&tile), cases[i].columns > 0);
+        assert_true(cases[i].columns == 0 || tile.columns == cases[i].columns);
+        test_conv_destroy(&b);
     }
-    test_conv_destroy(&b);
+}
+
+// Tiles of 64 pixels by 128 channels in eight subgroups for merging, where they are at most what fills the device, and
+// half of it at least.
+static void test_merging_choice(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t batch, in, out;
+        bool wide, cpu;
+    } cases[] = {{8, 256, 512, true, false},   {4, 256, 512, false, false}, {17, 256, 512, false, false},
+                 {16, 256, 448, false, false}, {8, 32, 512, false, false},  {8, 256, 512, false, true}};
+    struct test_random random = test_random_start("op_conv2d_choice merging");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){2});
+        c.batch = cases[i].batch, c.height = c.width = 16;
+        c.channels[0] = cases[i].in;
+        c.parts[0] = cases[i].out, c.parts[1] = 0, c.part_count = 1;
+        c.residual = 0;
+        c.prologue = HYMN_PROLOGUE_NORM;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = gpu_plan();
+        plan.cpu = cases[i].cpu;
+        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 256;
+        struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_int_equal(tile.channels == 128 && tile.rows == 2 && tile.columns == 4, cases[i].wide);
+        assert_true(!cases[i].wide || (tile.width * tile.height == 64 && tile.depth == 8 && tile.buffers == 1));
+        test_conv_destroy(&b);
+    }
 }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_choice),
-        cmocka_unit_test(test_large_choice),
-        cmocka_unit_test(test_whole_choice),
-        cmocka_unit_test(test_few_choice),
-        cmocka_unit_test(test_stages_choice),
-        cmocka_unit_test(test_stream_shared),
-        cmocka_unit_test(test_stream_left_alone),
+        cmocka_unit_test(test_choice),         cmocka_unit_test(test_large_choice),
+        cmocka_unit_test(test_whole_choice),   cmocka_unit_test(test_few_choice),
+        cmocka_unit_test(test_stages_choice),  cmocka_unit_test(test_stream_shared),
+        cmocka_unit_test(test_merging_choice), cmocka_unit_test(test_stream_left_alone),
         cmocka_unit_test(test_rows_choice),
     };
     return op_main(argc, argv,

@@ -19,6 +19,10 @@
 #define THIN_DEPTH 4u       // cells of the one stage that all taps of a thin source are
 #define THIN_PIXELS 32u     // of a subgroup, of thin sources
 #define THIN_LANES 256u     // of a workgroup, likewise, by rule
+// Two buffers in tiles of so many outputs, where there are so many stages of so many cells.
+#define MANY_OUTPUTS (128u * 128u)
+#define MANY_STAGES 16u
+#define MANY_DEPTH 4u
 // Pixels for each workgroup that keeps the device busy, from which on a map is large.
 #define LARGE_MAP 512u
 // Of tiles worth timing: tests/vendors sees spills from 177 on, with 32 lanes and with 64, and with rows of pixels from
@@ -364,10 +368,13 @@ static void fit(const struct hymn_conv2d_problem *problem, const struct hymn_vk_
     const uint32_t target = plan->target_lanes / HYMN_CONV2D_LANES_PER_GROUP;
     while (true) {
         set_subgroups(problem, plan, pixels, tile);
-        // Two where workgroups are few: more of them wait for each other's loads.
-        const bool few =
-            hymn_conv2d_groups(problem, tile) <= target && pixels * tile->channels <= HYMN_CONV2D_SMALL_TILE;
-        tile->buffers = few && !problem->wide && !problem->thin ? 2 : 1;
+        // Two where workgroups are few: more of them wait for each other's loads. And in the largest tiles of products,
+        // where there are many stages (measured on an H200, k of 512: 28 to 25 us and 99 to 88; smaller ones lose).
+        const uint32_t outputs = pixels * tile->channels;
+        const bool few = outputs <= HYMN_CONV2D_SMALL_TILE && hymn_conv2d_groups(problem, tile) <= target;
+        const bool many =
+            outputs >= MANY_OUTPUTS && !plan->cpu && hymn_conv2d_stages(problem, MANY_DEPTH) >= MANY_STAGES;
+        tile->buffers = (few || many) && !problem->wide && !problem->thin ? 2 : 1;
         if (set_step(problem, plan, tile) &&
             tile->rows * tile->columns * plan->subgroup_size <= plan->max_invocations) {
             return;
@@ -485,6 +492,23 @@ static bool choose_whole(const struct hymn_conv2d_problem *problem, const struct
     return true;
 }
 
+// Merging, whose k of all four pixels is many stages, in tiles of few pixels by many channels with eight subgroups:
+// each column of tiles sums up the moments. Measured on an H200: 25 to 22 us where k is 1024, 21 to 19 where it is 512.
+static bool choose_merging(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
+                           struct hymn_conv2d_tile *tile) {
+    struct hymn_conv2d_tile wanted = {
+        .channels = 128, .rows = 2, .columns = 4, .taps = 1, .depth = 8, .buffers = 1, .splits = 1};
+    hymn_conv2d_set_pixels(problem, 64, plan->matrix.m, &wanted);
+    const uint32_t groups = hymn_conv2d_groups(problem, &wanted);
+    if (plan->cpu || !problem->norm || problem->kernels[0] != 2 || problem->channels % wanted.channels != 0 ||
+        groups > target || 2 * groups < target || wanted.depth > problem->cells[0] ||
+        !tile_fits(problem, plan, &wanted) || !hymn_conv2d_has_registers(problem, plan, &wanted)) {
+        return false;
+    }
+    *tile = wanted;
+    return true;
+}
+
 // One image's product and the convolution in depth behind it, where so many workgroups have time for a tile and its
 // margin: a dispatch less to wait for. Measured on an H100 at batch 1; at batch 8 the margins cost more than that
 // saves.
@@ -520,7 +544,7 @@ struct hymn_conv2d_tile hymn_conv2d_matrix_choose(const struct hymn_graph *graph
     // Layers of 64 channels: whole, but by halves if they resize or there are too few whole tiles.
     if (((tile.channels > 64 || !problem.resized) && choose_large(&problem, plan, target, 64, &tile)) ||
         (tile.channels <= 64 && choose_large(&problem, plan, target, 32, &tile)) ||
-        choose_whole(&problem, plan, target, &tile)) {
+        choose_whole(&problem, plan, target, &tile) || choose_merging(&problem, plan, target, &tile)) {
         return tile;
     }
     pixels = fill_device(&problem, &plan->matrix, target, pixels, &tile);

@@ -9,7 +9,7 @@
 #include "vk/device.h"
 
 // Methods of a node that are timed at most.
-#define HYMN_TUNE_MOST_METHODS 32u
+#define HYMN_TUNE_MOST_METHODS 36u
 
 // graph: optimized, not prepared. Gives each node the fastest method known: from the store, or, while less than
 // `budget_ms` have passed, by timing: first a few for every node, several nodes at a time, the most work first; then
