@@ -75,6 +75,8 @@ CASES: List[Case] = [
          _config([8, 12, 16], 1, d_state=64, dt_rank=7, ssm_ratio=3.0), dtype="f16"),
     Case("wide", "more than 64 channels in the scan, dims 8, 12, 68",
          _config([8, 12, 68], 2), (16, 16), dtype="f16"),
+    Case("taps", "130 channels below 10, so that the products come before the resize, 22x30",
+         _config([10, 130], 1, d_state=4, ssm_ratio=1.0), (22, 30), dtype="f16"),
     Case("classes_3", "three classes, four input channels, batch 2",
          _config([8, 16, 24], 2, num_classes=3, in_channels=4), batch=2, dtype="f16"),
     Case("classes_64", "64 classes, 8 input channels, 16x20, BF16",
