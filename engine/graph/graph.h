@@ -37,10 +37,9 @@ enum hymn_kind {
     HYMN_KIND_CONV2D = 0, // fused convolution or GEMM, see below
     HYMN_KIND_MAX_POOL,   // 2x2, stride 2. terms[0]
     HYMN_KIND_RESIZE,     // bilinear, exactly x2, half-pixel centres, edges clamped. terms[0]
-    // Convolution of kernel 3 of a RESIZE, after its products: terms[0] has nine maps at half the size, of what each
-    // tap
-    // (row-major) makes of the source of the resize, each padded to a multiple of 8 channels; out = sum over taps of
-    // the resized map of that tap at the pixel that it reads, zero outside.
+    // What is left of a RESIZE and the convolution of kernel 3 behind it, when the products have been made before: the
+    // nine maps of terms[0] are what each tap (row-major) makes of the source, each padded to a multiple of 8 channels.
+    // out = sum over taps of the tap's map, resized, at the pixel that the tap reads, zero outside.
     HYMN_KIND_RESIZE_TAPS,
     HYMN_KIND_DEPTHWISE,      // 3x3, stride 1, zero padding, + bias, activation. terms[0]
     HYMN_KIND_NORM_STATS,     // terms[0] -> output [pixel]{mean, 1/sqrt(var + 1e-5)}; kernel 2: over each 2x2 cell
@@ -127,7 +126,8 @@ struct hymn_node {
     const float *a, *d;                // [4][D][d_state] = -exp(A_logs); [4][D]
 };
 
-// With fewer channels the nine maps take longer to store and to read than their products save (an H200, f16).
+// With 64 channels it makes no difference on an H200 (f16); with fewer the nine maps take longer to store and to read
+// than their products save.
 enum { HYMN_GRAPH_MAX_PIECES = 8, HYMN_GRAPH_TAPS_FROM = 128 };
 
 struct hymn_graph {

@@ -548,7 +548,7 @@ static void sweep(struct hymn_graph *graph) {
 enum hymn_status hymn_graph_optimize(struct hymn_graph *graph, const struct hymn_log *log) {
     // BN first, as it hides that a convolution's output is a plain sum. Concatenations before additions, so that a
     // shortcut's halves are terms of their own; activations after additions; resizes last, when each convolution has
-    // found its final terms.
+    // found its final terms, those of kernel 3 first, so that a shortcut's product finds theirs before it.
     bool ok = rewrite(graph, HYMN_KIND_BATCH_NORM, fold_batch_norm) && rewrite(graph, HYMN_KIND_CONV2D, split_concat) &&
               rewrite(graph, HYMN_KIND_ADD, fuse_add) && rewrite(graph, HYMN_KIND_ACTIVATION, fuse_activation) &&
               rewrite(graph, HYMN_KIND_GATE, lower_gate) && rewrite(graph, HYMN_KIND_CONV2D, lower_taps_of) &&
