@@ -256,6 +256,27 @@ class Layers(unittest.TestCase):
                          2 * 2 * 2 * 256 * layer.convolved)  # written, and read again
 
 
+    def test_taps(self) -> None:
+        found = layers.list_layers(Config.preset("base"), 256, 256)
+        engine = {name: 0.01 for names in found.values() for name in names}
+        self.assertEqual(layers.join_taps(found, engine), found)
+        first, gate = "decoder.2.blocks.0.conv1", "decoder.2.skip.gate"
+        engine[f"{first}.up"] = 0.005
+        joined = layers.join_taps(found, engine)
+        names = {name for names in joined.values() for name in names}
+        self.assertEqual(names, {name for names in found.values() for name in names} - {gate})
+        layer = next(layer for layer in joined if layer.resized)
+        self.assertEqual((joined[layer], layer.channels_in, layer.resized), ([first], 384, 256))
+        apart = dataclasses.replace(layer, resized=0)
+        low = layers.Layer("conv", 32, 32, 256, 128)
+        self.assertEqual(found[apart], [first])
+        self.assertEqual(found[low], [gate])
+        # A quarter of the products of what is resized, and that at a quarter of the pixels.
+        self.assertEqual(layer.flops(2), apart.flops(2) * 128 // 384 +
+                         (apart.flops(2) * 256 // 384) // 4 + low.flops(2))
+        self.assertEqual(layer.bytes(2), apart.bytes(2) - 2 * 2 * 64 * 64 * 256 + low.bytes(2))
+
+
 class Command(WithModel):
     """All of it, where there is a hymn with a device."""
 

@@ -32,7 +32,8 @@ class Layer:
     """A distinct piece of work on a picture of ``height`` x ``width``.
 
     ``kind``: "conv" (``kernel`` x ``kernel``, with ``shortcut`` > 0 a 1x1 convolution of that many
-    channels added), "linear" (with ``convolved`` > 0 so many of its channels then by a 3x3
+    channels added; with ``resized`` > 0 so many of its channels come from half the size, where a
+    1x1 convolution makes as many of them as leave, for the gate), "linear" (with ``convolved`` > 0 so many of its channels then by a 3x3
     convolution in depth), "depthwise", or "scan" (of ``channels_in`` channels, with ``states`` and
     ``rank``).
     """
@@ -47,6 +48,7 @@ class Layer:
     states: int = 0
     rank: int = 0
     convolved: int = 0
+    resized: int = 0
 
     def describe(self) -> str:
         """In a table's words."""
@@ -60,12 +62,18 @@ class Layer:
         if self.kind == "depthwise":
             return f"depthwise {self.kernel}x{self.kernel}, {self.channels} {size}"
         extra = f" + 1x1 {self.shortcut}" if self.shortcut else ""
+        gate = f", {self.resized} of them resized, and their gate's 1x1," if self.resized else ""
         return f"conv {self.kernel}x{self.kernel} {self.channels_in}{extra} to " \
-               f"{self.channels} {size}"
+               f"{self.channels}{gate} {size}"
 
     def bytes(self, batch: int) -> int:
         """Least traffic with 16-bit floats: inputs and weights read once, outputs written once."""
         pixels = batch * self.height * self.width
+        if self.resized:
+            low = dataclasses.replace(self, height=self.height // 2, width=self.width // 2,
+                                      channels_in=self.resized, kernel=1, resized=0)
+            whole = dataclasses.replace(self, resized=0)
+            return whole.bytes(batch) - 2 * pixels * self.resized + low.bytes(batch)
         if self.kind == "scan":
             projected = DIRECTIONS * (self.rank + 2 * self.states)
             return 2 * pixels * (self.channels + projected + DIRECTIONS * self.channels)
@@ -75,11 +83,16 @@ class Layer:
         return 2 * (pixels * (self.channels_in + self.shortcut + self.channels) + weights)
 
     def flops(self, batch: int) -> int:
-        """Two a multiply-add; of a scan, six a state and two a rank."""
+        """Two a multiply-add; of a scan, six a state and two a rank; of what is resized, a quarter,
+        as its products can be made before.
+        """
         outputs = batch * self.height * self.width * self.channels
         if self.kind == "scan":
             return DIRECTIONS * outputs * (6 * self.states + 2 * self.rank)
         taps = self.kernel ** 2
+        if self.resized:
+            return 2 * outputs * taps * (self.channels_in - self.resized) + \
+                (taps + 1) * outputs * self.resized // 2
         in_depth = 2 * 9 * batch * self.height * self.width * self.convolved
         return in_depth + 2 * outputs * (taps if self.kind == "depthwise"
                                          else taps * self.channels_in + self.shortcut)
@@ -158,6 +171,34 @@ def join_depthwise(found: Dict[Layer, List[str]],
     return result
 
 
+def join_taps(found: Dict[Layer, List[str]], engine: Dict[str, float]) -> Dict[Layer, List[str]]:
+    """The layers with the first convolution of a decoder's stage and the gate's as one, where the
+    engine's profile sums up taps: it makes the products of what is resized beside the gate's."""
+    joined = {name[:-len(".up")] for name in engine if name.endswith(".conv1.up")}
+    gates = {_gate_of(name) for name in joined}
+    result: Dict[Layer, List[str]] = {}
+    for layer, names in found.items():
+        both = [name for name in names if name in joined]
+        if both:
+            deep = layer.channels_in - layer.channels
+            result[dataclasses.replace(layer, resized=deep)] = both
+        rest = [name for name in names if name not in joined | gates]
+        if rest:
+            result[layer] = rest
+    return result
+
+
+def _gate_of(name: str) -> str:
+    """The gate's convolution beside a decoder's first."""
+    return f"{name.split('.blocks.')[0]}.skip.gate"
+
+
+def _engine_ms(layer: Layer, name: str, engine: Dict[str, float]) -> float:
+    """Of all operators that are the layer."""
+    parts = [f"{name}.up", f"{name}.taps", _gate_of(name)] if layer.resized else []
+    return engine[name] + sum(engine.get(part, 0.0) for part in parts)
+
+
 def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
             deadline: Deadline) -> Result:
     """All layers at a batch, with the scan of 16 times as many steps where the batch is 1."""
@@ -167,7 +208,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
     found = list_layers(job.config, height, width)
     profile = _profile(job, failures)
     engine = _operator_times(profile)
-    found = join_depthwise(found, engine)
+    found = join_taps(join_depthwise(found, engine), engine)
     if batch == 1:
         _add_long_scan(options, folder, job.config, (height, width), found, engine, failures)
     ceilings = measure_ceilings(failures)
@@ -178,7 +219,7 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
                        "bytes": layer.bytes(batch), "flops": layer.flops(batch),
                        "exponentials": layer.exponentials(batch),
                        "floor_ms": floor_ms(layer, batch, ceilings), "torch_ms": None}
-        times = [engine[name] for name in names if name in engine]
+        times = [_engine_ms(layer, name, engine) for name in names if name in engine]
         row["hymn_ms"] = sum(times) / len(times) if times else None
         if deadline.left() > 0:
             try:
@@ -324,6 +365,11 @@ def _layer_run(layer: Layer, batch: int) -> Callable[[], object]:
     groups = source if layer.kind == "depthwise" else 1
     x, w, bias = pictures(source), weights(source // groups, kernel), \
         torch.randn(channels, **options)
+    if layer.resized:
+        low = torch.randn(batch, layer.resized, layer.height // 2, layer.width // 2, **options) \
+            .contiguous(memory_format=torch.channels_last)
+        gate = weights(layer.resized, 1)
+        return lambda: (F.conv2d(x, w, bias, padding=kernel // 2), F.conv2d(low, gate))
     if not layer.shortcut:
         return lambda: F.conv2d(x, w, bias, padding=kernel // 2, groups=groups)
     side, point = pictures(layer.shortcut), weights(layer.shortcut, 1)
