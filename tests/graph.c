@@ -124,6 +124,22 @@ static void graphs_of_taps_match_golden(void **state) {
     check_all(STAGE_TAPS);
 }
 
+// Without being told to, where there are channels enough.
+static void many_channels_are_multiplied_first(void **state) {
+    (void)state;
+    struct golden golden;
+    struct hymn_graph graph;
+    struct hymn_network_shape shape;
+    golden_load("taps", &golden);
+    assert_int_equal(hymn_network_shape_make(golden.model, golden.height, golden.width, golden.batch,
+                                             HYMN_PRECISION_FP32, &print_log, &shape),
+                     HYMN_STATUS_OK);
+    assert_int_equal(hymn_network_make(golden.model, &shape, &print_log, &graph), HYMN_STATUS_OK);
+    check_taps(&graph, hymn_model_config(golden.model)->stages);
+    hymn_graph_free(&graph);
+    golden_free(&golden);
+}
+
 static void planned_graphs_match_golden(void **state) {
     (void)state;
     check_all(STAGE_PLANNED);
@@ -157,9 +173,10 @@ static void too_many_pieces_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_graphs_match_golden),     cmocka_unit_test(optimized_graphs_match_golden),
-        cmocka_unit_test(graphs_of_taps_match_golden),   cmocka_unit_test(planned_graphs_match_golden),
-        cmocka_unit_test(graphs_in_pieces_match_golden), cmocka_unit_test(too_many_pieces_are_refused),
+        cmocka_unit_test(plain_graphs_match_golden),   cmocka_unit_test(optimized_graphs_match_golden),
+        cmocka_unit_test(graphs_of_taps_match_golden), cmocka_unit_test(many_channels_are_multiplied_first),
+        cmocka_unit_test(planned_graphs_match_golden), cmocka_unit_test(graphs_in_pieces_match_golden),
+        cmocka_unit_test(too_many_pieces_are_refused),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }

@@ -10,21 +10,6 @@
 
 static struct hymn_context *context;
 
-// Sample of a half-size input at an output's position (y + 0.5) / 2 - 0.5, edges clamped.
-static double resized(const struct test_node *test, uint32_t input, uint32_t image, uint32_t y, uint32_t x,
-                      uint32_t channel) {
-    const struct hymn_value *value = &test->graph.values[test->inputs[input].value];
-    double sy = (y + 0.5) / 2 - 0.5, sx = (x + 0.5) / 2 - 0.5, sum = 0.0;
-    for (uint32_t tap = 0; tap < 4; tap++) {
-        int64_t at_y = (int64_t)floor(sy) + tap / 2, at_x = (int64_t)floor(sx) + tap % 2;
-        double weight = (1.0 - fabs(sy - (double)at_y)) * (1.0 - fabs(sx - (double)at_x));
-        at_y = at_y < 0 ? 0 : at_y >= value->height ? value->height - 1 : at_y;
-        at_x = at_x < 0 ? 0 : at_x >= value->width ? value->width - 1 : at_x;
-        sum += weight * test_node_at(test, input, image, at_y, at_x, channel);
-    }
-    return sum;
-}
-
 struct gate_case {
     uint32_t batch, height, width, channels; // height, width: of the gate
     uint32_t gate_first, e_first;
@@ -53,7 +38,7 @@ static double *reference(const struct test_node *test, const struct gate_case *c
         uint32_t image = (uint32_t)(row / (2 * c->height)), y = (uint32_t)(row % (2 * c->height));
         uint32_t x = (uint32_t)(pixel % (2 * c->width)), channel = (uint32_t)(i % c->channels);
         double e = test_node_at(test, 0, image, y, x, c->e_first + channel);
-        expected[i] = e / (1.0 + exp(-resized(test, 1, image, y, x, c->gate_first + channel))) + e;
+        expected[i] = e / (1.0 + exp(-test_node_resized(test, 1, image, y, x, c->gate_first + channel))) + e;
     }
     return expected;
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
 // Bilinear resizing to twice the size against plain C in double precision. --bench times the decoder's.
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,21 +8,6 @@
 #include "support/test_node.h"
 
 static struct hymn_context *context;
-
-// Sample of a half-size input at an output's position (y + 0.5) / 2 - 0.5, edges clamped.
-static double resized(const struct test_node *test, uint32_t input, uint32_t image, uint32_t y, uint32_t x,
-                      uint32_t channel) {
-    const struct hymn_value *value = &test->graph.values[test->inputs[input].value];
-    double sy = (y + 0.5) / 2 - 0.5, sx = (x + 0.5) / 2 - 0.5, sum = 0.0;
-    for (uint32_t tap = 0; tap < 4; tap++) {
-        int64_t at_y = (int64_t)floor(sy) + tap / 2, at_x = (int64_t)floor(sx) + tap % 2;
-        double weight = (1.0 - fabs(sy - (double)at_y)) * (1.0 - fabs(sx - (double)at_x));
-        at_y = at_y < 0 ? 0 : at_y >= value->height ? value->height - 1 : at_y;
-        at_x = at_x < 0 ? 0 : at_x >= value->width ? value->width - 1 : at_x;
-        sum += weight * test_node_at(test, input, image, at_y, at_x, channel);
-    }
-    return sum;
-}
 
 static void build(struct test_node *test, struct test_random *random, uint32_t batch, uint32_t height, uint32_t width,
                   uint32_t channels, uint32_t first, enum hymn_storage storage) {
@@ -42,9 +26,9 @@ static double *reference(const struct test_node *test) {
     assert_non_null(expected);
     for (size_t i = 0; i < count; i++) {
         size_t pixel = i / value->channels, row = pixel / value->width;
-        expected[i] = resized(test, 0, (uint32_t)(row / value->height), (uint32_t)(row % value->height),
-                              (uint32_t)(pixel % value->width),
-                              test->node->terms[0].source.first + (uint32_t)(i % value->channels));
+        expected[i] = test_node_resized(test, 0, (uint32_t)(row / value->height), (uint32_t)(row % value->height),
+                                        (uint32_t)(pixel % value->width),
+                                        test->node->terms[0].source.first + (uint32_t)(i % value->channels));
     }
     return expected;
 }

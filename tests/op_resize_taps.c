@@ -2,7 +2,6 @@
 //
 // The sum of a 3x3 kernel's taps over a map that is resized after its products, against plain C in double precision.
 // --bench times the decoder's, of the batch given.
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,20 +9,6 @@
 #include "support/test_node.h"
 
 static struct hymn_context *context;
-
-// Sample of a half-size input at an output's position (y + 0.5) / 2 - 0.5, edges clamped.
-static double resized(const struct test_node *test, uint32_t image, int64_t y, int64_t x, uint32_t channel) {
-    const struct hymn_value *value = &test->graph.values[test->inputs[0].value];
-    double sy = ((double)y + 0.5) / 2 - 0.5, sx = ((double)x + 0.5) / 2 - 0.5, sum = 0.0;
-    for (uint32_t corner = 0; corner < 4; corner++) {
-        int64_t at_y = (int64_t)floor(sy) + corner / 2, at_x = (int64_t)floor(sx) + corner % 2;
-        double weight = (1.0 - fabs(sy - (double)at_y)) * (1.0 - fabs(sx - (double)at_x));
-        at_y = at_y < 0 ? 0 : at_y >= value->height ? value->height - 1 : at_y;
-        at_x = at_x < 0 ? 0 : at_x >= value->width ? value->width - 1 : at_x;
-        sum += weight * test_node_at(test, 0, image, at_y, at_x, channel);
-    }
-    return sum;
-}
 
 // The input has 8 * before channels that are none of a map, the nine maps, and 8 * behind others.
 static void build(struct test_node *test, struct test_random *random, uint32_t batch, uint32_t height, uint32_t width,
@@ -47,8 +32,9 @@ static double *reference(const struct test_node *test) {
         for (uint32_t tap = 0; tap < 9; tap++) {
             int64_t y = (int64_t)(row % value->height) + tap / 3 - 1, x = (int64_t)(pixel % value->width) + tap % 3 - 1;
             bool inside = y >= 0 && x >= 0 && y < value->height && x < value->width;
-            expected[i] +=
-                inside ? resized(test, (uint32_t)(row / value->height), y, x, first + tap * value->channels) : 0.0;
+            expected[i] += inside ? test_node_resized(test, 0, (uint32_t)(row / value->height), y, x,
+                                                      first + tap * value->channels)
+                                  : 0.0;
         }
     }
     return expected;

@@ -475,6 +475,16 @@ static bool choose_large(const struct hymn_conv2d_problem *problem, const struct
     return false;
 }
 
+// Takes a tile if it fits and registers hold it all; returns whether.
+static bool take(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
+                 const struct hymn_conv2d_tile *wanted, struct hymn_conv2d_tile *tile) {
+    if (!tile_fits(problem, plan, wanted) || !hymn_conv2d_has_registers(problem, plan, wanted)) {
+        return false;
+    }
+    *tile = *wanted;
+    return true;
+}
+
 // Whole tiles of 64 channels, in eight subgroups, where they are no more than fill the device, and half as many at
 // least. Measured on an H200 at batch 1, of 128 x 128 pixels: 12 us where tiles half as large take 13.
 static bool choose_whole(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan, uint32_t target,
@@ -483,13 +493,8 @@ static bool choose_whole(const struct hymn_conv2d_problem *problem, const struct
         .channels = 64, .rows = 4, .columns = 2, .taps = 3, .depth = 4, .buffers = 1, .splits = 1};
     hymn_conv2d_set_pixels(problem, 128, plan->matrix.m, &wanted);
     const uint32_t groups = hymn_conv2d_groups(problem, &wanted);
-    if (plan->cpu || !problem->wide || problem->resized || tile->channels < wanted.channels || groups > target ||
-        2 * groups < target || !tile_fits(problem, plan, &wanted) ||
-        !hymn_conv2d_has_registers(problem, plan, &wanted)) {
-        return false;
-    }
-    *tile = wanted;
-    return true;
+    const bool suits = !plan->cpu && problem->wide && !problem->resized && tile->channels >= wanted.channels;
+    return suits && groups <= target && 2 * groups >= target && take(problem, plan, &wanted, tile);
 }
 
 // Merging, whose k of all four pixels is many stages, in tiles of few pixels by many channels with eight subgroups:
@@ -500,13 +505,9 @@ static bool choose_merging(const struct hymn_conv2d_problem *problem, const stru
         .channels = 128, .rows = 2, .columns = 4, .taps = 1, .depth = 8, .buffers = 1, .splits = 1};
     hymn_conv2d_set_pixels(problem, 64, plan->matrix.m, &wanted);
     const uint32_t groups = hymn_conv2d_groups(problem, &wanted);
-    if (plan->cpu || !problem->norm || problem->kernels[0] != 2 || problem->channels % wanted.channels != 0 ||
-        groups > target || 2 * groups < target || wanted.depth > problem->cells[0] ||
-        !tile_fits(problem, plan, &wanted) || !hymn_conv2d_has_registers(problem, plan, &wanted)) {
-        return false;
-    }
-    *tile = wanted;
-    return true;
+    const bool suits = !plan->cpu && problem->norm && problem->kernels[0] == 2 &&
+                       problem->channels % wanted.channels == 0 && wanted.depth <= problem->cells[0];
+    return suits && groups <= target && 2 * groups >= target && take(problem, plan, &wanted, tile);
 }
 
 // One image's product and the convolution in depth behind it, where so many workgroups have time for a tile and its

@@ -62,6 +62,20 @@ double test_node_at(const struct test_node *test, uint32_t input, uint32_t image
     return test->inputs[input].data[pixel * value->channels + channel];
 }
 
+double test_node_resized(const struct test_node *test, uint32_t input, uint32_t image, int64_t y, int64_t x,
+                         uint32_t channel) {
+    const struct hymn_value *value = &test->graph.values[test->inputs[input].value];
+    double sy = ((double)y + 0.5) / 2 - 0.5, sx = ((double)x + 0.5) / 2 - 0.5, sum = 0.0;
+    for (uint32_t corner = 0; corner < 4; corner++) {
+        int64_t at_y = (int64_t)floor(sy) + corner / 2, at_x = (int64_t)floor(sx) + corner % 2;
+        double weight = (1.0 - fabs(sy - (double)at_y)) * (1.0 - fabs(sx - (double)at_x));
+        at_y = at_y < 0 ? 0 : at_y >= value->height ? value->height - 1 : at_y;
+        at_x = at_x < 0 ? 0 : at_x >= value->width ? value->width - 1 : at_x;
+        sum += weight * test_node_at(test, input, image, at_y, at_x, channel);
+    }
+    return sum;
+}
+
 struct hymn_vk_plan test_node_plan(const struct hymn_context *context, uint32_t index) {
     struct hymn_vk_plan plan = context->device->plan;
     if (index > 0) {

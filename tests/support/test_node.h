@@ -31,6 +31,9 @@ float *test_node_array(struct test_node *test, struct test_random *random, size_
 // Number at a place of an input; 0 outside of the image.
 double test_node_at(const struct test_node *test, uint32_t input, uint32_t image, int64_t y, int64_t x,
                     uint32_t channel);
+// Sample of an input of half the size at an output's position (y + 0.5) / 2 - 0.5, bilinear, edges clamped.
+double test_node_resized(const struct test_node *test, uint32_t input, uint32_t image, int64_t y, int64_t x,
+                         uint32_t channel);
 
 // What an operator may be lowered for on any device: its own plan, the base variants, and those of a GPU.
 enum { TEST_NODE_PLANS = 3 };
