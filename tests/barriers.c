@@ -96,7 +96,7 @@ static struct counts count_case(const struct golden *golden, bool alias) {
     struct hymn_graph graph;
     assert_int_equal(hymn_network_shape_make(golden->model, 64, 64, 2, HYMN_PRECISION_FP16, &print_log, &shape),
                      HYMN_STATUS_OK);
-    assert_int_equal(hymn_network_make(golden->model, &shape, &print_log, &graph), HYMN_STATUS_OK);
+    assert_int_equal(hymn_network_make(golden->model, &shape, &plan, &print_log, &graph), HYMN_STATUS_OK);
     assert_int_equal(hymn_ops_prepare(&graph, &plan, &print_log), HYMN_STATUS_OK);
     assert_int_equal(hymn_graph_plan_memory(&graph, alias, &print_log), HYMN_STATUS_OK);
     struct hymn_lower lower = {.graph = &graph, .plan = &plan, .log = &print_log};

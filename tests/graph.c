@@ -124,20 +124,33 @@ static void graphs_of_taps_match_golden(void **state) {
     check_all(STAGE_TAPS);
 }
 
-// Without being told to, where there are channels enough.
-static void many_channels_are_multiplied_first(void **state) {
-    (void)state;
+// How many maps of a golden network are multiplied before they are resized, by devices of that kind.
+static uint32_t count_taps(const char *name, bool software) {
+    const struct hymn_vk_plan plan = {.cpu = software};
     struct golden golden;
     struct hymn_graph graph;
     struct hymn_network_shape shape;
-    golden_load("taps", &golden);
+    uint32_t sums = 0;
+    golden_load(name, &golden);
     assert_int_equal(hymn_network_shape_make(golden.model, golden.height, golden.width, golden.batch,
                                              HYMN_PRECISION_FP32, &print_log, &shape),
                      HYMN_STATUS_OK);
-    assert_int_equal(hymn_network_make(golden.model, &shape, &print_log, &graph), HYMN_STATUS_OK);
-    check_taps(&graph, hymn_model_config(golden.model)->stages);
+    assert_int_equal(hymn_network_make(golden.model, &shape, &plan, &print_log, &graph), HYMN_STATUS_OK);
+    for (uint32_t i = 0; i < graph.node_count; i++) {
+        sums += graph.nodes[i].kind == HYMN_KIND_RESIZE_TAPS;
+    }
     hymn_graph_free(&graph);
     golden_free(&golden);
+    return sums;
+}
+
+// Without being told to, where there are channels enough: 130, or 68 for a software device.
+static void many_channels_are_multiplied_first(void **state) {
+    (void)state;
+    assert_int_equal(count_taps("taps", false), 1);
+    assert_int_equal(count_taps("taps", true), 1);
+    assert_int_equal(count_taps("wide", false), 0);
+    assert_int_equal(count_taps("wide", true), 1);
 }
 
 static void planned_graphs_match_golden(void **state) {
@@ -152,6 +165,7 @@ static void graphs_in_pieces_match_golden(void **state) {
 
 static void too_many_pieces_are_refused(void **state) {
     (void)state;
+    const struct hymn_vk_plan plan = {0};
     struct golden golden;
     struct hymn_graph graph;
     struct hymn_network_shape shape;
@@ -161,7 +175,7 @@ static void too_many_pieces_are_refused(void **state) {
     assert_int_equal(hymn_network_shape_make(golden.model, golden.height, golden.width, golden.batch,
                                              HYMN_PRECISION_FP32, &print_log, &shape),
                      HYMN_STATUS_OK);
-    assert_int_equal(hymn_network_make(golden.model, &shape, &print_log, &graph), HYMN_STATUS_OK);
+    assert_int_equal(hymn_network_make(golden.model, &shape, &plan, &print_log, &graph), HYMN_STATUS_OK);
     assert_int_equal(hymn_graph_plan_memory(&graph, false, &print_log), HYMN_STATUS_OK);
     assert_int_equal(graph.pieces[0], graph.activation_bytes);
     graph.piece_bytes = 4096; // raised to what the largest value takes

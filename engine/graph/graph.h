@@ -126,8 +126,9 @@ struct hymn_node {
     const float *a, *d;                // [4][D][d_state] = -exp(A_logs); [4][D]
 };
 
-// With 64 channels it makes no difference on an H200 (f16), where, by bytes and operations, fewer lose.
-enum { HYMN_GRAPH_MAX_PIECES = 8, HYMN_GRAPH_TAPS_FROM = 128 };
+// With 64 channels it makes no difference on an H200 (f16), where, by bytes and operations, fewer lose; software
+// devices, which compute more slowly and load no less, gain with 64 (a tenth of such a stage) and not with 32.
+enum { HYMN_GRAPH_MAX_PIECES = 8, HYMN_GRAPH_TAPS_FROM = 128, HYMN_GRAPH_TAPS_FROM_SOFTWARE = 64 };
 
 struct hymn_graph {
     struct hymn_arena arena; // nodes' names and folded weights
@@ -137,7 +138,7 @@ struct hymn_graph {
     uint32_t input, output; // values: [Hp, Wp, in_channels] and logits [Hp, Wp, num_classes] f32
     uint32_t batch;
     enum hymn_storage storage; // of activations that have no reason to be 32-bit
-    // Channels from which on what is resized for a 3x3 convolution is multiplied before; HYMN_GRAPH_TAPS_FROM.
+    // Channels from which on what is resized for a 3x3 convolution is multiplied before; at first HYMN_GRAPH_TAPS_FROM.
     uint32_t taps_from;
     // The activations' memory, after the plan: pieces of at most piece_bytes (set before, and raised to what the
     // largest value takes; 0: one piece, however large).

@@ -56,8 +56,10 @@ static enum hymn_status check_offsets(const struct hymn_graph *graph, const stru
 }
 
 enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
-                                   const struct hymn_log *log, struct hymn_graph *out_graph) {
+                                   const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                                   struct hymn_graph *out_graph) {
     hymn_graph_init(out_graph, shape->batch, shape->storage);
+    out_graph->taps_from = plan->cpu ? HYMN_GRAPH_TAPS_FROM_SOFTWARE : HYMN_GRAPH_TAPS_FROM;
     enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
     if (status == HYMN_STATUS_OK) {
         status = hymn_graph_optimize(out_graph, log);
@@ -76,7 +78,7 @@ enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struc
 enum hymn_status hymn_network_build(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                     const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *out_graph) {
-    enum hymn_status status = hymn_network_make(model, shape, log, out_graph);
+    enum hymn_status status = hymn_network_make(model, shape, plan, log, out_graph);
     if (status == HYMN_STATUS_OK) {
         status = hymn_network_place(plan, log, out_graph);
     }

@@ -22,7 +22,8 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
 // The two halves of hymn_network_build, between which methods are chosen. The graph is freed with hymn_graph_free in
 // any case. OUT_OF_MEMORY, INTERNAL.
 enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
-                                   const struct hymn_log *log, struct hymn_graph *out_graph);
+                                   const struct hymn_vk_plan *plan, const struct hymn_log *log,
+                                   struct hymn_graph *out_graph);
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *graph);
 // Builds, optimizes, and plans the memory of a model's graph. On failure the graph is empty; in any case it is freed

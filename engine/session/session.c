@@ -146,7 +146,7 @@ static enum hymn_status build_and_lower(struct hymn_session *session, const stru
                                         const struct hymn_network_shape *shape, struct hymn_graph *graph,
                                         struct hymn_lower *lower) {
     double spent_ms = 0.0;
-    enum hymn_status status = hymn_network_make(model, shape, &session->log, graph);
+    enum hymn_status status = hymn_network_make(model, shape, &session->plan, &session->log, graph);
     if (status == HYMN_STATUS_OK) {
         hymn_ops_settle(graph, &session->plan);
         status = hymn_tune_graph(session->device, &session->plan, graph, session->tuning_ms, &spent_ms);

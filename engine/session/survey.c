@@ -202,7 +202,7 @@ enum hymn_status hymn_survey_add_tuning(const struct hymn_survey_params *params,
     }
     status = hymn_network_shape_make(params->model, 0, 0, params->batch, params->precision, log, &shape);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_network_make(params->model, &shape, log, &graph);
+        status = hymn_network_make(params->model, &shape, params->plan, log, &graph);
     }
     uint64_t *keys = status == HYMN_STATUS_OK ? hymn_alloc((size_t)2 * graph.node_count, sizeof *keys) : NULL;
     uint32_t count = 0;
