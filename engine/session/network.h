@@ -19,8 +19,8 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
                                          uint32_t batch, enum hymn_precision precision, const struct hymn_log *log,
                                          struct hymn_network_shape *out_shape);
 
-// The two halves of hymn_network_build, between which methods are chosen. The graph is freed with hymn_graph_free in
-// any case. OUT_OF_MEMORY, INTERNAL.
+// The two halves of hymn_network_build, between which methods are chosen; software devices get another graph than GPUs.
+// The graph is freed with hymn_graph_free in any case. OUT_OF_MEMORY, INTERNAL.
 enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                    const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                    struct hymn_graph *out_graph);
