@@ -59,7 +59,9 @@ enum hymn_status hymn_network_make(const struct hymn_model *model, const struct 
                                    const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                    struct hymn_graph *out_graph) {
     hymn_graph_init(out_graph, shape->batch, shape->storage);
-    out_graph->taps_from = plan->cpu ? HYMN_GRAPH_TAPS_FROM_SOFTWARE : HYMN_GRAPH_TAPS_FROM;
+    if (plan->cpu) {
+        out_graph->taps_from = HYMN_GRAPH_TAPS_FROM_SOFTWARE;
+    }
     enum hymn_status status = hymn_hymunet_build(model, shape->padded_height, shape->padded_width, log, out_graph);
     if (status == HYMN_STATUS_OK) {
         status = hymn_graph_optimize(out_graph, log);
