@@ -130,7 +130,8 @@ vec2 softplus(vec2 v) {
 #include "common/scan_make.glsl"
 #endif
 
-// A lane's part of a row's B or C, from float `first` on. A macro, as functions cannot return what constants size.
+// A lane's part of a row's B or C, from float `first` on. Where parts are of whole vec4 the row's place has the part's in
+// it, so that all else is constant, and part of the load itself. A macro, as functions cannot return what constants size.
 #define HYMN_LOAD_PART(to, row, first)                                                                                 \
     if (HALVES) {                                                                                                      \
         [[unroll]] for (uint n = 0; n < EACH / 2; n++) {                                                               \
@@ -139,7 +140,7 @@ vec2 softplus(vec2 v) {
         }                                                                                                              \
     } else if (EACH % 4 == 0) {                                                                                        \
         [[unroll]] for (uint n = 0; n < EACH / 4; n++) {                                                               \
-            vec4 x = rows[(row) + part * (EACH / 4) + ((first) / 4 + n)];                                              \
+            vec4 x = rows[(row) + ((first) / 4 + n)];                                                                  \
             to[4 * n] = x.x, to[4 * n + 1] = x.y, to[4 * n + 2] = x.z, to[4 * n + 3] = x.w;                            \
         }                                                                                                              \
     } else {                                                                                                           \
@@ -150,7 +151,7 @@ vec2 softplus(vec2 v) {
     }
 
 // One step of the group's channels, whose deltas have been taken; their y (from this lane's states) to y[to] and on.
-// row: of the step.
+// row: of the step, as above.
 void advance(uint row, uint to) {
     float b[EACH], c[EACH];
     HYMN_LOAD_PART(b, row, DT_END)
@@ -219,7 +220,8 @@ vec2 scan_steps(uint row, uint at) {
 
 // slot: of the block's rows.
 void scan(uint block, uint slot) {
-    uint row = slot * (BLOCK * PITCH), at = deltas_from(block);
+    uint row = slot * (BLOCK * PITCH) + (EACH % 4 == 0 ? part * (EACH / 4) : 0), at = deltas_from(block);
+    uint to = (block % 2 * BLOCK + own_step) * RESULTS + own_pair;
     for (uint step = 0; step < BLOCK; step += UNROLLED) {
         vec2 both[UNROLLED / PAIRED]; // a store would keep what is before and behind it apart
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
@@ -227,10 +229,10 @@ void scan(uint block, uint slot) {
         }
         [[unroll]] for (uint i = 0; i < UNROLLED / PAIRED; i++) {
             if (MODE != 1) {
-                leave_result(block, own_step + step + i * PAIRED, both[i]);
+                leave_result(block, own_step + step + i * PAIRED, to + i * PAIRED * RESULTS, both[i]);
             }
         }
-        row += UNROLLED * PITCH, at += deltas_after(UNROLLED);
+        row += UNROLLED * PITCH, at += deltas_after(UNROLLED), to += UNROLLED * RESULTS;
     }
 }
 

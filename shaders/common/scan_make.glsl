@@ -249,18 +249,18 @@ void help(uint turn, uint stored, uint made) {
 
 // Where the deltas of the lane's channels are, from the block's first step on, and so many steps further.
 uint deltas_from(uint block) {
-    return block % 2 * (BLOCK * PAIRS) + (TILE > 1 ? group * TILE_PAIRS : group / 2);
+    return TILE > 1 ? block % 2 * (BLOCK * PAIRS) + group * TILE_PAIRS : block % 2 * (BLOCK * WIDTH) + group;
 }
 
 uint deltas_after(uint steps) {
-    return steps * PAIRS;
+    return steps * (TILE > 1 ? PAIRS : WIDTH);
 }
 
 // Of the i-th step from there.
 void take_deltas(uint at, uint i) {
     [[unroll]] for (uint k = 0; k < TILE; k++) {
         if (TILE == 1) {
-            now[k] = single_deltas[2 * (at + i * PAIRS) + group % 2];
+            now[k] = single_deltas[at + i * WIDTH];
         } else {
             vec4 both = deltas[at + i * PAIRS + k / 2];
             now[k] = k % 2 == 0 ? both.xy : both.zw;
@@ -268,9 +268,8 @@ void take_deltas(uint at, uint i) {
     }
 }
 
-// y of the lane's own pair, of a step of the block.
-void leave_result(uint block, uint step, vec2 both) {
-    uint at = (block % 2 * BLOCK + step) * RESULTS + own_pair;
+// y of the lane's own pair, of a step of the block; at: its place among the results.
+void leave_result(uint block, uint step, uint at, vec2 both) {
     both = fma(both, vec2(UNIT), results[at]);
     if (HELPERS > 0) {
         results[at] = both;

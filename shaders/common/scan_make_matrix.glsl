@@ -256,9 +256,9 @@ void take_deltas(uint at, uint i) {
     }
 }
 
-// y of the lane's own pair, of a step of the block.
-void leave_result(uint block, uint step, vec2 both) {
-    results[(block % 2 * BLOCK + step) * RESULTS + own_pair] = both;
+// y of the lane's own pair, of a step of the block; at: its place among the results.
+void leave_result(uint block, uint step, uint at, vec2 both) {
+    results[at] = both;
 }
 
 #endif
