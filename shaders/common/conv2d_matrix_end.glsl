@@ -248,7 +248,7 @@ void write_sums(ivec3 origin, uint partial_at) {
 #endif
 #ifdef DEPTHWISE
     if (gl_WorkGroupID.y < p.convolved) {
-        // The tile, as f16 saturates. Not in a function: see row 99 of CONTRIBUTING's appendix.
+        // The tile, as f16 saturates. Not in a function: with one more, NVIDIA's compiler left all sums in memory.
         [[unroll]] for (uint i = 0; i < BLOCK_ROWS; i++) {
             [[unroll]] for (uint j = 0; j < BLOCK_COLUMNS; j++) {
                 uint to = (block_row + i) * M * WHOLE_PITCH + (block_column + j) * (N / 8);
