@@ -7,9 +7,9 @@
 static const struct command command = {
     .name = "inspect",
     .usage = "MODEL [OPTION]...",
-    .description = "Shows what is in a model file: its configuration, and for each layer as it will run the shape of\n"
-                   "its output (height x width x channels of one image), parameters, multiply-adds, and the place of\n"
-                   "its output in the memory that all activations share. Needs no device.\n",
+    .description = "Shows what is in a model file: its configuration, and for each layer, as a GPU runs it, the shape\n"
+                   "of its output (height x width x channels of one image), parameters, multiply-adds, and the place\n"
+                   "of its output in the memory that all activations share. Needs no device.\n",
     .examples = "  hymn inspect tiny.safetensors\n"
                 "  hymn inspect tiny.safetensors --size 512 --batch 8 --precision fp32\n"
                 "  hymn inspect tiny.safetensors --json\n",

@@ -14,8 +14,10 @@
 // - Calls that can fail return enum hymn_status; a message with the cause goes to the log callback that the object (or,
 //   for a create call, its params) carries. On failure out-parameters are set to NULL or left zeroed, nothing is
 //   half-built. The library never aborts, exits or prints.
-// - `const struct hymn_..._params *` may be NULL; a zero field means its default. Params and what they point to are
-//   borrowed for the duration of the call only, unless the field says otherwise.
+// - `const struct hymn_..._params *` may be NULL, but for a model and a run, which need theirs; a zero field means its
+//   default. Params and what they point to are borrowed for the duration of the call only, unless the field says
+//   otherwise.
+// - A NULL handle or out-parameter is INVALID_ARGUMENT.
 // - `_destroy(**)` accepts NULL and a pointer to NULL, and sets the handle to NULL.
 // - Images are row-major, top row first; tensors are dense and row-major in the order their comment gives.
 #ifndef HYMN_HYMN_H
@@ -149,7 +151,7 @@ struct hymn_device_list_params {
 };
 
 // Every Vulkan device of the machine, usable or not, in the loader's order. An empty list is a success; no Vulkan
-// loader at all is HYMN_STATUS_NO_DEVICE.
+// loader at all is HYMN_STATUS_NO_DEVICE. OUT_OF_MEMORY, INTERNAL.
 // Thread-safety: any thread. The list is immutable once made.
 HYMN_API enum hymn_status hymn_device_list_create(const struct hymn_device_list_params *params,
                                                   struct hymn_device_list **out_list);
@@ -191,7 +193,8 @@ struct hymn_context_params {
 };
 
 // NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
-// something required. OUT_OF_MEMORY, INTERNAL.
+// something required. INVALID_ARGUMENT: `tier`, `transfer` or `compute_queues` is none of those possible.
+// OUT_OF_MEMORY, INTERNAL.
 // Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_context_create(const struct hymn_context_params *params,
                                               struct hymn_context **out_context);
@@ -279,8 +282,9 @@ struct hymn_model_info {
     uint64_t file_bytes;
 };
 
-// IO: cannot be opened or mapped. BAD_MODEL: names the tensor or the config key, what was expected and what was found;
-// NaN or infinite weights are among the errors. UNSUPPORTED: an architecture or a version this library does not know.
+// INVALID_ARGUMENT: neither a path nor data, or both. IO: cannot be opened or mapped. OUT_OF_MEMORY. BAD_MODEL: names
+// the tensor or the config key, what was expected and what was found; NaN or infinite weights are among the errors.
+// UNSUPPORTED: an architecture or a version this library does not know.
 // Thread-safety: any thread. A model is immutable once made: any number of sessions on any threads may be made from it.
 HYMN_API enum hymn_status hymn_model_create(const struct hymn_model_params *params, struct hymn_model **out_model);
 // Sessions do not refer to the model after they are made: it may be destroyed before them. Sets *model to NULL.
@@ -308,9 +312,10 @@ struct hymn_session;
 
 struct hymn_session_params {
     struct hymn_log log;    // callback NULL: the context's
-    uint32_t height, width; // network input size; 0: the model's. Any size from 1 x 1: what is no multiple of
-                            // size_multiple is edge-padded below and to the right, and cropped again
-    uint32_t batch;         // images per run; 0: 1
+    uint32_t height, width; // network input size; 0: the model's. Any size from 1 x 1 to 32768 x 32768:
+                            // what is no multiple of size_multiple is edge-padded below and to the right, and cropped
+                            // again
+    uint32_t batch;         // images per run, at most 1024; 0: 1
     // Where the device's memory, or its largest storage buffer, does not suffice, half the batch is tried, and so on
     // down to min_batch, and then half the height and width, down to min_height and min_width, with a warning. 0: no
     // less than asked for. The session's info tells what it became.
@@ -366,8 +371,8 @@ enum hymn_pixel_format {
     HYMN_PIXEL_GREY8 = 2  // 1 byte a pixel, repeated over R, G and B
 };
 
-// An 8-bit image of any size from 1 x 1; resized (antialiased triangle filter), normalised and padded on the device.
-// Needs a model with in_channels = 3, or 1 (luma of BT.601 from colour).
+// An 8-bit image of any size from 1 x 1 to 65535 x 65535; resized (antialiased triangle filter), normalised and padded
+// on the device. Needs a model with in_channels = 3, or 1 (luma of BT.601 from colour).
 struct hymn_image {
     const uint8_t *pixels;
     uint32_t height, width;
