@@ -169,6 +169,80 @@ static void runs_adapt_to_a_slow_device(void **state) {
     free(divided);
 }
 
+static PFN_vkBeginCommandBuffer real_begin;
+static uint32_t begin_fails_at; // 1: the next one
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_begin(VkCommandBuffer buffer, const VkCommandBufferBeginInfo *info) {
+    return begin_fails_at > 0 && --begin_fails_at == 0 ? VK_ERROR_OUT_OF_HOST_MEMORY : real_begin(buffer, info);
+}
+
+// Memory that runs out while a network is divided anew: what is recorded of it by then is never submitted.
+static void networks_half_recorded_are_recorded_again(void **state) {
+    (void)state;
+    struct hymn_vk_device *device = context->device;
+    float *whole = new_logits(), *divided = new_logits();
+    device->slowness = 1.0;
+    struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    assert_int_equal(run(session, whole), HYMN_STATUS_OK);
+    real_begin = device->table.vkBeginCommandBuffer;
+    device->table.vkBeginCommandBuffer = failing_begin;
+    for (begin_fails_at = 1; begin_fails_at <= 3; begin_fails_at++) {
+        const uint32_t at = begin_fails_at;
+        device->slowness = (4.0 + at) * HYMN_VK_SUBMISSION_SECONDS / session->seconds;
+        assert_int_equal(run(session, divided), HYMN_STATUS_OUT_OF_MEMORY);
+        assert_int_equal(begin_fails_at, 0);
+        assert_int_equal(run(session, divided), HYMN_STATUS_OK);
+        assert_memory_equal(whole, divided, golden.output_count * sizeof *whole);
+        begin_fails_at = at;
+    }
+    device->table.vkBeginCommandBuffer = real_begin;
+    hymn_session_destroy(&session);
+    free(whole);
+    free(divided);
+}
+
+static PFN_vkDeviceWaitIdle real_wait_idle;
+static uint32_t waits, waits_idle;
+
+// Gives up at once, as drivers may, the first two times.
+static VKAPI_ATTR VkResult VKAPI_CALL failing_wait(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
+                                                   uint64_t timeout) {
+    waits++;
+    return waits == 1   ? VK_TIMEOUT
+           : waits == 2 ? VK_ERROR_OUT_OF_HOST_MEMORY
+                        : real_wait(device, count, fences, all, timeout);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_wait_idle(VkDevice device) {
+    waits_idle++;
+    return real_wait_idle(device);
+}
+
+// Nothing of the run is pending when the status is there: the next one may use its buffers, or they may go.
+static void waits_that_fail_leave_nothing_pending(void **state) {
+    (void)state;
+    struct hymn_vk_device *device = context->device;
+    float *first = new_logits(), *second = new_logits();
+    struct hymn_session *session = open_session(context, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+    assert_int_equal(run(session, first), HYMN_STATUS_OK);
+    real_wait = device->table.vkWaitForFences;
+    real_wait_idle = device->table.vkDeviceWaitIdle;
+    device->table.vkWaitForFences = failing_wait;
+    device->table.vkDeviceWaitIdle = counting_wait_idle;
+    waits = waits_idle = 0;
+    assert_int_equal(run(session, second), HYMN_STATUS_OUT_OF_MEMORY);
+    assert_int_equal(waits, 2);
+    assert_int_equal(waits_idle, 1);
+    assert_int_equal(run(session, second), HYMN_STATUS_OK);
+    assert_int_equal(waits_idle, 1);
+    assert_memory_equal(first, second, golden.output_count * sizeof *first);
+    device->table.vkWaitForFences = real_wait;
+    device->table.vkDeviceWaitIdle = real_wait_idle;
+    hymn_session_destroy(&session);
+    free(first);
+    free(second);
+}
+
 // -------------------------------------------------------------------------------------------------------- lost device
 
 // Everything on the context says so from then on.
@@ -324,6 +398,58 @@ static void smaller_sessions_where_allowed(void **state) {
 static void smaller_sessions_behind_a_bus(void **state) {
     assert_false(context->device->plan.skip_staging);
     smaller_sessions_where_allowed(state);
+}
+
+// What is missing is told to the session's log, whatever the context's is, when a session is made and when it runs.
+static void sessions_tell_their_own_log(void **state) {
+    (void)state;
+    struct hymn_vk_device *device = context->device;
+    struct test_log log, others;
+    const struct hymn_log own = device->log, sink = test_log_start(&log);
+    float *logits = new_logits();
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.log = sink,
+                                         .height = golden.height,
+                                         .width = golden.width,
+                                         .batch = golden.batch,
+                                         .tuning_ms = HYMN_TUNING_NONE};
+    device->log = test_log_start(&others);
+    hymn_vk_memory_cap(device, device->memory_bytes + 1);
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_log(&log, "of device memory are needed");
+    assert_int_equal(others.errors, 0);
+    hymn_vk_memory_cap(device, 0);
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    hymn_vk_memory_cap(device, device->memory_bytes + 1);
+    test_log_start(&log);
+    assert_int_equal(run(session, logits), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+    assert_log(&log, "of device memory are needed");
+    assert_int_equal(others.errors, 0);
+    hymn_vk_memory_cap(device, 0);
+    assert_int_equal(run(session, logits), HYMN_STATUS_OK);
+    assert_ptr_equal(device->log.user, &others); // its own again
+    hymn_session_destroy(&session);
+    device->log = own;
+    free(logits);
+}
+
+// Sessions of all sizes that are tried have one time for tuning, which the first may take whole.
+static void sizes_that_are_tried_share_the_tuning(void **state) {
+    (void)state;
+    struct test_log log;
+    context->device->snapshot.type = HYMN_DEVICE_TYPE_DISCRETE_GPU; // processors are not tuned
+    hymn_vk_memory_cap(context->device, least_cap(64, 64, 3));
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {
+        .log = test_log_start(&log), .height = 64, .width = 64, .batch = 12, .min_batch = 1, .tuning_ms = 1};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_get_info(session)->batch, 3);
+    if (session->plan.timestamps) {
+        assert_true(hymn_session_get_info(session)->tuning_ms >= 1.0);
+        const char *rest = strstr(log.text, "trying 64x64, batch 6"); // without pipelines and memory for trials
+        assert_true(rest && !strstr(rest, "tuning: ") && !strstr(rest, "pipelines made") && !strstr(rest, "own rule"));
+    }
+    hymn_session_destroy(&session);
 }
 
 // A tensor beyond the largest binding: named, or a smaller batch.
@@ -502,10 +628,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(divided_runs_give_the_same_bits, heal),
         cmocka_unit_test_teardown(runs_adapt_to_a_slow_device, heal),
+        cmocka_unit_test_teardown(networks_half_recorded_are_recorded_again, heal),
+        cmocka_unit_test_teardown(waits_that_fail_leave_nothing_pending, heal),
         cmocka_unit_test_teardown(lost_device_is_a_status, heal),
         cmocka_unit_test_teardown(device_lost_in_the_self_test, heal),
         cmocka_unit_test_teardown(smaller_sessions_where_allowed, heal),
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),
+        cmocka_unit_test_teardown(sessions_tell_their_own_log, heal),
+        cmocka_unit_test_teardown(sizes_that_are_tried_share_the_tuning, heal),
         cmocka_unit_test_teardown(small_bindings_are_refused_or_fitted, heal),
         cmocka_unit_test_teardown(offsets_beyond_32_bits_are_refused, heal),
         cmocka_unit_test_teardown(every_kind_of_memory_gives_the_same_bits, heal),

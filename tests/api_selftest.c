@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 #include "support/test_folder.h"
 #include "support/test_share.h"
 #include "support/test_vk.h"
+#include "vk/cache.h"
 
 static const char *program;
 static char folder[128];
@@ -131,7 +133,9 @@ static void check_selftest(struct hymn_context *context, const struct hymn_shade
                                           .user = &progress,
                                           .names = whole ? NULL : &name,
                                           .name_count = whole ? 0 : 1};
+    selftest = (struct hymn_selftest *)context; // anything
     assert_int_equal(hymn_selftest_create(NULL, &params, &selftest), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_null(selftest);
     assert_int_equal(progress.calls, 0);
     assert_int_equal(hymn_selftest_create(context, &params, &selftest), HYMN_STATUS_OK);
     assert_true(progress.count > 0 && progress.calls == progress.count + 1);
@@ -338,6 +342,61 @@ static void checks_that_never_end_demote(void **state) {
     }
 }
 
+// The time of every mark in the file, in seconds, is set back.
+static void age_marks(uint64_t seconds) {
+    enum { HEADER = 72, CHECKSUM = 64, ENTRY = 64, WHEN = 20, MOST = HEADER + 64 * ENTRY };
+    char path[512];
+    uint8_t bytes[MOST];
+    facts_path(path, sizeof path);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    const size_t size = fread(bytes, 1, sizeof bytes, file);
+    assert_true(size > HEADER && size < sizeof bytes);
+    for (size_t at = HEADER; at + ENTRY <= size; at += ENTRY) {
+        uint32_t length;
+        uint64_t when;
+        memcpy(&length, bytes + at + 8, sizeof length);
+        memcpy(&when, bytes + at + WHEN, sizeof when);
+        when -= length == 16 ? seconds : 0;
+        memcpy(bytes + at + WHEN, &when, sizeof when);
+    }
+    const uint64_t sum = hymn_vk_hash(HYMN_VK_HASH_START, bytes + HEADER, size - HEADER);
+    memcpy(bytes + CHECKSUM, &sum, sizeof sum);
+    rewind(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    assert_int_equal(fclose(file), 0);
+}
+
+// Where files cannot be locked, a mark may be of somebody who is checking now: only an old one tells of who died.
+static void marks_are_judged_by_time_without_a_lock(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, folder, false);
+    hymn_selftest_begin(context->device, &context->device->plan, victim, 2);
+    close_context(&context);
+    char path[512];
+    facts_path(path, sizeof path - 8);
+    strcat(path, ".lock");
+    assert_int_equal(remove(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0); // nothing can be locked there
+    for (int old = 1; old >= 0; old--) {
+        age_marks(old ? 300 : 0);
+        context = open_context(&log, folder, false);
+        const bool judged = old == 1;
+        if (judged) {
+            expect_session(context, true, false);
+            assert_log(&log, "did not come back twice from a check");
+            hymn_selftest_begin(context->device, &context->device->plan, victim, 2); // a new one
+        } else {
+            expect_session(context, true, true);
+        }
+        assert_log(&log, "cannot be locked");
+        close_context(&context);
+    }
+    assert_int_equal(rmdir(path), 0);
+}
+
 // What a child does at the end of its first check, while the mark of it is on disk still.
 enum role {
     ROLE_CHECKS = 'c', // goes on
@@ -472,7 +531,7 @@ static void processes_share_verdicts(void **state) {
 static uint32_t count_marks(uint32_t attempts) {
     struct { // of the file of facts
         uint64_t key;
-        uint32_t bytes, state, attempts, rest[11];
+        uint32_t bytes, state, attempts, when[2], rest[9];
     } entry;
     char path[512];
     uint32_t found = 0;
@@ -481,7 +540,7 @@ static uint32_t count_marks(uint32_t attempts) {
     assert_non_null(file);
     assert_int_equal(fseek(file, 72, SEEK_SET), 0); // its header
     while (fread(&entry, sizeof entry, 1, file) == 1) {
-        found += entry.bytes == 8 && entry.state == 3 && entry.attempts == attempts;
+        found += entry.bytes == 16 && entry.state == 3 && entry.attempts == attempts;
     }
     assert_int_equal(fclose(file), 0);
     return found;
@@ -618,6 +677,7 @@ int main(int count, char **arguments) {
         SELFTEST(every_variant_has_a_case_on_gpus),
         SELFTEST(damaged_verdicts_are_found_anew),
         SELFTEST(checks_that_never_end_demote),
+        SELFTEST(marks_are_judged_by_time_without_a_lock),
         SELFTEST(processes_share_verdicts),
         SELFTEST(checks_of_others_are_waited_for),
     };

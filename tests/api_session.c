@@ -212,6 +212,20 @@ static void arguments_are_checked(void **state) {
     }
     assert_int_equal(hymn_session_run(session, NULL), HYMN_STATUS_INVALID_ARGUMENT);
     assert_int_equal(hymn_session_wait(session, 12345), HYMN_STATUS_INVALID_ARGUMENT);
+    uint64_t ticket = 7;
+    assert_int_equal(hymn_session_submit(NULL, &good, &ticket), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(ticket, 0);
+    assert_int_equal(hymn_session_submit(session, &good, NULL), HYMN_STATUS_INVALID_ARGUMENT);
+    const struct hymn_timing *timings = (const struct hymn_timing *)session; // anything
+    uint32_t count = 7;
+    assert_int_equal(hymn_session_timings(NULL, &timings, &count), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_true(!timings && count == 0);
+    struct hymn_ceilings ceilings = {.gbps = 1.0};
+    assert_int_equal(hymn_session_measure_ceilings(NULL, &ceilings), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_true(ceilings.gbps == 0.0);
+    struct hymn_summary *summary = (struct hymn_summary *)session;
+    assert_int_equal(hymn_summary_create(NULL, NULL, &summary), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_null(summary);
     assert_int_equal(hymn_session_run(session, &good), HYMN_STATUS_OK);
     hymn_session_destroy(&session);
     assert_null(session);

@@ -101,10 +101,13 @@ enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct
                                       struct hymn_selftest **out_selftest) {
     static const struct hymn_selftest_params defaults;
     const struct hymn_selftest_params *given = params ? params : &defaults;
-    if (!context || !out_selftest) {
-        return HYMN_STATUS_INVALID_ARGUMENT;
+    if (out_selftest) {
+        *out_selftest = NULL;
     }
-    *out_selftest = NULL;
+    if (!context || !out_selftest) {
+        return hymn_fail(context ? &context->device->log : NULL, HYMN_STATUS_INVALID_ARGUMENT,
+                         "hymn_selftest_create: context or out_selftest is NULL");
+    }
     enum hymn_status status = check_names(&context->device->log, given);
     if (status != HYMN_STATUS_OK) {
         return status;

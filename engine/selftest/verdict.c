@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <time.h>
 
 #include "vk/pipeline.h"
 #include "vk/store.h"
@@ -13,12 +14,14 @@
 #define SELFTEST_VERSION 10u
 #define QUICK_RUNS 5u
 #define MOST_ATTEMPTS 2u
+#define LONGEST_CHECK 120u // seconds; longer than hymn_vk_store_lock waits for one
 
 enum state { STATE_GOOD = 1, STATE_WRONG = 2, STATE_TRYING = 3 };
 
 struct verdict {
     uint32_t state;
     uint32_t attempts; // that have begun, of STATE_TRYING
+    uint64_t when;     // in seconds of time()
 };
 
 // What a verdict is about. No padding: hashed as bytes.
@@ -43,7 +46,7 @@ static uint64_t key_of(const struct hymn_vk_plan *plan, const struct hymn_shader
 
 // A store that is full or out of memory costs the check the next time, and nothing else.
 static void put(struct hymn_vk_device *device, uint64_t key, enum state state, uint32_t attempts) {
-    struct verdict verdict = {state, attempts};
+    struct verdict verdict = {state, attempts, (uint64_t)time(NULL)};
     hymn_vk_store_put(device, key, &verdict, sizeof verdict);
 }
 
@@ -84,13 +87,21 @@ static bool is_checked(const struct hymn_vk_device *device, const struct hymn_sh
     return index < 0 || index >= HYMN_VK_MAX_SHADERS || (device->checked[index / 32] >> index % 32 & 1);
 }
 
-// From the store; false when the check is to be run. alone: nobody else is checking now, so that a mark is of somebody
-// who died. Attempts that have begun in out_attempts, where there was no verdict.
+// Whether a mark is of a check that did not come back. alone: nobody else is checking now, so it is of somebody who
+// died. Where files cannot be locked time alone tells.
+static bool is_gone(const struct verdict *verdict, bool alone) {
+    const uint64_t now = (uint64_t)time(NULL);
+    bool over = alone || now < verdict->when || now - verdict->when > LONGEST_CHECK;
+    return verdict->state == STATE_TRYING && verdict->attempts >= MOST_ATTEMPTS && over;
+}
+
+// From the store; false when the check is to be run. judge: checks that did not come back are counted. Attempts that
+// have begun in out_attempts, where there was no verdict.
 static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct hymn_shader *shader,
-                   bool alone, uint32_t *out_attempts) {
+                   bool judge, bool alone, uint32_t *out_attempts) {
     struct verdict verdict = {0};
     bool known = hymn_vk_store_get(device, key_of(plan, shader), &verdict, sizeof verdict);
-    bool gone = alone && known && verdict.state == STATE_TRYING && verdict.attempts >= MOST_ATTEMPTS;
+    bool gone = judge && known && is_gone(&verdict, alone);
     *out_attempts = verdict.attempts;
     if (!gone && (!known || verdict.state == STATE_TRYING)) {
         return false;
@@ -132,11 +143,11 @@ static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct
                                      const struct hymn_shader *shader) {
     uint32_t attempts;
     enum hymn_status status = HYMN_STATUS_OK;
-    if (recall(device, plan, shader, false, &attempts)) {
+    if (recall(device, plan, shader, false, false, &attempts)) {
         return status;
     }
-    hymn_vk_store_lock(device);
-    if (!recall(device, plan, shader, true, &attempts)) {
+    bool alone = hymn_vk_store_lock(device);
+    if (!recall(device, plan, shader, true, alone, &attempts)) {
         status = run_check(device, plan, shader, attempts + 1);
     }
     hymn_vk_store_unlock(device);
@@ -159,7 +170,8 @@ static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_pla
     for (uint32_t i = 0; i < program->count && count < HYMN_VK_MAX_SHADERS; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
         if (shader && !hymn_shader_is_base(shader) && !is_checked(device, shader) &&
-            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, false, &attempts) && attempts == 0) {
+            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, false, false, &attempts) &&
+            attempts == 0) {
             out_shaders[count++] = shader;
         }
     }

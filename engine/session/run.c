@@ -158,12 +158,8 @@ static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *s
     return status == HYMN_STATUS_OK ? launch(session, slot) : status;
 }
 
-enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
-                                     uint64_t *out_ticket) {
-    if (!session || !out_ticket) {
-        return HYMN_STATUS_INVALID_ARGUMENT;
-    }
-    *out_ticket = 0;
+static enum hymn_status submit_checked(struct hymn_session *session, const struct hymn_run_params *params,
+                                       uint64_t *out_ticket) {
     uint32_t count = 0;
     enum hymn_status status = hymn_vk_device_check(session->device);
     if (status == HYMN_STATUS_OK) {
@@ -181,6 +177,28 @@ enum hymn_status hymn_session_submit(struct hymn_session *session, const struct 
     if (status == HYMN_STATUS_OK) {
         *out_ticket = slot->ticket = ++session->last_ticket;
     }
+    return status;
+}
+
+// What the device says during a call on a session is for the session's log. Returns the device's own, to be put back.
+static struct hymn_log lend_log(struct hymn_session *session) {
+    struct hymn_log own = session->device->log;
+    session->device->log = session->log;
+    return own;
+}
+
+enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
+                                     uint64_t *out_ticket) {
+    if (out_ticket) {
+        *out_ticket = 0;
+    }
+    if (!session || !out_ticket) {
+        return hymn_fail(session ? &session->log : NULL, HYMN_STATUS_INVALID_ARGUMENT,
+                         "hymn_session_submit: session or out_ticket is NULL");
+    }
+    const struct hymn_log own = lend_log(session);
+    enum hymn_status status = submit_checked(session, params, out_ticket);
+    session->device->log = own;
     return status;
 }
 
@@ -254,10 +272,7 @@ static enum hymn_status collect_timings(struct hymn_session *session, const stru
     return status;
 }
 
-enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket) {
-    if (!session) {
-        return HYMN_STATUS_INVALID_ARGUMENT;
-    }
+static enum hymn_status wait_for(struct hymn_session *session, uint64_t ticket) {
     struct hymn_slot *slot = NULL;
     for (uint32_t i = 0; i < session->info.runs_in_flight && ticket; i++) {
         slot = session->slots[i].ticket == ticket ? &session->slots[i] : slot;
@@ -278,6 +293,16 @@ enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket
     return status;
 }
 
+enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket) {
+    if (!session) {
+        return HYMN_STATUS_INVALID_ARGUMENT;
+    }
+    const struct hymn_log own = lend_log(session);
+    enum hymn_status status = wait_for(session, ticket);
+    session->device->log = own;
+    return status;
+}
+
 enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params) {
     uint64_t ticket;
     enum hymn_status status = hymn_session_submit(session, params, &ticket);
@@ -288,11 +313,16 @@ enum hymn_status hymn_session_run(struct hymn_session *session, const struct hym
 
 enum hymn_status hymn_session_timings(struct hymn_session *session, const struct hymn_timing **out_timings,
                                       uint32_t *out_count) {
-    if (!session || !out_timings || !out_count) {
-        return HYMN_STATUS_INVALID_ARGUMENT;
+    if (out_timings) {
+        *out_timings = NULL;
     }
-    *out_timings = NULL;
-    *out_count = 0;
+    if (out_count) {
+        *out_count = 0;
+    }
+    if (!session || !out_timings || !out_count) {
+        return hymn_fail(session ? &session->log : NULL, HYMN_STATUS_INVALID_ARGUMENT,
+                         "hymn_session_timings: session, out_timings or out_count is NULL");
+    }
     if (!session->timings || !session->plan.timestamps) {
         return hymn_fail(&session->log, HYMN_STATUS_UNSUPPORTED, "%s",
                          session->timings ? "the device has no timestamps" : "the session was made without timings");
@@ -307,10 +337,17 @@ double hymn_session_gpu_ms(const struct hymn_session *session) {
 }
 
 enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session, struct hymn_ceilings *out_ceilings) {
-    if (!session || !out_ceilings) {
-        return HYMN_STATUS_INVALID_ARGUMENT;
+    if (out_ceilings) {
+        *out_ceilings = (struct hymn_ceilings){0};
     }
-    bool half = session->info.precision == HYMN_PRECISION_FP16;
-    return hymn_ceiling_measure(session->device, &session->plan, half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32,
-                                out_ceilings);
+    if (!session || !out_ceilings) {
+        return hymn_fail(session ? &session->log : NULL, HYMN_STATUS_INVALID_ARGUMENT,
+                         "hymn_session_measure_ceilings: session or out_ceilings is NULL");
+    }
+    const bool half = session->info.precision == HYMN_PRECISION_FP16;
+    const struct hymn_log own = lend_log(session);
+    enum hymn_status status =
+        hymn_ceiling_measure(session->device, &session->plan, half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32, out_ceilings);
+    session->device->log = own;
+    return status;
 }

@@ -331,8 +331,12 @@ static enum hymn_status record_network(struct hymn_session *session, struct hymn
         .step_timestamps = session->timings,
     };
     hymn_session_bind(session, slot, &record);
-    slot->slowness = session->slowness;
-    return hymn_vk_command_record(session->device, &record, &slot->network);
+    slot->slowness = 0.0; // of a recording that failed: to be made again before anything is submitted
+    enum hymn_status status = hymn_vk_command_record(session->device, &record, &slot->network);
+    if (status == HYMN_STATUS_OK) {
+        slot->slowness = session->slowness;
+    }
+    return status;
 }
 
 enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot) {
@@ -424,10 +428,15 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     return status;
 }
 
+// Milliseconds of tuning, which all sizes that are tried share.
+struct tuning {
+    double left, spent;
+};
+
 // Makes a session of exactly the size and batch that are asked for.
 static enum hymn_status create_exactly(struct hymn_context *context, const struct hymn_model *model,
                                        const struct hymn_session_params *params, const struct hymn_log *log,
-                                       struct hymn_session **out_session) {
+                                       struct tuning *tuning, struct hymn_session **out_session) {
     struct hymn_session *session = hymn_alloc(1, sizeof *session);
     if (!session) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
@@ -436,9 +445,8 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     session->device = context->device;
     session->timings = params->timings;
     session->gpu_ms = -1.0;
-    if (params->tuning_ms != HYMN_TUNING_NONE) {
-        session->tuning_ms = params->tuning_ms ? params->tuning_ms : DEFAULT_TUNING_MS;
-    }
+    session->tuning_ms = tuning->left;
+    session->info.tuning_ms = tuning->spent;
     session->info.streams = wanted_streams(session, params);
     session->info.runs_in_flight = runs_of(params, session->info.streams);
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
@@ -447,6 +455,7 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     session->info.tier = session->plan.tier;
     hymn_session_copy_model(session, model);
     enum hymn_status status = make_session(session, model, params);
+    *tuning = (struct tuning){session->tuning_ms, session->info.tuning_ms};
     if (status != HYMN_STATUS_OK) {
         hymn_session_destroy(&session);
         return status;
@@ -477,7 +486,9 @@ static enum hymn_status create_largest(struct hymn_context *context, const struc
                                        struct hymn_session **out_session) {
     const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_session_params params = *given, next;
-    struct hymn_log device_log = context->device->log;
+    const double given_ms = given->tuning_ms ? given->tuning_ms : DEFAULT_TUNING_MS;
+    struct tuning tuning = {.left = given->tuning_ms == HYMN_TUNING_NONE ? 0.0 : given_ms};
+    const struct hymn_log device_log = context->device->log;
     params.height = params.height ? params.height : info->input_height;
     params.width = params.width ? params.width : info->input_width;
     params.batch = params.batch ? params.batch : 1;
@@ -485,9 +496,9 @@ static enum hymn_status create_largest(struct hymn_context *context, const struc
         next = params;
         bool more = shrink(given, &next);
         // While a smaller session may still be tried, why one could not be made is a detail.
-        struct hymn_log soft = hymn_log_soften(log), soft_device = hymn_log_soften(&device_log);
-        context->device->log = more ? soft_device : device_log;
-        enum hymn_status status = create_exactly(context, model, &params, more ? &soft : log, out_session);
+        const struct hymn_log soft = hymn_log_soften(log), *used = more ? &soft : log;
+        context->device->log = *used;
+        enum hymn_status status = create_exactly(context, model, &params, used, &tuning, out_session);
         context->device->log = device_log;
         bool too_large = status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED;
         if (status == HYMN_STATUS_OK) {

@@ -52,10 +52,12 @@ enum hymn_status hymn_summary_create(const struct hymn_model *model, const struc
                                      struct hymn_summary **out_summary) {
     static const struct hymn_summary_params defaults;
     const struct hymn_summary_params *given = params ? params : &defaults;
+    if (out_summary) {
+        *out_summary = NULL;
+    }
     if (!model || !out_summary) {
         return hymn_fail(&given->log, HYMN_STATUS_INVALID_ARGUMENT, "hymn_summary_create: a handle is NULL");
     }
-    *out_summary = NULL;
     // As on a desktop GPU with nothing optional: scratch memory depends on how finely scans are chunked.
     static const struct hymn_vk_snapshot snapshot = {.type = HYMN_DEVICE_TYPE_DISCRETE_GPU};
     struct hymn_vk_plan plan;

@@ -66,7 +66,8 @@ enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue,
 // One vkQueueSubmit of command buffers.
 enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
                                         VkFence fence);
-// Waits without a time limit. DEVICE_LOST.
+// Waits without a time limit. DEVICE_LOST; OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY: the driver could not tell, and nothing
+// that was submitted is pending any more, as with OK.
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence);
 // True when the fence is signalled or the device is lost.
 bool hymn_vk_done(struct hymn_vk_device *device, VkFence fence);

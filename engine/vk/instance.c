@@ -109,11 +109,15 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL validation_message(VkDebugUtilsMessageSeve
                                                          const VkDebugUtilsMessengerCallbackDataEXT *data, void *user) {
     (void)severity;
     (void)types;
+    static hymn_mutex mutex =
+        HYMN_MUTEX_INITIALIZER; // pipelines are made by several threads, and the log is the caller's
     struct hymn_vk_instance *instance = user;
     atomic_fetch_add(&instance->validation_messages, 1);
+    hymn_mutex_lock(&mutex);
     hymn_log_write(&instance->log, HYMN_LOG_ERROR, "validation: %s: %s",
                    data->pMessageIdName ? data->pMessageIdName : "(no name)",
                    data->pMessage ? data->pMessage : "(no message)");
+    hymn_mutex_unlock(&mutex);
     return VK_FALSE;
 }
 

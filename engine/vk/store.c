@@ -213,9 +213,10 @@ static void lock_file(struct hymn_vk_device *device) {
     }
 }
 
-void hymn_vk_store_lock(struct hymn_vk_device *device) {
+bool hymn_vk_store_lock(struct hymn_vk_device *device) {
     lock_file(device);
     merge_file(device, NULL);
+    return !device->store->path || !device->store->lock_fails;
 }
 
 void hymn_vk_store_unlock(struct hymn_vk_device *device) {
@@ -247,7 +248,6 @@ static void write_file(struct hymn_vk_device *device) {
     qsort(store->facts, store->count, sizeof *store->facts, compare_ranks);
     for (uint32_t i = 0; i < store->count; i++) {
         store->facts[i].rank = i + 1;
-        store->facts[i].ours = false;
         memcpy(entries + i * sizeof(struct entry), &store->facts[i].entry, sizeof(struct entry));
     }
     struct header header = {
@@ -259,7 +259,10 @@ static void write_file(struct hymn_vk_device *device) {
     memcpy(header.magic, store_magic, sizeof store_magic);
     memcpy(file, &header, sizeof header);
     struct hymn_log warn = {.callback = log_as_warning, .user = &device->log};
-    hymn_file_write_atomic(store->path, file, sizeof header + bytes, &warn);
+    bool written = hymn_file_write_atomic(store->path, file, sizeof header + bytes, &warn) == HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < store->count && written; i++) {
+        store->facts[i].ours = false; // else they are newer than the file's, and written with the next that is put
+    }
     store->changed = false;
     hymn_free(file);
 }

@@ -31,8 +31,8 @@ void hymn_vk_store_flush(struct hymn_vk_device *device);
 // Keeps other processes, and other devices of this one, from writing facts and from being here until the unlock, and
 // takes in what they have written before. May be nested. Waits for them, but not for ever: goes on without the lock,
 // and without trying for it again, where it is not had within two minutes (a warning) or not at all (a read-only
-// folder).
-void hymn_vk_store_lock(struct hymn_vk_device *device);
+// folder). Whether nobody else is here: false without the lock.
+bool hymn_vk_store_lock(struct hymn_vk_device *device);
 void hymn_vk_store_unlock(struct hymn_vk_device *device); // flushes nothing
 // Facts known now.
 uint32_t hymn_vk_store_count(const struct hymn_vk_device *device);

@@ -119,8 +119,16 @@ enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence) {
     if (status != HYMN_STATUS_OK) {
         return status;
     }
-    VkResult result = device->table.vkWaitForFences(device->handle, 1, &fence, VK_TRUE, UINT64_MAX);
-    return hymn_vk_result(device, result, "vkWaitForFences");
+    VkResult result;
+    do {
+        result = device->table.vkWaitForFences(device->handle, 1, &fence, VK_TRUE, UINT64_MAX);
+    } while (result == VK_TIMEOUT);
+    status = hymn_vk_result(device, result, "vkWaitForFences");
+    if (status != HYMN_STATUS_OK && status != HYMN_STATUS_DEVICE_LOST &&
+        device->table.vkDeviceWaitIdle(device->handle) != VK_SUCCESS) {
+        atomic_store(&device->lost, true); // what was submitted may still be running: nothing may follow it
+    }
+    return status;
 }
 
 bool hymn_vk_done(struct hymn_vk_device *device, VkFence fence) {

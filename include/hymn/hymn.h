@@ -80,7 +80,8 @@ enum hymn_log_level {
 };
 
 // `message` is one UTF-8 line without a newline, valid during the call only. Called from the thread that called the
-// library and, for objects used from several threads, from several threads at once.
+// library and, for objects used from several threads, from several threads at once. What the validation layers say of
+// pipelines also comes from threads that the library makes them with, one at a time.
 typedef void (*hymn_log_callback)(void *user, enum hymn_log_level level, const char *message);
 
 // Where messages go; copied by value into the object that is made. callback NULL: messages are dropped.
@@ -362,7 +363,8 @@ HYMN_API enum hymn_status hymn_session_create(struct hymn_context *context, cons
 // Waits for runs in flight, whose outputs are dropped, and sets *session to NULL.
 // Thread-safety: as hymn_session_create.
 HYMN_API void hymn_session_destroy(struct hymn_session **session);
-// Owned by the session. Thread-safety: any thread.
+// Owned by the session. Submits change io_bytes and host_bytes.
+// Thread-safety: any thread, but for these two, which are to be read as hymn_session_run is called.
 HYMN_API const struct hymn_session_info *hymn_session_get_info(const struct hymn_session *session);
 
 enum hymn_pixel_format {
