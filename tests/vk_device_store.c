@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -119,6 +120,34 @@ static void facts_are_kept(void **state) {
     assert_true(key_of(1) != key_of(2));
     uint32_t one = 1;
     assert_true(hymn_vk_store_key("other", &one, sizeof one) != key_of(1));
+}
+
+// What could not be written is newer than what the file holds, and is written with the next fact.
+static void facts_that_were_not_written_stay(void **state) {
+    (void)state;
+    struct test_vk vk;
+    char path[500], aside[512];
+    open_store(&vk);
+    put(&vk, 1, 10);
+    hymn_vk_store_flush(vk.device);
+    find_file(path, sizeof path);
+    snprintf(aside, sizeof aside, "%s.aside", path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(mkdir(path, 0700), 0); // nothing can be written there
+    put(&vk, 1, 11);
+    hymn_vk_store_flush(vk.device);
+    assert_log(&vk.log, "what was found out about the device is not kept");
+    assert_int_equal(rmdir(path), 0);
+    assert_int_equal(rename(aside, path), 0);
+    hymn_vk_store_lock(vk.device); // takes in what the file holds
+    hymn_vk_store_unlock(vk.device);
+    expect(&vk, 1, 11);
+    put(&vk, 2, 20);
+    test_vk_close(&vk);
+    open_store(&vk);
+    expect(&vk, 1, 11);
+    expect(&vk, 2, 20);
+    test_vk_close(&vk);
 }
 
 static void large_facts(void **state) {
@@ -405,6 +434,7 @@ int main(int count, char **arguments) {
     program = arguments[0];
     const struct CMUnitTest tests[] = {
         STORE_TEST(facts_are_kept),
+        STORE_TEST(facts_that_were_not_written_stay),
         STORE_TEST(large_facts),
         STORE_TEST(oldest_facts_give_way),
         STORE_TEST(full_stores_are_merged),
