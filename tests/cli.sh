@@ -343,6 +343,26 @@ full_devices() {
     [ "$status" = 1 ] && holds err "hymn: standard output: No space left"
 }
 
+# Without a standard stream, a file that is opened would take its number and get what is said there.
+closed_streams() {
+    mkdir mixed && for i in 1 2 3; do
+        for j in 0 1 2 3 4 5 6 7 8 9; do
+            cp in/picture.png "mixed/$i$j.png" && head -c 100 in/picture.png >"mixed/$i$j-cut.png" || return 1
+        done
+    done
+    expect 1 "$hymn" segment mixed -m "$model" -o open || return 1
+    for closed in 0 1 2; do
+        status=0
+        case $closed in
+        0) "$hymn" segment mixed -m "$model" -o "closed$closed" -j 6 <&- >out 2>err ;;
+        1) "$hymn" segment mixed -m "$model" -o "closed$closed" -j 6 >&- 2>err ;;
+        2) "$hymn" segment mixed -m "$model" -o "closed$closed" -j 6 >out 2>&- ;;
+        esac || status=$?
+        [ "$status" = 1 ] && diff -r open "closed$closed" || return 1
+    done
+    "$hymn" segment - -m "$model" -o none4 <&- 2>err || holds err "hymn: standard input: cannot be read"
+}
+
 unwritable_folder() {
     : >plain-file
     complains 1 "hymn: plain-file/below: folder cannot be made: Not a directory" "$hymn" segment in -m "$model" \
@@ -376,6 +396,20 @@ run_arrays() {
     expect 0 "$hymn" run --model "$model" --input zeros.npy --output y1.npy &&
         expect 0 "$hymn" run --model "$model" --input zeros.npy --output y2.npy --batch 2 && cmp y1.npy y2.npy &&
         [ "$(wc -c <y1.npy)" = $((128 + 4 * 2 * 24 * 20)) ] && holds y1.npy "'shape': (2, 1, 24, 20)"
+}
+
+# Another name of standard output, as /dev/stdout is. Never the machine's own one: a defect would replace that.
+output_through_links() {
+    expect 0 "$hymn" run -m "$model" -i zeros.npy -o plain.npy && mkdir dev && echo old >dev/target &&
+        ln -s target dev/link && ln -s "/proc/self/fd/1" dev/stdout || return 1
+    expect 0 "$hymn" run -m "$model" -i zeros.npy -o dev/link && [ -L dev/link ] && cmp plain.npy dev/target || return 1
+    [ -e /proc/self/fd/1 ] || return 0
+    "$hymn" run -m "$model" -i zeros.npy -o dev/stdout >dev/file.npy && [ -L dev/stdout ] &&
+        cmp plain.npy dev/file.npy && { echo before && "$hymn" run -m "$model" -i zeros.npy -o dev/stdout; } >dev/both &&
+        { echo before && cat plain.npy; } | cmp - dev/both &&
+        "$hymn" run -m "$model" -i zeros.npy -o dev/stdout | cmp plain.npy - && [ -L dev/stdout ] &&
+        "$hymn" run -m "$model" -i zeros.npy -o /dev/fd/3 3>dev/third && cmp plain.npy dev/third &&
+        ! "$hymn" run -m "$model" -i zeros.npy -o dev/stdout >&- 2>err && holds err "dev/stdout: cannot be written"
 }
 
 bad_arrays() {
@@ -491,11 +525,13 @@ tally_check "a picture 30,000 pixels wide" thirty_thousand_wide
 tally_check "a folder without pictures" empty_folder
 tally_check "a full disk" full_disk
 tally_check "full devices" full_devices
+tally_check "standard streams that are closed" closed_streams
 tally_check "an output folder that cannot be made" unwritable_folder
 tally_check "no Vulkan at all" no_vulkan
 tally_check "no such device; HYMN_DEVICE" no_such_device
 tally_check "selftest" selftest
 tally_check "run: arrays in, logits out" run_arrays
+tally_check "run: through links, to another name of standard output" output_through_links
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: missing and unfit masks" missing_and_unfit_masks

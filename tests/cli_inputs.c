@@ -166,6 +166,68 @@ static void files_are_whole_or_absent(void **state) {
     assert_non_null(strstr(cause.text, "Not a directory"));
 }
 
+static void assert_content(const char *name, const char *text) {
+    struct cause cause;
+    uint8_t *data;
+    size_t size;
+    assert_true(file_read(at(name), 100, &data, &size, &cause));
+    assert_int_equal(size, strlen(text));
+    assert_memory_equal(data, text, size);
+    free(data);
+}
+
+static void assert_link(const char *name) {
+    struct stat status;
+    assert_int_equal(lstat(at(name), &status), 0);
+    assert_true(S_ISLNK(status.st_mode));
+}
+
+static void links_stay_links(void **state) {
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("links/below"), &cause));
+    touch("links/target");
+    assert_int_equal(symlink("target", at("links/near")), 0);
+    assert_int_equal(symlink("../near", at("links/below/far")), 0);
+    assert_int_equal(symlink(at("links/new"), at("links/dangling")), 0);
+    assert_int_equal(symlink("loop", at("links/loop")), 0);
+    assert_true(file_write(at("links/below/far"), "through", 7, &cause));
+    assert_link("links/below/far");
+    assert_link("links/near");
+    assert_content("links/target", "through");
+    assert_true(file_write(at("links/dangling"), "made", 4, &cause));
+    assert_link("links/dangling");
+    assert_content("links/new", "made");
+    assert_false(file_write(at("links/loop"), "nowhere", 7, &cause));
+    assert_link("links/loop");
+}
+
+// What a process that was killed left, whose number this one has again.
+static void leftovers_are_in_nobodys_way(void **state) {
+    enum { LEFT = 100 };
+    struct cause cause;
+    struct output output;
+    unsigned long number;
+    char name[64];
+    (void)state;
+    assert_true(output_open(&output, at("again"), &cause));
+    const char *temporary = path_name(output.temporary);
+    assert_int_equal(sscanf(strrchr(temporary, '-'), "-%lu.part", &number), 1);
+    output_discard(&output);
+    for (unsigned long left = 1; left < LEFT; left++) { // the names of the next outputs
+        snprintf(name, sizeof(name), ".hymn-%ld-%lu.part", (long)getpid(), number + left);
+        FILE *file = fopen(at(name), "wx");
+        assert_non_null(file);
+        fclose(file);
+    }
+    assert_true(file_write(at("again"), "whole", 5, &cause));
+    assert_content("again", "whole");
+    for (unsigned long left = 1; left < LEFT; left++) {
+        snprintf(name, sizeof(name), ".hymn-%ld-%lu.part", (long)getpid(), number + left);
+        assert_int_equal(remove(at(name)), 0); // not ours to remove
+    }
+}
+
 static void queues(void **state) {
     struct queue queue;
     int items[3] = {0};
@@ -191,6 +253,8 @@ int main(void) {
         cmocka_unit_test(many_names),
         cmocka_unit_test(paths),
         cmocka_unit_test(files_are_whole_or_absent),
+        cmocka_unit_test(links_stay_links),
+        cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
     };
     return cmocka_run_group_tests_name("cli_inputs", tests, set_up, tear_down);

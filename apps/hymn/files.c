@@ -14,6 +14,9 @@
 
 #include "base/thread.h"
 
+// LAST_REDIRECTION: shells name descriptors up to 9.
+enum { LINK_BYTES = 4096, MOST_LINKS = 40, LAST_REDIRECTION = 9, TEMPORARY_ATTEMPTS = 100 };
+
 // ------------------------------------------------------------------------------------------------------------ reading
 
 // Reads to the end of a stream of unknown length, one block larger than before each time.
@@ -77,7 +80,7 @@ bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_s
 
 // ------------------------------------------------------------------------------------------------------------ writing
 
-// A name beside `path` that no other thread or process uses.
+// A name beside `path` that no other thread uses, nor another process but one that had our number before.
 static char *temporary_name(const char *path) {
     static hymn_mutex lock = HYMN_MUTEX_INITIALIZER;
     static unsigned long counter;
@@ -87,32 +90,92 @@ static char *temporary_name(const char *path) {
     return text_format("%.*s.hymn-%ld-%lu.part", (int)(path_name(path) - path), path, (long)getpid(), number);
 }
 
-static bool writes_in_place(const char *path) {
-    struct stat status;
-    return stat(path, &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+// What a chain of links at `path` ends in, there or not: what they lead to is written, not they. NULL with errno.
+static char *follow_links(const char *path) {
+    char *target = text_copy(path), link[LINK_BYTES];
+    for (int links = 0; target != NULL; links++) {
+        const ssize_t length = readlink(target, link, sizeof(link));
+        if (length < 0) {
+            return target;
+        }
+        if (links == MOST_LINKS || (size_t)length == sizeof(link)) {
+            free(target);
+            errno = links == MOST_LINKS ? ELOOP : ENAMETOOLONG;
+            return NULL;
+        }
+        const int folder = link[0] == '/' ? 0 : (int)(path_name(target) - target);
+        char *next = text_format("%.*s%.*s", folder, target, (int)length, link);
+        free(target);
+        target = next;
+    }
+    return NULL;
+}
+
+// A descriptor that a shell's redirection may have opened to write to this file, or -1.
+static int redirection_to(const struct stat *file) {
+    for (int descriptor = STDOUT_FILENO; descriptor <= LAST_REDIRECTION; descriptor++) {
+        struct stat status;
+        const int flags = fcntl(descriptor, F_GETFL);
+        if (flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && fstat(descriptor, &status) == 0 &&
+            status.st_dev == file->st_dev && status.st_ino == file->st_ino) {
+            return descriptor;
+        }
+    }
+    return -1;
+}
+
+// Whether `path` is not to be replaced: a device, a pipe, or a link as /dev/stdout is one, to the file of a descriptor,
+// where what is written goes on from that one's place. *out_descriptor: opened for it, -1 with errno.
+static bool open_in_place(const char *path, int *out_descriptor) {
+    struct stat link, status;
+    if (lstat(path, &link) != 0 || stat(path, &status) != 0) {
+        return false;
+    }
+    const int redirection = S_ISLNK(link.st_mode) ? redirection_to(&status) : -1;
+    if (redirection < 0 && S_ISREG(status.st_mode)) {
+        return false;
+    }
+    *out_descriptor = redirection >= 0 ? fcntl(redirection, F_DUPFD_CLOEXEC, 0) : open(path, O_WRONLY | O_CLOEXEC);
+    return true;
+}
+
+// Sets the names of the output and opens the temporary one. The descriptor; -1 with errno.
+static int open_temporary(struct output *output, const char *path) {
+    int descriptor = -1, error = EEXIST;
+    output->path = follow_links(path);
+    if (output->path == NULL) {
+        return -1;
+    }
+    // A process that was killed may have left a file of that name: in a container numbers are soon the same again.
+    for (int attempt = 0; attempt < TEMPORARY_ATTEMPTS && descriptor < 0 && error == EEXIST; attempt++) {
+        free(output->temporary);
+        output->temporary = temporary_name(output->path);
+        descriptor =
+            output->temporary != NULL ? open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+        error = errno;
+    }
+    if (descriptor < 0) {
+        free(output->temporary); // it was not made, so it is not ours to remove
+        output->temporary = NULL;
+        errno = error;
+    }
+    return descriptor;
 }
 
 bool output_open(struct output *output, const char *path, struct cause *cause) {
-    *output = (struct output){.path = text_copy(path)};
-    const bool in_place = writes_in_place(path);
-    if (output->path == NULL || (!in_place && (output->temporary = temporary_name(path)) == NULL)) {
-        output_discard(output);
-        return cause_set(cause, "out of memory");
-    }
+    *output = (struct output){0};
     if (folder_exists(path)) {
-        output_discard(output);
         return cause_set(cause, "cannot be written: is a folder");
     }
-    const int flags = in_place ? O_WRONLY | O_CLOEXEC : O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-    const int descriptor = open(in_place ? path : output->temporary, flags, 0666);
+    int descriptor = -1;
+    if (!open_in_place(path, &descriptor)) {
+        descriptor = open_temporary(output, path);
+    }
     output->stream = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (output->stream == NULL) {
         cause_system(cause, "cannot be written");
         if (descriptor >= 0) {
             close(descriptor);
-        } else {
-            free(output->temporary); // it was not made, so it is not ours to remove
-            output->temporary = NULL;
         }
         output_discard(output);
         return false;

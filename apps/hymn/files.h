@@ -15,10 +15,11 @@
 bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause);
 
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
-// damaged older one. What is no regular file (/dev/stdout, a pipe) is written in place.
+// damaged older one. A link stays a link, and what it leads to is written. What is no regular file (a pipe, a device)
+// is written in place, and so is what a link like /dev/stdout leads to, which is the file of a descriptor that is open.
 struct output {
     FILE *stream;
-    char *path, *temporary; // temporary NULL: in place
+    char *path, *temporary; // NULL: in place
 };
 
 bool output_open(struct output *output, const char *path, struct cause *cause);

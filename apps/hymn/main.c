@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: MIT
+#define _POSIX_C_SOURCE 200809L
+
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -53,7 +56,18 @@ static int finish(int code) {
     return console_finish() || code != CODE_OK ? code : CODE_INPUT;
 }
 
+// In the place of a standard stream that is closed the next file that is opened would get what is said there. A folder
+// can neither be read nor written, so that using the stream fails as before.
+static void hold_standard_streams(void) {
+    for (int descriptor = 0; descriptor <= 2; descriptor++) {
+        if (fcntl(descriptor, F_GETFD) < 0) {
+            (void)open("/", O_RDONLY);
+        }
+    }
+}
+
 int main(int count, char **arguments) {
+    hold_standard_streams();
     interrupt_catch();
     const char *name = count > 1 ? arguments[1] : NULL;
     if (name == NULL) {
