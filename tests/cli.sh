@@ -466,19 +466,45 @@ selftest() {
 
 # -------------------------------------------------------------------------------------------------- interrupts, terminals
 
-interrupt() {
-    mkdir many && for i in 1 2 3 4 5 6 7 8 9; do
-        for j in 0 1 2 3 4 5 6 7 8 9; do cp in/picture.png "many/$i$j.png"; done
-    done
-    rm -f out
-    "$hymn" segment many -m "$model" -o stopped >out 2>err &
+# SIGINT is not among the signals here: a shell without job control has its background processes ignore it, and what is
+# ignored stays so. The test cli_interrupt raises it.
+
+begin() { # COMMAND...: in the background, with what is in the file `input` (a pipe that nobody writes to, if there is none)
+    [ -e input ] || mkfifo input
+    "$@" <>input >out 2>err &
     pid=$!
+}
+
+come() { # COMMAND...: waits, while the process that began is there, until the command succeeds
     tries=0
-    while [ ! -s out ] && [ "$tries" -lt 600 ] && kill -0 "$pid" 2>/dev/null; do
+    until "$@" || [ "$tries" = 600 ] || ! kill -0 "$pid" 2>/dev/null; do
         sleep 0.05
         tries=$((tries + 1))
     done
-    kill -INT "$pid" 2>/dev/null
+}
+
+ends() { # STATUS: of the process that began, within a minute
+    (sleep 60 && kill -KILL "$pid") >/dev/null 2>&1 &
+    watchdog=$!
+    status=0
+    wait "$pid" || status=$?
+    kill "$watchdog" 2>/dev/null
+    [ "$status" = "$1" ] || {
+        echo "status $status, expected $1"
+        cat out err
+        return 1
+    }
+}
+
+hangup() { # SIGHUP, or another signal where nohup has it ignored
+    if [ -n "$(sh -c 'kill -HUP $$; echo ignored' 2>/dev/null)" ]; then echo TERM; else echo HUP; fi
+}
+
+interrupt() { # SIGNAL
+    rm -rf out stopped
+    begin "$hymn" segment many -m "$model" -o stopped
+    come test -s out
+    kill "-$1" "$pid" 2>/dev/null
     status=0
     wait "$pid" || status=$?
     no_leftovers || return 1
@@ -486,6 +512,45 @@ interrupt() {
     count_is "$masks" out || return 1
     [ "$status" = 0 ] && [ "$masks" = 90 ] && return 0 # it was faster
     [ "$status" = 130 ] && holds err "hymn: interrupted: $((90 - masks)) of 90 pictures were not segmented"
+}
+
+interrupts() {
+    mkdir many && for i in 1 2 3 4 5 6 7 8 9; do
+        for j in 0 1 2 3 4 5 6 7 8 9; do cp in/picture.png "many/$i$j.png"; done
+    done
+    interrupt TERM && interrupt "$(hangup)"
+}
+
+ignored_interrupts() {
+    rm -rf out stopped
+    begin sh -c "trap '' INT TERM HUP"' && exec "$@"' sh "$hymn" segment many -m "$model" -o stopped
+    come test -s out
+    kill -INT "$pid" && kill -TERM "$pid" && kill -HUP "$pid" && ends 0 && count_is 90 out
+}
+
+interrupted_waiting() {
+    for words in "run -i - -o y.npy" "segment - -o stopped"; do
+        # shellcheck disable=SC2086 # some words
+        begin "$hymn" $words -m "$model"
+        sleep 1
+        kill -TERM "$pid" && ends 130 && holds err "interrupted" && [ ! -s out ] || return 1
+    done
+}
+
+interrupted_selftest() {
+    begin "$hymn" selftest --runs 100000
+    sleep 1
+    kill -TERM "$pid" && ends $((128 + 15))
+}
+
+find_cache() {
+    [ -n "$(ls temporary)" ]
+}
+
+bench_leaves_nothing() {
+    mkdir temporary
+    begin env TMPDIR="$PWD/temporary" "$hymn" bench -m "$model" --size 32 --seconds 1000
+    come find_cache && kill "-$(hangup)" "$pid" && ends 130 && [ -z "$(ls temporary)" ]
 }
 
 quiet_without_terminal() {
@@ -536,7 +601,11 @@ tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: missing and unfit masks" missing_and_unfit_masks
 tally_check "bench: table, JSON, profile, trace" benchmark
-tally_check "an interrupt finishes cleanly" interrupt
+tally_check "an interrupt finishes cleanly" interrupts
+tally_check "signals that are ignored stay so" ignored_interrupts
+tally_check "an interrupt of who waits for input" interrupted_waiting
+tally_check "an interrupt of the self-test" interrupted_selftest
+tally_check "bench: a terminal that is closed" bench_leaves_nothing
 tally_check "no progress bar without a terminal" quiet_without_terminal
 if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
     tally_check "a progress bar on a terminal" bar_on_a_terminal

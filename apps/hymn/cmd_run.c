@@ -189,7 +189,7 @@ int command_run(char **arguments, size_t count) {
     enum exit_code code = common_open_model(settings.model, &model);
     if (code == CODE_OK && !npy_read(settings.input, &input, &cause)) {
         console_error(settings.input, "%s", cause.text);
-        code = CODE_INPUT;
+        code = interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
     }
     if (code == CODE_OK) {
         code = run(&settings, model, &input);

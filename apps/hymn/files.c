@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,41 +14,59 @@
 #include <unistd.h>
 
 #include "base/thread.h"
+#include "interrupt.h"
 
 // LAST_REDIRECTION: shells name descriptors up to 9.
-enum { LINK_BYTES = 4096, MOST_LINKS = 40, LAST_REDIRECTION = 9, TEMPORARY_ATTEMPTS = 100 };
+enum { LINK_BYTES = 4096, MOST_LINKS = 40, LAST_REDIRECTION = 9, TEMPORARY_ATTEMPTS = 100, POLL_MILLISECONDS = 100 };
 
 // ------------------------------------------------------------------------------------------------------------ reading
 
-// Reads to the end of a stream of unknown length, one block larger than before each time.
-static bool read_stream(FILE *stream, size_t expected, size_t limit, uint8_t **out_data, size_t *out_size,
-                        struct cause *cause) {
-    size_t capacity = expected + 1, size = 0; // one more than expected, so that the end shows without growing
+// As read(2). Whoever writes to a pipe or a terminal may keep us waiting, which an interrupt ends, also where another
+// thread gets the signal.
+static ssize_t read_some(int descriptor, bool regular, uint8_t *data, size_t size) {
+    struct pollfd input = {.fd = descriptor, .events = POLLIN};
+    for (bool ready = regular; !ready;) {
+        const int count = poll(&input, 1, POLL_MILLISECONDS);
+        if (interrupt_seen()) {
+            errno = EINTR;
+            return -1;
+        }
+        ready = count > 0 || (count < 0 && errno != EINTR);
+    }
+    return read(descriptor, data, size);
+}
+
+// Reads to the end, one block larger than before each time.
+static bool read_all(int descriptor, const struct stat *status, size_t limit, uint8_t **out_data, size_t *out_size,
+                     struct cause *cause) {
+    const bool regular = S_ISREG(status->st_mode);
+    // One more than expected, so that the end shows without growing.
+    size_t capacity = (regular ? (size_t)status->st_size : (size_t)1 << 16) + 1, size = 0;
     uint8_t *data = malloc(capacity);
-    while (data != NULL) {
-        size += fread(data + size, 1, capacity - size, stream);
-        if (size < capacity || size > limit) {
-            break;
+    ssize_t got = 0;
+    while (data != NULL && size <= limit && (got = read_some(descriptor, regular, data + size, capacity - size)) > 0) {
+        size += (size_t)got;
+        if (size == capacity) {
+            capacity = capacity < (size_t)64 << 20 ? capacity * 2 : capacity + capacity / 2;
+            uint8_t *larger = realloc(data, capacity);
+            if (larger == NULL) {
+                free(data);
+            }
+            data = larger;
         }
-        capacity = capacity < (size_t)64 << 20 ? capacity * 2 : capacity + capacity / 2;
-        uint8_t *larger = realloc(data, capacity);
-        if (larger == NULL) {
-            free(data);
-        }
-        data = larger;
     }
     if (data == NULL) {
         return cause_set(cause, "out of memory while reading");
     }
-    if (ferror(stream) || size > limit || size == 0) {
-        const int error = errno;
+    bool good = got >= 0 || (errno == EINTR ? cause_set(cause, "interrupted") : cause_system(cause, "cannot be read"));
+    if (good && size == 0) {
+        good = cause_set(cause, "empty file");
+    } else if (good && size > limit) {
+        good = cause_set(cause, "larger than the limit of %zu MiB", limit >> 20);
+    }
+    if (!good) {
         free(data);
-        if (ferror(stream)) {
-            errno = error;
-            return cause_system(cause, "cannot be read");
-        }
-        return size == 0 ? cause_set(cause, "empty file")
-                         : cause_set(cause, "larger than the limit of %zu MiB", limit >> 20);
+        return false;
     }
     *out_data = data;
     *out_size = size;
@@ -57,24 +76,23 @@ static bool read_stream(FILE *stream, size_t expected, size_t limit, uint8_t **o
 bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause) {
     *out_data = NULL;
     *out_size = 0;
-    if (strcmp(path, "-") == 0) {
-        return read_stream(stdin, 1 << 16, limit, out_data, out_size, cause);
-    }
-    FILE *stream = fopen(path, "rb");
-    if (stream == NULL) {
+    const bool standard = strcmp(path, "-") == 0;
+    const int descriptor = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0) {
         return cause_system(cause, "cannot be opened");
     }
     struct stat status;
-    bool good = fstat(fileno(stream), &status) == 0 || cause_system(cause, "cannot be read");
+    bool good = fstat(descriptor, &status) == 0 || cause_system(cause, "cannot be read");
     if (good && S_ISDIR(status.st_mode)) {
         good = cause_set(cause, "is a folder, not a file");
     } else if (good && S_ISREG(status.st_mode) && (uintmax_t)status.st_size > limit) {
         good = cause_set(cause, "larger than the limit of %zu MiB", limit >> 20);
     } else if (good) {
-        const size_t expected = S_ISREG(status.st_mode) ? (size_t)status.st_size : (size_t)1 << 16;
-        good = read_stream(stream, expected, limit, out_data, out_size, cause);
+        good = read_all(descriptor, &status, limit, out_data, out_size, cause);
     }
-    fclose(stream);
+    if (!standard) {
+        close(descriptor);
+    }
     return good;
 }
 

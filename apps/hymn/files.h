@@ -11,7 +11,8 @@
 #include "cause.h"
 
 // The whole of a file, or of standard input for "-", in a block from malloc that the caller frees. A folder, an empty
-// file and more than `limit` bytes are errors.
+// file and more than `limit` bytes are errors, and so is an interrupt while there is nothing to be read from a pipe or
+// a terminal.
 bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause);
 
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a

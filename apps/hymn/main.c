@@ -11,14 +11,15 @@
 static const struct {
     const char *name, *summary;
     int (*run)(char **arguments, size_t count);
+    bool finishes; // what is under way when it is interrupted: it asks interrupt_seen
 } commands[] = {
-    {"segment", "pictures to masks", command_segment},
-    {"run", "a tensor through the network: .npy in, raw logits out", command_run},
-    {"eval", "masks against true ones: Dice, IoU, Hausdorff distance", command_eval},
-    {"bench", "time, memory and accuracy on this machine", command_bench},
-    {"devices", "what Vulkan devices there are", command_devices},
-    {"inspect", "what is in a model file; needs no device", command_inspect},
-    {"selftest", "whether the device computes what it should", command_selftest},
+    {"segment", "pictures to masks", command_segment, true},
+    {"run", "a tensor through the network: .npy in, raw logits out", command_run, true},
+    {"eval", "masks against true ones: Dice, IoU, Hausdorff distance", command_eval, true},
+    {"bench", "time, memory and accuracy on this machine", command_bench, true},
+    {"devices", "what Vulkan devices there are", command_devices, false},
+    {"inspect", "what is in a model file; needs no device", command_inspect, false},
+    {"selftest", "whether the device computes what it should", command_selftest, false},
 };
 
 enum { COMMAND_COUNT = sizeof(commands) / sizeof(commands[0]) };
@@ -68,7 +69,7 @@ static void hold_standard_streams(void) {
 
 int main(int count, char **arguments) {
     hold_standard_streams();
-    interrupt_catch();
+    interrupt_ignore_writes();
     const char *name = count > 1 ? arguments[1] : NULL;
     if (name == NULL) {
         console_error(NULL, "a command is missing (see 'hymn --help')");
@@ -84,6 +85,9 @@ int main(int count, char **arguments) {
     }
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(name, commands[i].name) == 0) {
+            if (commands[i].finishes) {
+                interrupt_catch();
+            }
             return finish(commands[i].run(arguments + 2, (size_t)count - 2));
         }
     }
