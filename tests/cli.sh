@@ -464,6 +464,24 @@ selftest() {
         complains 2 "no variant's name contains 'now'" "$hymn" selftest gate now
 }
 
+# What names and values out of files and on the command line may have in them and could move a terminal's cursor.
+printable() {
+    escape=$(printf '\033[31m')
+    # A class of that name, in as many bytes of the header as before.
+    LC_ALL=C sed 's/\[\\"class0\\"\], \\"threshold\\": 0.5}/[\\"a|b\\\\u001b[31m\\"]            }/' "$model" >red.safetensors
+    npy red.npy "<$escape" '1, 3, 8, 8' 768
+    expect 0 "$hymn" inspect red.safetensors && cp out printed && holds out 'classes       1: a|b?[31m, threshold' &&
+        expect 0 "$hymn" eval -m red.safetensors --images in --masks truth && cat out >>printed &&
+        holds out 'a|b?[31m  1.0000  1.0000' && complains 1 "x?[31m.png: cannot be opened" \
+        "$hymn" segment "x$escape.png" -m "$model" -o none && cat err >>printed &&
+        complains 1 "array of type '<?[31m'" "$hymn" run -m "$model" -i red.npy -o y.npy && cat err >>printed || return 1
+    if grep -F "$escape" printed; then return 1; fi
+    # Programs get them as they are.
+    expect 0 "$hymn" inspect red.safetensors --json && holds out '"a|b\u001B[31m"' &&
+        expect 0 "$hymn" eval -m red.safetensors --images in --masks truth --json - && holds out '"a|b\u001B[31m"' &&
+        expect 0 "$hymn" segment in/picture.png -m red.safetensors -o red && holds out '"a|b\u001B[31m"'
+}
+
 # -------------------------------------------------------------------------------------------------- interrupts, terminals
 
 # SIGINT is not among the signals here: a shell without job control has its background processes ignore it, and what is
@@ -600,6 +618,11 @@ tally_check "run: through links, to another name of standard output" output_thro
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: missing and unfit masks" missing_and_unfit_masks
+if LC_ALL=C grep -qF '[\"class0\"], \"threshold\": 0.5}' "$model"; then
+    tally_check "control characters in names; '|' in a class's" printable
+else
+    tally_skip "control characters in names; '|' in a class's" "another model, whose class has another name"
+fi
 tally_check "bench: table, JSON, profile, trace" benchmark
 tally_check "an interrupt finishes cleanly" interrupts
 tally_check "signals that are ignored stay so" ignored_interrupts

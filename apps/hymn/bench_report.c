@@ -40,9 +40,10 @@ static void format_error(const struct bench_result *result, char *out_text, size
 void bench_print(const struct bench_setup *setups, const struct bench_result *results, size_t count) {
     const struct hymn_device_info *device = &results[0].device;
     struct table table;
-    printf("model    %s\n", setups[0].model_path);
-    printf("device   %s (%s, Vulkan %s)\n", device->name, common_device_type_name(device->type), device->api_version);
-    printf("driver   %s\n", device->driver);
+    console_print("model    %s", setups[0].model_path);
+    console_print("device   %s (%s, Vulkan %s)", device->name, common_device_type_name(device->type),
+                  device->api_version);
+    console_print("driver   %s", device->driver);
     printf("storage  %s; tier %s; %s; times in milliseconds\n\n", common_precision_name(results[0].session.precision),
            hymn_tier_string(results[0].session.tier),
            setups[0].tensor ? "float tensors to logits" : "8-bit pictures to masks");
@@ -53,11 +54,11 @@ void bench_print(const struct bench_setup *setups, const struct bench_result *re
         char gpu[64], error[64];
         format_gpu(&r->gpu, gpu, sizeof(gpu));
         format_error(r, error, sizeof(error));
-        table_row(&table, "%ux%u|%u|%u|%s|%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.0f|%.1f|%.1f|%s", setups[i].height,
-                  setups[i].width, r->session.batch, r->samples, gpu, r->wall.p50, r->wall.p90, r->wall.p99,
-                  r->images_per_second, bench_start_total(&r->cold), bench_start_total(&r->warm),
-                  bench_start_ready(&r->warm), mebibytes(bench_device_bytes(r)), mebibytes(r->session.host_bytes),
-                  error);
+        table_cells(&table, "%ux%u|%u|%u|%s|%.2f|%.2f|%.2f|%.2f|%.0f|%.0f|%.0f|%.1f|%.1f|%s", setups[i].height,
+                    setups[i].width, r->session.batch, r->samples, gpu, r->wall.p50, r->wall.p90, r->wall.p99,
+                    r->images_per_second, bench_start_total(&r->cold), bench_start_total(&r->warm),
+                    bench_start_ready(&r->warm), mebibytes(bench_device_bytes(r)), mebibytes(r->session.host_bytes),
+                    error);
     }
     table_end(&table);
     for (size_t i = 0; i < count; i++) {
@@ -118,9 +119,9 @@ static void print_shaders(const struct bench_result *result, double total) {
     const size_t count = sum_shaders(result, sums);
     table_begin(&table, "<shader|dispatches|ms|share|GB/s|GFLOP/s|of ceiling");
     for (size_t i = 0; i < count; i++) {
-        table_row(&table, "%s|%u|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", sums[i].name, sums[i].dispatches, sums[i].ms,
-                  100 * part_of(sums[i].ms, total), giga_rate(sums[i].bytes, sums[i].ms),
-                  giga_rate(sums[i].flops, sums[i].ms), 100 * part_of(sums[i].least_ms, sums[i].ms));
+        table_cells(&table, "%s|%u|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", sums[i].name, sums[i].dispatches, sums[i].ms,
+                    100 * part_of(sums[i].ms, total), giga_rate(sums[i].bytes, sums[i].ms),
+                    giga_rate(sums[i].flops, sums[i].ms), 100 * part_of(sums[i].least_ms, sums[i].ms));
     }
     printf("\n");
     table_end(&table);
@@ -147,9 +148,9 @@ void bench_print_profile(const struct bench_setup *setup, const struct bench_res
     for (uint32_t i = 0; i < result->operator_count; i++) {
         const struct bench_operator *operation = &result->operators[i];
         const double ms = operation->gpu_ms;
-        table_row(&table, "%s|%s|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", operation->name, operation->shader, ms,
-                  100 * part_of(ms, total), giga_rate(operation->bytes, ms), giga_rate(operation->flops, ms),
-                  100 * part_of(bench_least_ms(result, operation), ms));
+        table_cells(&table, "%s|%s|%.3f|%.1f %%|%.1f|%.1f|%.1f %%", operation->name, operation->shader, ms,
+                    100 * part_of(ms, total), giga_rate(operation->bytes, ms), giga_rate(operation->flops, ms),
+                    100 * part_of(bench_least_ms(result, operation), ms));
     }
     table_end(&table);
     print_shaders(result, total);

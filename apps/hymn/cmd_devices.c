@@ -79,12 +79,14 @@ static void print_table(const struct hymn_device_list *list, uint32_t only) {
         if (only != ALL && only != i) {
             continue;
         }
-        table_row(&table, "%u|%s|%s|%.1f GiB|%u|%s%s|%s|%s|%u|%s|%s|%s%s", info->index, info->name,
-                  common_device_type_name(info->type), (double)info->memory_bytes / (1 << 30), info->subgroup_size,
-                  info->storage_16bit ? "storage" : "-", info->arithmetic_16bit ? ", arithmetic" : "",
-                  info->usable ? hymn_tier_string(info->tier) : "-", info->transfer_queue ? "yes" : "-",
-                  info->compute_queues, info->api_version, info->driver,
-                  info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
+        table_cells(&table, "%u", info->index);
+        table_text(&table, "%s", info->name);
+        table_cells(&table, "%s|%.1f GiB|%u|%s%s|%s|%s|%u|%s", common_device_type_name(info->type),
+                    (double)info->memory_bytes / (1 << 30), info->subgroup_size, info->storage_16bit ? "storage" : "-",
+                    info->arithmetic_16bit ? ", arithmetic" : "", info->usable ? hymn_tier_string(info->tier) : "-",
+                    info->transfer_queue ? "yes" : "-", info->compute_queues, info->api_version);
+        table_text(&table, "%s", info->driver);
+        table_text(&table, "%s%s", info->usable ? "yes" : "no: ", info->usable ? "" : info->reason);
     }
     table_end(&table);
 }

@@ -153,8 +153,9 @@ static bool write_json(const struct settings *settings, const struct hymn_model 
 }
 
 static void add_row(struct table *table, const char *name, const struct evaluation *e) {
-    table_row(table, "%s|%.4f|%.4f|%.4f|%.4f|%.4f|%.4f|%.4f|%.2f", name, e->dice_mean, e->iou_mean, e->dice_pooled,
-              e->iou_pooled, e->accuracy, e->sensitivity, e->specificity, e->hd95);
+    table_text(table, "%s", name);
+    table_cells(table, "%.4f|%.4f|%.4f|%.4f|%.4f|%.4f|%.4f|%.2f", e->dice_mean, e->iou_mean, e->dice_pooled,
+                e->iou_pooled, e->accuracy, e->sensitivity, e->specificity, e->hd95);
 }
 
 static void print_table(const struct hymn_model *model, const struct evaluation_result *result) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <stdio.h>
 
+#include "base/log.h"
 #include "common.h"
 #include "report.h"
 
@@ -14,6 +15,8 @@ static const struct command command = {
                 "  hymn inspect tiny.safetensors --size 512 --batch 8 --precision fp32\n"
                 "  hymn inspect tiny.safetensors --json\n",
 };
+
+enum { NAME_BYTES = 256 }; // of a class, as far as it is shown
 
 struct settings {
     struct common common;
@@ -45,8 +48,8 @@ struct plan {
 
 static void print_config(const struct plan *plan) {
     const struct hymn_model_info *info = plan->info;
-    printf("architecture  %s, %u stages, %u of them convolutional\n", info->architecture, info->stages,
-           info->conv_stages);
+    console_print("architecture  %s, %u stages, %u of them convolutional", info->architecture, info->stages,
+                  info->conv_stages);
     printf("input         %u channels, %u x %u (multiples of %u need no padding)\n", info->in_channels,
            info->input_height, info->input_width, info->size_multiple);
     printf("normalised    mean");
@@ -59,7 +62,9 @@ static void print_config(const struct plan *plan) {
     }
     printf("\nclasses       %u:", info->num_classes);
     for (uint32_t c = 0; c < info->num_classes; c++) {
-        printf("%s %s", c > 0 ? "," : "", hymn_model_class_name(plan->model, c));
+        char name[NAME_BYTES];
+        hymn_text_make_printable(hymn_text_cut(hymn_model_class_name(plan->model, c), name, sizeof(name)));
+        printf("%s %s", c > 0 ? "," : "", name);
     }
     if (info->num_classes == 1) {
         printf(", threshold %g", info->threshold);
@@ -73,9 +78,9 @@ static void print_layers(const struct plan *plan) {
     table_begin(&table, "<layer|<kind|output|parameters|MMAC|offset|bytes");
     for (uint32_t i = 0; i < hymn_summary_layer_count(plan->summary); i++) {
         const struct hymn_layer *layer = hymn_summary_layer(plan->summary, i);
-        table_row(&table, "%s|%s|%ux%ux%u|%llu|%.2f|%llu|%llu", layer->name, layer->kind, layer->height, layer->width,
-                  layer->channels, (unsigned long long)layer->parameters, (double)layer->macs / 1e6,
-                  (unsigned long long)layer->offset, (unsigned long long)layer->bytes);
+        table_cells(&table, "%s|%s|%ux%ux%u|%llu|%.2f|%llu|%llu", layer->name, layer->kind, layer->height, layer->width,
+                    layer->channels, (unsigned long long)layer->parameters, (double)layer->macs / 1e6,
+                    (unsigned long long)layer->offset, (unsigned long long)layer->bytes);
     }
     table_end(&table);
     printf("\nat %u x %u, batch %u: %.3f GMAC; activations take %.2f MiB (%.2f MiB if they shared no memory)\n",

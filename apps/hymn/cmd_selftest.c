@@ -103,19 +103,19 @@ static bool print_json(const struct hymn_device_info *device, const struct hymn_
 
 static void print_table(const struct hymn_device_info *device, const struct hymn_selftest *selftest) {
     struct table table;
-    printf("device   %s, %s\nerror    normalised mean squared, the largest of all cases\n\n", device->name,
-           device->driver);
+    console_print("device   %s, %s", device->name, device->driver);
+    printf("error    normalised mean squared, the largest of all cases\n\n");
     table_begin(&table, "<variant|<operator|<for|cases|against base|against C|runs|other bits|<verdict");
     for (uint32_t i = 0; i < hymn_selftest_count(selftest); i++) {
         const struct hymn_selftest_result *result = hymn_selftest_get(selftest, i);
         if (result->verdict == HYMN_SELFTEST_UNAVAILABLE) {
-            table_row(&table, "%s|-|-|-|-|-|-|-|not for this device", result->variant);
+            table_cells(&table, "%s|-|-|-|-|-|-|-|not for this device", result->variant);
             continue;
         }
-        table_row(&table, "%s|%s|%s|%u|%.1e|%.1e|%u|%u|%s%s%s", result->variant, result->operation,
-                  result->base ? "all" : "some", result->cases, result->base_error, result->reference_error,
-                  result->runs, result->differing, verdict_name(result->verdict), result->reason[0] ? ": " : "",
-                  result->reason);
+        table_cells(&table, "%s|%s|%s|%u|%.1e|%.1e|%u|%u", result->variant, result->operation,
+                    result->base ? "all" : "some", result->cases, result->base_error, result->reference_error,
+                    result->runs, result->differing);
+        table_text(&table, "%s%s%s", verdict_name(result->verdict), result->reason[0] ? ": " : "", result->reason);
     }
     table_end(&table);
 }

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/thread.h"
 
-enum { BAR_WIDTH = 30, KEPT_BYTES = 8192 };
+// LINE_BYTES: a file's name and the longest message.
+enum { BAR_WIDTH = 30, KEPT_BYTES = 8192, NAME_BYTES = 4352, LINE_BYTES = 8192 };
 
 static struct {
     hymn_mutex lock;
@@ -64,8 +66,12 @@ static void bar_draw_locked(void) {
 }
 
 static void say_locked(const char *kind, const char *file, const char *text) {
+    char name[NAME_BYTES], line[LINE_BYTES];
+    hymn_text_cut(file != NULL ? file : "", name, sizeof(name));
+    snprintf(line, sizeof(line), "hymn: %s%s%s%s", kind, name, file != NULL ? ": " : "", text);
+    hymn_text_make_printable(line);
     bar_clear_locked();
-    fprintf(stderr, "hymn: %s%s%s%s\n", kind, file != NULL ? file : "", file != NULL ? ": " : "", text);
+    fprintf(stderr, "%s\n", line);
     bar_draw_locked();
 }
 
@@ -187,6 +193,16 @@ bool console_line(const char *text) {
     bar_draw_locked();
     hymn_mutex_unlock(&console.lock);
     return written;
+}
+
+void console_print(const char *format, ...) {
+    char line[LINE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(line, sizeof(line), format, arguments);
+    va_end(arguments);
+    hymn_text_make_printable(line);
+    (void)console_line(line);
 }
 
 void console_progress_begin(size_t total) {

@@ -21,7 +21,8 @@ enum exit_code {
 // verbosity 0: errors and warnings; 1: information too; 2: everything. With `validation` every error that the library
 // reports is shown at once, because the validation layers report outside of failing calls.
 void console_init(unsigned verbosity, bool validation);
-// One line "hymn: FILE: cause" on standard error; file may be NULL.
+// One line "hymn: FILE: cause" on standard error; file may be NULL. Control characters in it and what is not UTF-8
+// become "?": names and causes come from files.
 void console_error(const char *file, const char *format, ...) CAUSE_PRINTF(2, 3);
 void console_warning(const char *file, const char *format, ...) CAUSE_PRINTF(2, 3);
 
@@ -37,6 +38,8 @@ void console_forget(void);
 // Writes text and a newline to standard output, whole. False when that fails (the reader is gone, the disk is full);
 // the error has been reported then, once.
 bool console_line(const char *text);
+// One line on standard output for people, with "?" as above. Its newline is added.
+void console_print(const char *format, ...) CAUSE_PRINTF(1, 2);
 
 // Flushes standard output at the program's end; false, after a report, if anything could not be written there.
 bool console_finish(void);

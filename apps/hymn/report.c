@@ -9,16 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "console.h"
 #include "files.h"
 
 // --------------------------------------------------------------------------------------------------------------- table
 
-// Splits `text` at '|' into one more row; cells that are missing are empty.
-static void add_row(struct table *table, const char *text) {
-    if (table->rows == table->capacity) {
-        const size_t capacity = table->capacity > 0 ? table->capacity * 2 : 32;
-        char **cells = realloc(table->cells, capacity * table->columns * sizeof(*cells));
+static void add_cell(struct table *table, const char *text, size_t length) {
+    if (table->count == table->capacity) {
+        const size_t capacity = table->capacity > 0 ? table->capacity * 2 : 256;
+        char **cells = realloc(table->cells, capacity * sizeof(*cells));
         if (cells == NULL) {
             table->failed = true;
             return;
@@ -26,13 +26,20 @@ static void add_row(struct table *table, const char *text) {
         table->cells = cells;
         table->capacity = capacity;
     }
-    char **row = table->cells + table->rows++ * table->columns;
-    for (size_t c = 0; c < table->columns; c++) {
-        const size_t length = strcspn(text, "|");
-        row[c] = text_format("%.*s", (int)length, text);
-        table->failed = table->failed || row[c] == NULL;
-        text += text[length] == '|' ? length + 1 : length;
+    char *cell = text_format("%.*s", (int)length, text);
+    if (cell == NULL) {
+        table->failed = true;
+        return;
     }
+    hymn_text_make_printable(cell);
+    table->cells[table->count++] = cell;
+}
+
+static void add_cells(struct table *table, const char *text) {
+    for (const char *end; *(end = text + strcspn(text, "|")) != '\0'; text = end + 1) {
+        add_cell(table, text, (size_t)(end - text));
+    }
+    add_cell(table, text, strlen(text));
 }
 
 void table_begin(struct table *table, const char *heading) {
@@ -40,18 +47,25 @@ void table_begin(struct table *table, const char *heading) {
     for (const char *c = heading; *c != '\0'; c++) {
         table->columns += *c == '|' && table->columns < TABLE_MAX_COLUMNS;
     }
-    add_row(table, heading);
+    add_cells(table, heading);
 }
 
-void table_row(struct table *table, const char *format, ...) {
+void table_cells(struct table *table, const char *format, ...) {
     char text[2048];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (!table->failed) {
-        add_row(table, text);
-    }
+    add_cells(table, text);
+}
+
+void table_text(struct table *table, const char *format, ...) {
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    add_cell(table, text, strlen(text));
 }
 
 static void print_row(const struct table *table, size_t row, const size_t *widths) {
@@ -71,18 +85,18 @@ static void print_row(const struct table *table, size_t row, const size_t *width
 
 void table_end(struct table *table) {
     size_t widths[TABLE_MAX_COLUMNS] = {0};
-    for (size_t i = 0; !table->failed && i < table->rows * table->columns; i++) {
+    for (size_t i = 0; !table->failed && i < table->count; i++) {
         const size_t length = strlen(table->cells[i]) - (i < table->columns && table->cells[i][0] == '<');
         size_t *width = &widths[i % table->columns];
         *width = length > *width ? length : *width;
     }
-    for (size_t row = 0; !table->failed && row < table->rows; row++) {
+    for (size_t row = 0; !table->failed && row < table->count / table->columns; row++) {
         print_row(table, row, widths);
     }
     if (table->failed) {
         console_error(NULL, "out of memory for a table");
     }
-    for (size_t i = 0; i < table->rows * table->columns; i++) {
+    for (size_t i = 0; i < table->count; i++) {
         free(table->cells[i]);
     }
     free(table->cells);

@@ -10,17 +10,19 @@
 
 enum { TABLE_MAX_COLUMNS = 16 };
 
-// Rows of text cells. The first cell of a row decides nothing; a column is as wide as its widest cell.
+// Rows of text cells; a column is as wide as its widest cell.
 struct table {
-    size_t columns, rows, capacity;
-    char **cells; // [rows, columns]; the first row is the heading
+    size_t columns, count, capacity;
+    char **cells; // [rows, columns], `count` in all; the first row is the heading
     bool failed;  // memory was out; printing then says so
 };
 
 // heading: the columns' names with '|' between; a name that begins with '<' makes its column flush left.
 void table_begin(struct table *table, const char *heading);
-// One row, cells with '|' between.
-void table_row(struct table *table, const char *format, ...) CAUSE_PRINTF(2, 3);
+// The next cells, which fill row after row, with '|' between: numbers and words of our own, which have no '|' in them.
+void table_cells(struct table *table, const char *format, ...) CAUSE_PRINTF(2, 3);
+// The next cell, of any text: names out of files and from drivers.
+void table_text(struct table *table, const char *format, ...) CAUSE_PRINTF(2, 3);
 // Prints to standard output and frees.
 void table_end(struct table *table);
 

@@ -29,9 +29,8 @@ static size_t printable_length(const unsigned char *text) {
     return overlong || outside ? 0 : length;
 }
 
-// Messages quote names and values out of files: what could move a terminal's cursor must not reach it.
-static void make_printable(char *line) {
-    for (unsigned char *at = (unsigned char *)line; *at;) {
+void hymn_text_make_printable(char *text) {
+    for (unsigned char *at = (unsigned char *)text; *at;) {
         size_t length = printable_length(at);
         if (length == 0) {
             *at = '?';
@@ -70,7 +69,7 @@ static void write_line(const struct hymn_log *log, enum hymn_log_level level, co
     if (vsnprintf(whole, sizeof whole, format, arguments) < 0) {
         return;
     }
-    make_printable(hymn_text_cut(whole, line, sizeof line));
+    hymn_text_make_printable(hymn_text_cut(whole, line, sizeof line));
     log->callback(log->user, level, line);
 }
 

@@ -27,4 +27,8 @@ struct hymn_log hymn_log_soften(const struct hymn_log *log);
 // splitting a character: for names of any length in messages. capacity: at least 8. Returns `out`.
 char *hymn_text_cut(const char *text, char *out, size_t capacity);
 
+// Control characters and what is not UTF-8 become "?", in place: what names and values out of files may have in them
+// and could move a terminal's cursor must not reach it.
+void hymn_text_make_printable(char *text);
+
 #endif
