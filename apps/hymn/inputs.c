@@ -53,7 +53,14 @@ static void free_names(char **names, size_t count) {
     free(names);
 }
 
-// The sorted names in a folder, hidden ones left out. False: memory is out. A folder that cannot be read is reported.
+// NULL at the end, with errno 0, and where the folder cannot be read any further.
+static struct dirent *next_entry(DIR *folder) {
+    errno = 0;
+    return readdir(folder);
+}
+
+// The sorted names in a folder, hidden ones left out. False: memory is out. A folder that cannot be read, or not to its
+// end, is reported.
 static bool list_folder(struct input_list *list, const char *path, char ***out_names, size_t *out_count) {
     char **names = NULL;
     size_t count = 0, capacity = 0;
@@ -66,7 +73,7 @@ static bool list_folder(struct input_list *list, const char *path, char ***out_n
         return true;
     }
     bool good = true;
-    for (struct dirent *entry; good && (entry = readdir(folder)) != NULL;) {
+    for (struct dirent *entry; good && (entry = next_entry(folder)) != NULL;) {
         if (entry->d_name[0] == '.') {
             continue;
         }
@@ -78,6 +85,10 @@ static bool list_folder(struct input_list *list, const char *path, char ***out_n
         }
         good = good && (names[count] = text_copy(entry->d_name)) != NULL;
         count += good;
+    }
+    if (good && errno != 0) {
+        console_error(path, "folder cannot be read to its end: %s", strerror(errno));
+        list->failed++;
     }
     closedir(folder);
     if (!good) {
