@@ -57,9 +57,13 @@ static int finish(int code) {
     return console_finish() || code != CODE_OK ? code : CODE_INPUT;
 }
 
-// In the place of a standard stream that is closed the next file that is opened would get what is said there. A folder
-// can neither be read nor written, so that using the stream fails as before.
+// In the place of a standard stream that is closed the next file that is opened would get what is said there. What
+// takes it cannot be read or written either, so that using the stream fails as before: a folder, also where a path like
+// /dev/stdout opens it anew.
 static void hold_standard_streams(void) {
+    if (fcntl(0, F_GETFD) < 0) {
+        (void)open("/dev/null", O_WRONLY);
+    }
     for (int descriptor = 0; descriptor <= 2; descriptor++) {
         if (fcntl(descriptor, F_GETFD) < 0) {
             (void)open("/", O_RDONLY);

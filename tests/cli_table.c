@@ -19,7 +19,7 @@
 #include "report.h"
 #include "support/test_command.h"
 
-static char path[] = "/tmp/hymn-report-XXXXXX";
+static char path[] = "/tmp/hymn-table-XXXXXX";
 
 static int print_table(char **arguments, size_t count) {
     struct table table;
@@ -80,5 +80,5 @@ int main(void) {
         cmocka_unit_test(text_is_no_separator),
         cmocka_unit_test(control_characters_are_not_printed),
     };
-    return cmocka_run_group_tests_name("cli_report", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("cli_table", tests, NULL, NULL);
 }
