@@ -248,6 +248,16 @@ static void excess_is_refused(void **state) {
     assert_int_equal(parse_text(long_string, 0, &kept), HYMN_STATUS_BAD_MODEL);
     assert_log(&kept, "a string of more than 1 MiB");
     free(long_string);
+    static const char *const words[] = {"1", "t", "1.", "-"}; // each kind that the parser would gather whole
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        char *word = repeat("{\"a\":", words[i], 1025, "}");
+        assert_int_equal(parse_text(word, 0, &kept), HYMN_STATUS_BAD_MODEL);
+        assert_log(&kept, "a number or word of more than 1 KiB");
+        free(word);
+    }
+    char *digits = repeat("{\"t\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0],\"more\":0.", "1", 1022, "}}");
+    assert_int_equal(parse_text(digits, 0, &kept), HYMN_STATUS_OK); // 1 KiB
+    free(digits);
     char *named = repeat("{\"", "name\xC3\xA9", 100000, "\":{\"dtype\":3}}");
     assert_int_equal(parse_text(named, 0, &kept), HYMN_STATUS_BAD_MODEL);
     assert_true(kept.length < 400);

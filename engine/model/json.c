@@ -6,31 +6,40 @@
 #define MAX_DEPTH 64
 #define MAX_VALUES 2000000
 #define MAX_STRING_BYTES (1u << 20)
+#define MAX_WORD_BYTES 1024
 
-// Why the text is not to be parsed, or NULL. Only counts brackets, commas and strings: the parser sees to the rest.
+static bool separates(char c) {
+    return c != '\0' && strchr(" \t\n\r,:[]{}\"", c) != NULL;
+}
+
+// Why the text is not to be parsed, or NULL. Only tells strings, brackets, commas and what is written between them
+// apart: the parser sees to the rest.
 static const char *find_excess(const char *text, size_t size) {
-    size_t depth = 0, values = 0, string_begin = 0;
+    size_t depth = 0, values = 0, begin = 0; // begin: of the string, or of the number or word
     bool in_string = false;
     for (size_t i = 0; i < size; i++) {
         char c = text[i];
         if (in_string) {
             i += c == '\\';
-            in_string = c != '"';
-            if (i - string_begin > MAX_STRING_BYTES) {
+            if (i - begin > MAX_STRING_BYTES) {
                 return "a string of more than 1 MiB";
             }
-        } else if (c == '"') {
-            in_string = true;
-            string_begin = i;
-        } else if (c == '[' || c == '{') {
-            values++;
-            if (++depth > MAX_DEPTH) {
+            in_string = c != '"';
+            begin = in_string ? begin : i + 1;
+        } else if (separates(c)) {
+            bool opens = c == '[' || c == '{', closes = c == ']' || c == '}';
+            in_string = c == '"';
+            begin = i + 1;
+            depth = opens ? depth + 1 : depth - (closes && depth > 0);
+            values += opens || c == ',';
+            if (depth > MAX_DEPTH) {
                 return "nested deeper than 64 levels";
             }
-        } else if (c == ']' || c == '}') {
-            depth -= depth > 0;
-        } else if (c == ',' && ++values > MAX_VALUES) {
-            return "more than 2000000 values";
+            if (values > MAX_VALUES) {
+                return "more than 2000000 values";
+            }
+        } else if (i - begin >= MAX_WORD_BYTES) {
+            return "a number or word of more than 1 KiB";
         }
     }
     return NULL;
