@@ -46,7 +46,7 @@ struct bench_result {
     struct bench_start cold, warm;
     double tuning_ms;                    // spent between these two
     uint64_t process_bytes;              // the process's largest resident size so far
-    double max_abs_error, nmse, max_abs; // of the logits; max_abs: the largest logit. Negative if not checked
+    double max_abs_error, nmse, max_abs; // of the logits; max_abs: the largest logit. Negative: not known
     struct bench_operator *operators;    // from malloc
     uint32_t operator_count;
     struct hymn_ceilings ceilings; // zero: not measured

@@ -174,6 +174,11 @@ static json_t *spread_json(const struct bench_spread *spread) {
     return object;
 }
 
+// Of what is negative where it is not known.
+static json_t *error_json(double value) {
+    return value < 0 ? json_null() : report_real(value);
+}
+
 static json_t *operators_json(const struct bench_result *result) {
     json_t *array = json_array();
     for (uint32_t i = 0; i < result->operator_count; i++) {
@@ -229,9 +234,9 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     json_object_set_new(object, "cold_ready_ms", report_real(bench_start_ready(&result->cold)));
     json_object_set_new(object, "warm_ready_ms", report_real(bench_start_ready(&result->warm)));
     add_memory(object, result);
-    json_object_set_new(object, "max_abs_error", setup->check ? report_real(result->max_abs_error) : json_null());
-    json_object_set_new(object, "max_abs_logit", setup->check ? report_real(result->max_abs) : json_null());
-    json_object_set_new(object, "nmse", setup->check ? report_real(result->nmse) : json_null());
+    json_object_set_new(object, "max_abs_error", error_json(result->max_abs_error));
+    json_object_set_new(object, "max_abs_logit", error_json(result->max_abs));
+    json_object_set_new(object, "nmse", error_json(result->nmse));
     if (setup->profile) {
         json_object_set_new(object, "ceiling_gbps", report_real(result->ceilings.gbps));
         json_object_set_new(object, "ceiling_gflops", report_real(result->ceilings.gflops));

@@ -12,7 +12,7 @@ static const struct command command = {
         "and 99), images per second with several runs in flight (--streams), the time from nothing to the\n"
         "first result without caches (cold) and with them (warm; ready: its part until a run can begin),\n"
         "device memory, the session's host memory, and the largest difference of the logits from those of\n"
-        "the fp32 shaders that run on every device.\n",
+        "the fp32 shaders that run on every device, where the device has memory for these too.\n",
     .examples = "  hymn bench --model tiny.safetensors\n"
                 "  hymn bench -m base.safetensors --size 256,512 --batch 1,8 --precision fp16 --json base.json\n"
                 "  hymn bench -m tiny.safetensors --profile --trace trace.json --device 1\n",
