@@ -430,6 +430,19 @@ evaluation() {
             '"accuracy": 1.0' '"sensitivity": 1.0' '"specificity": 1.0' '"hd95": 0.0'
 }
 
+masks_of_any_depth() {
+    mkdir dots dotmasks && cp dot.png dots/dot.png || return 1
+    # One pixel of grey: 255 of 8 bits, 1 of 2, of 4 and of 16 bits.
+    for mask in iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg== \
+        iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAgAAAABwzoP0AAAACklEQVR42mNwAAAAQgBBhL+OYgAAAABJRU5ErkJggg== \
+        iVBORw0KGgoAAAANSUhEUgAAAAEAAAABBAAAAAD/jnZUAAAACklEQVR42mMQAAAAEgARCN69wwAAAABJRU5ErkJggg== \
+        iVBORw0KGgoAAAANSUhEUgAAAAEAAAABEAAAAABq7kcWAAAAC0lEQVR42mNgYAQAAAQAAizeSK0AAAAASUVORK5CYII=; do
+        echo "$mask" | base64 -d >dotmasks/dot.png && expect 0 "$hymn" eval -m "$model" -i dots -k dotmasks --json - || return 1
+        [ -e inside.json ] || cp out inside.json
+        cmp out inside.json || return 1
+    done
+}
+
 missing_and_unfit_masks() {
     mkdir some && cp in/picture.png some/a.png && cp in/picture.png some/b.png && cp in/picture.png some/c.png &&
         mkdir somemasks && cp made/picture_mask.png somemasks/a.png && cp made/photo_mask.png somemasks/b.png || return 1
@@ -617,6 +630,7 @@ tally_check "run: arrays in, logits out" run_arrays
 tally_check "run: through links, to another name of standard output" output_through_links
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
+tally_check "eval: masks of 0 and 1 of any depth" masks_of_any_depth
 tally_check "eval: missing and unfit masks" missing_and_unfit_masks
 if LC_ALL=C grep -qF '[\"class0\"], \"threshold\": 0.5}' "$model"; then
     tally_check "control characters in names; '|' in a class's" printable

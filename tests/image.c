@@ -557,6 +557,85 @@ static void labels(void **state) {
     free(file.data);
 }
 
+// ------------------------------------------------------------------------------------------------------------------
+// masks
+
+// A mask of every depth that holds 0 and 1, then up to 2, then whatever fits.
+static void check_mask(const struct png_kind *kind, uint32_t most, struct test_random *random) {
+    enum { WIDTH = 21, HEIGHT = 13 };
+    const uint32_t stored = channels_of(kind->colour), half = 1u << (kind->depth - 1);
+    const size_t row_bytes = (WIDTH * stored * (size_t)kind->depth + 7) / 8;
+    uint8_t rows[WIDTH * HEIGHT * 4] = {0}, expected[WIDTH * HEIGHT];
+    for (size_t y = 0; y < HEIGHT; y++) {
+        for (size_t x = 0; x < WIDTH; x++) {
+            const uint32_t value = y + x == 0 ? most : test_random_range(random, 0, most);
+            const size_t bit = x * stored * (size_t)kind->depth;
+            uint8_t *sample = rows + y * row_bytes + bit / 8;
+            if (kind->depth == 16) {
+                sample[0] = (uint8_t)(value >> 8);
+                sample[1] = (uint8_t)value;
+            } else {
+                sample[0] |= (uint8_t)(value << (8 - kind->depth - (int)(bit % 8)));
+            }
+            expected[y * WIDTH + x] = most <= 1 ? value == 1 : value >= half;
+        }
+    }
+    struct bytes file = make_png(kind, WIDTH, HEIGHT, rows, row_bytes);
+    struct image image;
+    struct cause cause;
+    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
+    assert_true(image.width == WIDTH && image.height == HEIGHT && image.channels == 1);
+    assert_memory_equal(image.pixels, expected, sizeof(expected));
+    image_free(&image);
+    free(file.data);
+}
+
+static void masks(void **state) {
+    static const int depths[] = {1, 2, 4, 8, 16};
+    struct test_random random = test_random_start("masks");
+    (void)state;
+    for (size_t d = 0; d < sizeof(depths) / sizeof(depths[0]); d++) {
+        for (int variant = 0; variant < 4; variant++) {
+            const struct png_kind kind = {.colour = variant >= 2 && depths[d] >= 8 ? PNG_COLOR_TYPE_GRAY_ALPHA
+                                                                                   : PNG_COLOR_TYPE_GRAY,
+                                          .depth = depths[d],
+                                          .interlaced = variant % 2 == 1};
+            const uint32_t range = (1u << depths[d]) - 1;
+            check_mask(&kind, 0, &random);
+            check_mask(&kind, 1, &random);
+            check_mask(&kind, range < 2 ? range : 2, &random);
+            check_mask(&kind, range < 300 ? range : 300, &random); // of 16 bits the upper ones are 0 and 1
+            check_mask(&kind, range, &random);
+        }
+    }
+}
+
+static void masks_of_colour(void **state) {
+    const png_color palette[4] = {{0, 0, 0}, {1, 1, 1}, {127, 127, 127}, {128, 128, 128}};
+    const struct png_kind indexed = {
+        .colour = PNG_COLOR_TYPE_PALETTE, .depth = 2, .palette = palette, .palette_count = 4};
+    const struct png_kind rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 8, .orientation = 3};
+    struct image image;
+    struct cause cause;
+    (void)state;
+    struct bytes file = make_png(&indexed, 4, 1, (const uint8_t *)"\x1b", 1);
+    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
+    assert_memory_equal(image.pixels, "\0\0\0\1", 4);
+    image_free(&image);
+    free(file.data);
+    file = make_png(&indexed, 4, 1, (const uint8_t *)"\x14", 1);
+    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
+    assert_memory_equal(image.pixels, "\0\1\1\0", 4);
+    image_free(&image);
+    free(file.data);
+    file = make_png(&rgb, 2, 1, (const uint8_t *)"\xff\xff\xff\1\1\1", 6);
+    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
+    assert_true(image.channels == 1);
+    assert_memory_equal(image.pixels, "\0\1", 2); // turned
+    image_free(&image);
+    free(file.data);
+}
+
 // ----------------------------------------------------------------------------------------------------------------
 // writing
 
@@ -627,6 +706,8 @@ int main(void) {
         cmocka_unit_test(broken_jpeg),
         cmocka_unit_test(refused_with_a_reason),
         cmocka_unit_test(labels),
+        cmocka_unit_test(masks),
+        cmocka_unit_test(masks_of_colour),
         cmocka_unit_test(written_and_read),
         cmocka_unit_test(not_written),
     };

@@ -14,8 +14,9 @@ static const struct command command = {
     .usage = "--model FILE --images DIR --masks DIR [OPTION]...",
     .description = "Segments the pictures of a folder and compares the result with true masks. The mask of NAME.jpg\n"
                    "(or .png) is NAME_segmentation.png, NAME.png or NAME_mask.png in the folder of masks, or in the\n"
-                   "same sub-folder there, and has the picture's size. One class: pixels from 128 on (or 1, where\n"
-                   "nothing is above 1) are inside; several: pixel values are class numbers.\n"
+                   "same sub-folder there, and has the picture's size. One class: pixels from half of the range on\n"
+                   "(128 of 8 bits; or 1, where nothing is above 1) are inside; several: pixel values are class\n"
+                   "numbers.\n"
                    "Dice, IoU and hd95 (95 % Hausdorff distance in pixels) are means over pictures; the pooled\n"
                    "figures, accuracy, sensitivity and specificity come from the pixels of all pictures together.\n"
                    "Several classes: figures of each but the background, and their mean. Two empty masks agree\n"

@@ -17,18 +17,6 @@ struct work {
     bool *judged;         // [pictures]
 };
 
-// In place: a mask of one class becomes 0 or 1. Files hold 0 and 1, or 0 and 255 with a little noise from editing.
-static void cut_mask(struct image *mask) {
-    const size_t count = (size_t)mask->width * mask->height;
-    uint8_t most = 0;
-    for (size_t i = 0; i < count; i++) {
-        most = mask->pixels[i] > most ? mask->pixels[i] : most;
-    }
-    for (size_t i = 0; i < count; i++) {
-        mask->pixels[i] = most <= 1 ? mask->pixels[i] : mask->pixels[i] >= 128;
-    }
-}
-
 static bool check_labels(const struct image *mask, uint32_t classes, struct cause *cause) {
     const size_t count = (size_t)mask->width * mask->height;
     for (size_t i = 0; i < count; i++) {
@@ -40,14 +28,10 @@ static bool check_labels(const struct image *mask, uint32_t classes, struct caus
 }
 
 static bool read_mask(const char *path, uint32_t classes, struct image *out_mask, struct cause *cause) {
-    if (classes > 1) {
-        return image_read_labels(path, out_mask, cause) && check_labels(out_mask, classes, cause);
+    if (classes == 1) {
+        return image_read_mask(path, out_mask, cause);
     }
-    if (!image_read(path, out_mask, cause) || !image_to_grey(out_mask, cause)) {
-        return false;
-    }
-    cut_mask(out_mask);
-    return true;
+    return image_read_labels(path, out_mask, cause) && check_labels(out_mask, classes, cause);
 }
 
 static bool load(void *user, struct pipeline_item *item) {

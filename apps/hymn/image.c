@@ -135,24 +135,6 @@ static bool complain_unknown(const uint8_t *data, size_t size, struct cause *cau
     return cause_set(cause, size == 0 ? "empty file" : "is neither a PNG nor a JPEG file");
 }
 
-bool image_decode(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
-    int orientation = 1;
-    *out_image = (struct image){0};
-    bool good = false;
-    if (is_png(data, size)) {
-        good = image_png_decode(data, size, false, out_image, &orientation, cause);
-    } else if (is_jpeg(data, size)) {
-        good = image_jpeg_decode(data, size, out_image, &orientation, cause);
-    } else {
-        complain_unknown(data, size, cause);
-    }
-    good = good && image_orient(out_image, orientation, cause);
-    if (!good) {
-        image_free(out_image);
-    }
-    return good;
-}
-
 // Leaves one of three equal channels.
 static bool flatten_labels(struct image *image, struct cause *cause) {
     const size_t count = (size_t)image->width * image->height;
@@ -170,38 +152,72 @@ static bool flatten_labels(struct image *image, struct cause *cause) {
     return true;
 }
 
-bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
+// Leaves 0 and 1. Files hold these, or 0 and 255 with a little noise from editing.
+static bool cut_mask(struct image *image, struct cause *cause) {
+    const size_t count = (size_t)image->width * image->height;
+    uint8_t most = 0;
+    if (!image_to_grey(image, cause)) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        most = image->pixels[i] > most ? image->pixels[i] : most;
+    }
+    for (size_t i = 0; i < count; i++) {
+        image->pixels[i] = most <= 1 ? image->pixels[i] : image->pixels[i] >= 128;
+    }
+    return true;
+}
+
+static bool decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image, struct cause *cause) {
     int orientation = 1;
     *out_image = (struct image){0};
     bool good = false;
     if (is_png(data, size)) {
-        good = image_png_decode(data, size, true, out_image, &orientation, cause);
-    } else if (is_jpeg(data, size)) {
+        good = image_png_decode(data, size, use, out_image, &orientation, cause);
+    } else if (!is_jpeg(data, size)) {
+        complain_unknown(data, size, cause);
+    } else if (use == IMAGE_LABELS) {
         cause_set(cause, "is a JPEG file, which cannot hold exact class numbers: use PNG");
     } else {
-        complain_unknown(data, size, cause);
+        good = image_jpeg_decode(data, size, out_image, &orientation, cause);
     }
-    good = good && flatten_labels(out_image, cause) && image_orient(out_image, orientation, cause);
+    good = good && (use != IMAGE_LABELS || flatten_labels(out_image, cause)) &&
+           (use != IMAGE_MASK || cut_mask(out_image, cause)) && image_orient(out_image, orientation, cause);
     if (!good) {
         image_free(out_image);
     }
     return good;
 }
 
-static bool read_with(const char *path, struct image *out_image, struct cause *cause,
-                      bool (*decode)(const uint8_t *, size_t, struct image *, struct cause *)) {
+bool image_decode(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
+    return decode(data, size, IMAGE_PICTURE, out_image, cause);
+}
+
+bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
+    return decode(data, size, IMAGE_LABELS, out_image, cause);
+}
+
+bool image_decode_mask(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
+    return decode(data, size, IMAGE_MASK, out_image, cause);
+}
+
+static bool read_as(const char *path, enum image_use use, struct image *out_image, struct cause *cause) {
     uint8_t *data = NULL;
     size_t size = 0;
     *out_image = (struct image){0};
-    const bool good = file_read(path, file_limit, &data, &size, cause) && decode(data, size, out_image, cause);
+    const bool good = file_read(path, file_limit, &data, &size, cause) && decode(data, size, use, out_image, cause);
     free(data);
     return good;
 }
 
 bool image_read(const char *path, struct image *out_image, struct cause *cause) {
-    return read_with(path, out_image, cause, image_decode);
+    return read_as(path, IMAGE_PICTURE, out_image, cause);
 }
 
 bool image_read_labels(const char *path, struct image *out_image, struct cause *cause) {
-    return read_with(path, out_image, cause, image_decode_labels);
+    return read_as(path, IMAGE_LABELS, out_image, cause);
+}
+
+bool image_read_mask(const char *path, struct image *out_image, struct cause *cause) {
+    return read_as(path, IMAGE_MASK, out_image, cause);
 }

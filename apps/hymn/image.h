@@ -28,9 +28,15 @@ bool image_decode(const uint8_t *data, size_t size, struct image *out_image, str
 // scaled). True colour is accepted where R = G = B everywhere. JPEG is refused: its values are not exact.
 bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause);
 
-// The two above for a file, or standard input for "-".
+// Decodes a mask of one class: one channel of 0 and 1. Inside are the grey values from half of their range on, 128 of 8
+// bits, or 1 where nothing is above 1: in PNG of grey that is judged of the values as stored, in what is scaled or
+// coloured of the 8 bits that image_decode and image_to_grey make of it.
+bool image_decode_mask(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause);
+
+// The three above for a file, or standard input for "-".
 bool image_read(const char *path, struct image *out_image, struct cause *cause);
 bool image_read_labels(const char *path, struct image *out_image, struct cause *cause);
+bool image_read_mask(const char *path, struct image *out_image, struct cause *cause);
 
 // Zeroed pixels; false, with the cause, where a side or the product is beyond the limits or memory is out.
 bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause);
@@ -48,9 +54,12 @@ bool image_write_png(const char *path, const uint8_t *samples, uint32_t width, u
                      struct cause *cause);
 bool image_write_png16(const char *path, const uint16_t *samples, uint32_t width, uint32_t height, struct cause *cause);
 
+// What pixels are decoded for. IMAGE_MASK: grey values in 8 bits of which 0 and 1 are as stored and no other becomes 1.
+enum image_use { IMAGE_PICTURE, IMAGE_LABELS, IMAGE_MASK };
+
 // Between image.c and the two decoders: pixels before the orientation, which is 1 where the file gives none.
-bool image_png_decode(const uint8_t *data, size_t size, bool labels, struct image *out_image, int *out_orientation,
-                      struct cause *cause);
+bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image,
+                      int *out_orientation, struct cause *cause);
 bool image_jpeg_decode(const uint8_t *data, size_t size, struct image *out_image, int *out_orientation,
                        struct cause *cause);
 

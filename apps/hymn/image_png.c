@@ -19,7 +19,8 @@ struct reader {
     png_infop info;
     const uint8_t *data;
     size_t size, offset;
-    bool labels;
+    enum image_use use;
+    int depth; // of the samples as stored
     struct image *image;
     int orientation;
     struct cause *cause;
@@ -48,20 +49,39 @@ static void on_read(png_structp png, png_bytep bytes, size_t count) {
     reader->offset += count;
 }
 
+// A row of a grey mask, as stored but for one sample in a byte or two, to the upper 8 bits of each: 0 and 1 stay as
+// they are, and what is above 1 stays above.
+static void reduce_mask(png_structp png, png_row_infop row, png_bytep samples) {
+    const struct reader *reader = png_get_user_transform_ptr(png);
+    for (png_uint_32 x = 0; x < row->width; x++) {
+        uint32_t value = samples[x];
+        if (reader->depth == 16) {
+            value = (uint32_t)samples[2 * x] << 8 | samples[2 * x + 1];
+        }
+        const uint32_t upper = reader->depth == 16 ? value >> 8 : value << (8 - reader->depth);
+        samples[x] = (png_byte)(value <= 1 ? value : upper < 2 ? 2 : upper);
+    }
+}
+
 static void set_transforms(struct reader *reader) {
     const int colour = png_get_color_type(reader->png, reader->info);
-    const int depth = png_get_bit_depth(reader->png, reader->info);
     png_set_strip_alpha(reader->png);
-    if (reader->labels) {
+    if (reader->use == IMAGE_LABELS) {
         png_set_packing(reader->png); // one value a byte, not scaled
+        return;
+    }
+    if (reader->use == IMAGE_MASK && (colour & PNG_COLOR_MASK_COLOR) == 0) {
+        png_set_packing(reader->png);
+        png_set_read_user_transform_fn(reader->png, reduce_mask);
+        png_set_user_transform_info(reader->png, reader, 8, 1);
         return;
     }
     if (colour == PNG_COLOR_TYPE_PALETTE) {
         png_set_palette_to_rgb(reader->png);
-    } else if (depth < 8) {
+    } else if (reader->depth < 8) {
         png_set_expand_gray_1_2_4_to_8(reader->png);
     }
-    if (depth == 16) {
+    if (reader->depth == 16) {
         png_set_scale_16(reader->png);
     }
 }
@@ -100,7 +120,8 @@ static void decode_body(struct reader *reader) {
     png_set_user_limits(reader->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
     png_set_read_fn(reader->png, reader, on_read);
     png_read_info(reader->png, reader->info);
-    if (reader->labels && png_get_bit_depth(reader->png, reader->info) == 16) {
+    reader->depth = png_get_bit_depth(reader->png, reader->info);
+    if (reader->use == IMAGE_LABELS && reader->depth == 16) {
         cause_set(reader->cause, "has 16 bits a sample; a mask of class numbers has 8 at most");
         png_error(reader->png, "labels");
     }
@@ -134,10 +155,10 @@ static bool size_is_legal(const uint8_t *data, size_t size, struct cause *cause)
     return true;
 }
 
-bool image_png_decode(const uint8_t *data, size_t size, bool labels, struct image *out_image, int *out_orientation,
-                      struct cause *cause) {
+bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image,
+                      int *out_orientation, struct cause *cause) {
     struct reader reader = {
-        .data = data, .size = size, .labels = labels, .image = out_image, .orientation = 1, .cause = cause};
+        .data = data, .size = size, .use = use, .image = out_image, .orientation = 1, .cause = cause};
     *out_image = (struct image){0};
     if (!size_is_legal(data, size, cause)) {
         return false;
