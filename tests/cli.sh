@@ -451,6 +451,15 @@ missing_and_unfit_masks() {
         "hymn: somemasks/b.png: is 32 x 48 pixels, but the picture some/b.png is 60 x 40"
 }
 
+masks_beside_pictures() {
+    mkdir -p beside/below && cp in/photo.jpg beside && cp in/photo.jpg beside/below/p.jpg && cp made/photo_mask.png beside/photo.png &&
+        cp made/photo_mask.png beside/below/p.png && cp in/picture.png made/picture_mask.png beside || return 1
+    expect 0 "$hymn" eval -m "$model" -i beside/ -k beside --json - && holds out '"images": 3' '"failed": 0' && count_is 0 err || return 1
+    cp dot.png beside/lonely.png && cp in/photo.jpg beside/bare.jpg || return 1
+    expect 1 "$hymn" eval -m "$model" -i beside -k beside --json - && holds out '"images": 3' '"failed": 2' && count_is 2 err &&
+        holds err "hymn: beside/lonely.png: there is no mask" "hymn: beside/bare.jpg: there is no mask"
+}
+
 benchmark() {
     # A cold start compiles everything anew: a model of few shaders.
     quick=$tests/golden/one_stage_conv.safetensors
@@ -637,6 +646,7 @@ if LC_ALL=C grep -qF '[\"class0\"], \"threshold\": 0.5}' "$model"; then
 else
     tally_skip "control characters in names; '|' in a class's" "another model, whose class has another name"
 fi
+tally_check "eval: masks beside their pictures" masks_beside_pictures
 tally_check "bench: table, JSON, profile, trace" benchmark
 tally_check "an interrupt finishes cleanly" interrupts
 tally_check "signals that are ignored stay so" ignored_interrupts

@@ -96,20 +96,46 @@ static bool looks_like_a_mask(const char *stem) {
     return false;
 }
 
-// Keeps the pictures that have masks. masks[i] belongs to inputs->items[i] afterwards; the others are reported.
-static void match_masks(const struct settings *settings, struct input_list *inputs, char **masks) {
+static int compare_paths(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// Whether a file of the folder of masks is one of these, which find_mask gave, sorted.
+static bool is_found(const struct input *input, const char *folder, char *const *found, size_t count) {
+    char *name = text_format("%s.png", input->stem);
+    char *path = name != NULL ? path_join(folder, name) : NULL;
+    const bool same = path != NULL && count > 0 && inputs_same_file(path, input->path) &&
+                      bsearch(&path, found, count, sizeof(*found), compare_paths) != NULL;
+    free(name);
+    free(path);
+    return same;
+}
+
+// Keeps the pictures that have masks. masks[i] belongs to inputs->items[i] afterwards; the others are reported, but for
+// masks among the pictures. False when memory is out.
+static bool match_masks(const struct settings *settings, struct input_list *inputs, char **masks) {
     const bool together = inputs_same_file(settings->images, settings->masks);
-    size_t kept = 0;
+    size_t count = 0, kept = 0;
+    char **found = calloc(inputs->count + 1, sizeof(*found));
+    if (found == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < inputs->count; i++) {
+        const bool skipped = together && looks_like_a_mask(inputs->items[i].stem);
+        masks[i] = skipped ? NULL : find_mask(&inputs->items[i], settings->masks);
+        if (masks[i] != NULL) {
+            found[count++] = masks[i];
+        }
+    }
+    qsort(found, count, sizeof(*found), compare_paths);
     for (size_t i = 0; i < inputs->count; i++) {
         struct input input = inputs->items[i];
-        const bool skipped = together && looks_like_a_mask(input.stem);
-        char *mask = skipped ? NULL : find_mask(&input, settings->masks);
-        if (mask != NULL) {
-            masks[kept] = mask;
+        if (masks[i] != NULL) {
+            masks[kept] = masks[i];
             inputs->items[kept++] = input;
             continue;
         }
-        if (!skipped) {
+        if (!together || (!looks_like_a_mask(input.stem) && !is_found(&input, settings->masks, found, count))) {
             console_error(input.path, "there is no mask %s_segmentation.png, %s.png or %s_mask.png in %s", input.stem,
                           input.stem, input.stem, settings->masks);
             inputs->failed++;
@@ -118,6 +144,8 @@ static void match_masks(const struct settings *settings, struct input_list *inpu
         free(input.stem);
     }
     inputs->count = kept;
+    free(found);
+    return true;
 }
 
 // ------------------------------------------------------------------------------------------------------------- report
@@ -214,11 +242,11 @@ static enum exit_code evaluate(const struct settings *settings, const struct hym
                                struct input_list *inputs) {
     struct evaluation_result result = {0};
     char **masks = calloc(inputs->count + 1, sizeof(*masks));
-    if (masks == NULL) {
+    if (masks == NULL || !match_masks(settings, inputs, masks)) {
         console_error(NULL, "out of memory");
+        free(masks);
         return CODE_INPUT;
     }
-    match_masks(settings, inputs, masks);
     enum exit_code code = inputs->count > 0 ? run_session(settings, model, inputs, masks, &result) : CODE_INPUT;
     for (size_t i = 0; i < inputs->count; i++) {
         free(masks[i]);
