@@ -5,7 +5,7 @@
 
 #define MAX_DEPTH 64
 #define MAX_VALUES 2000000
-#define MAX_STRING_BYTES (1u << 20)
+#define MAX_STRING_BYTES (64u << 10)
 #define MAX_WORD_BYTES 1024
 
 static bool separates(char c) {
@@ -22,7 +22,7 @@ static const char *find_excess(const char *text, size_t size) {
         if (in_string) {
             i += c == '\\';
             if (i - begin > MAX_STRING_BYTES) {
-                return "a string of more than 1 MiB";
+                return "a string of more than 64 KiB";
             }
             in_string = c != '"';
             begin = in_string ? begin : i + 1;
