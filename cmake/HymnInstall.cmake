@@ -21,9 +21,20 @@ write_basic_package_version_file("${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake"
 install(FILES "${PROJECT_BINARY_DIR}/hymnConfig.cmake" "${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake"
               cmake/Findjansson.cmake DESTINATION "${hymn_cmake_dir}")
 
-# Found from where the file lies, so that the installed tree can be moved.
-file(RELATIVE_PATH hymn_pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
-string(REGEX REPLACE "/$" "" hymn_pc_prefix "${hymn_pc_prefix}")
+# Found from where the file lies, so that the installed tree can be moved, but for folders that are given as a whole.
+set(hymn_pc_libdir "\${prefix}/${CMAKE_INSTALL_LIBDIR}")
+set(hymn_pc_includedir "\${prefix}/${CMAKE_INSTALL_INCLUDEDIR}")
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+    set(hymn_pc_prefix "${CMAKE_INSTALL_PREFIX}")
+    set(hymn_pc_libdir "${CMAKE_INSTALL_LIBDIR}")
+else()
+    file(RELATIVE_PATH hymn_pc_prefix "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
+    string(REGEX REPLACE "/$" "" hymn_pc_prefix "${hymn_pc_prefix}")
+    string(PREPEND hymn_pc_prefix "\${pcfiledir}/")
+endif()
+if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+    set(hymn_pc_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
+endif()
 set(hymn_libs_private "-lm ${CMAKE_THREAD_LIBS_INIT}")
 foreach(library IN LISTS CMAKE_DL_LIBS)
     string(APPEND hymn_libs_private " -l${library}")

@@ -4,14 +4,19 @@
 #
 # volk defines global variables called vkCreateInstance and so on; a program that links libvulkan as well would bind its
 # own calls to them and crash. Where the toolchain can do it, the objects are therefore linked into one relocatable
-# object whose hidden symbols are made local. Elsewhere (MSVC, Apple's linker) the archive holds the plain objects: such
-# a program must then use the shared library.
+# object whose hidden symbols are made local, for which they must be machine code: what is left to link-time optimization
+# has no symbols that objcopy could change. Elsewhere (MSVC, Apple's linker) the archive holds the plain objects: such a
+# program must then use the shared library.
 function(hymn_static_library name objects)
     if(CMAKE_OBJCOPY AND NOT APPLE AND NOT WIN32 AND CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
         set(merged "${CMAKE_CURRENT_BINARY_DIR}/${name}.o")
+        separate_arguments(compiler NATIVE_COMMAND "${CMAKE_C_COMPILER_ARG1}") # of CC="ccache gcc"
+        list(PREPEND compiler "${CMAKE_C_COMPILER}")
+        target_compile_options(${objects} PRIVATE -fno-lto)
+        set_target_properties(${objects} PROPERTIES INTERPROCEDURAL_OPTIMIZATION OFF)
         add_custom_command(
             OUTPUT "${merged}"
-            COMMAND "${CMAKE_C_COMPILER}" -r -nostdlib -o "${merged}" "$<TARGET_OBJECTS:${objects}>"
+            COMMAND ${compiler} -r -nostdlib -o "${merged}" "$<TARGET_OBJECTS:${objects}>"
             COMMAND "${CMAKE_OBJCOPY}" --localize-hidden "${merged}"
             DEPENDS ${objects} "$<TARGET_OBJECTS:${objects}>"
             COMMENT "Merging the objects of ${name}" COMMAND_EXPAND_LISTS VERBATIM)

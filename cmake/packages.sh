@@ -7,9 +7,10 @@
 package_prefix=$(brew --prefix 2>/dev/null || true) # Homebrew's folder
 
 # Whether a need is met.
+# shellcheck disable=SC2086 # compilers may be of several words, as "ccache gcc"
 package_there() {
     case $1 in
-    cc) command -v "${CC:-cc}" >/dev/null ;;
+    cc) package_command ${CC:-cc} ;;
     make | cmake | cmp | shellcheck | clang-format | spirv-val) command -v "$1" >/dev/null ;;
     pkg-config) command -v pkg-config >/dev/null ;;
     glslang) command -v glslangValidator >/dev/null || command -v glslang >/dev/null ;;
@@ -18,7 +19,7 @@ package_there() {
     jansson | cmocka) package_header "$1.h" ;;
     png) package_header png.h ;;
     jpeg) package_header stdio.h jpeglib.h ;;
-    c++) command -v "${CXX:-c++}" >/dev/null ;;
+    c++) package_command ${CXX:-c++} ;;
     vulkan-loader) package_library 'libvulkan.so.1' || [ -e "$package_prefix/lib/libvulkan.1.dylib" ] ;;
     vulkan-loader-devel) package_links vulkan ;;
     vulkan-driver) package_vulkan_driver ;;
@@ -33,15 +34,19 @@ package_there() {
     esac
 }
 
+package_command() { # the first word is one
+    command -v "$1" >/dev/null
+}
+
 # Whether the compiler finds a header, after those named before it.
 package_header() {
     for package_name in "$@"; do echo "#include <$package_name>"; done |
-        "${CC:-cc}" ${package_prefix:+"-I$package_prefix/include"} -E -x c - >/dev/null 2>&1
+        ${CC:-cc} ${package_prefix:+"-I$package_prefix/include"} -E -x c - >/dev/null 2>&1
 }
 
 package_links() {
     echo 'int main(void) { return 0; }' |
-        "${CC:-cc}" ${package_prefix:+"-L$package_prefix/lib"} -x c - -o /dev/null "-l$1" >/dev/null 2>&1
+        ${CC:-cc} ${package_prefix:+"-L$package_prefix/lib"} -x c - -o /dev/null "-l$1" >/dev/null 2>&1
 }
 
 package_library() {

@@ -89,6 +89,9 @@ tally_ctest() {
     if [ "$tally_status" != 0 ] && [ "$2" = 0 ]; then
         echo "FAILED  $tally_name: status $tally_status"
         set -- "$1" 1 "${3:-0}"
+    elif [ "$1 $2 $3" = "0 0 0" ]; then # CTest finds no fault in that
+        echo "FAILED  $tally_name: no test was run in $tally_folder (built with HYMN_TESTS=OFF?)"
+        set -- 0 1 0
     fi
     echo "$tally_name: $1 passed, $2 failed, $3 skipped"
     tally_add "$1" "$2" "$3"
