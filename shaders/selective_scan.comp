@@ -133,13 +133,19 @@ vec2 project_delta(uint row_at, uint weights_at, uint pairs) {
             v = fma(dt_weights[r], vec2(row[r]), v);
         }
     } else {
-        // Four at a time: their loads overlap, and no compiler can carry them out of the walk and into registers.
-        [[dont_unroll]] for (uint r = 0; r + 4 <= RANK; r += 4) {
-            vec4 dt = projected[row_at + r / 4];
-            uint at = weights_at + (2 + STATES + r) * pairs;
-            [[unroll]] for (uint i = 0; i < 4; i++) {
-                v = fma(weights[at + i * pairs], vec2(dt[i]), v);
-            }
+        // Four at a time: their loads overlap, and no compiler can carry them out of the walk and into registers. A loop
+        // that leaves at its end: its turns count among those that an invocation has (common/grid.glsl), and
+        // choose_chunk_length of scan_choice.c reckons with RANK / 4 a step.
+        if (RANK >= 4) {
+            uint r = 0;
+            [[dont_unroll]] do {
+                vec4 dt = projected[row_at + r / 4];
+                uint at = weights_at + (2 + STATES + r) * pairs;
+                [[unroll]] for (uint i = 0; i < 4; i++) {
+                    v = fma(weights[at + i * pairs], vec2(dt[i]), v);
+                }
+                r += 4;
+            } while (r + 4 <= RANK);
         }
         [[unroll]] for (uint r = RANK / 4 * 4; r < RANK; r++) {
             v = fma(weights[weights_at + (2 + STATES + r) * pairs], vec2(projected_floats[4 * row_at + r]), v);

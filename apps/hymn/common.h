@@ -72,7 +72,7 @@ struct common {
 
 // Largest side of a network input that options take.
 // COMMON_MIN_TILE: what a tile's sides may shrink to where memory does not suffice.
-enum { COMMON_MIN_TILE = 64, COMMON_MAX_SIZE = 16384, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
+enum { COMMON_MIN_TILE = 64, COMMON_MAX_SIZE = 32768, COMMON_MAX_BATCH = 1024, COMMON_MAX_JOBS = 256 };
 // Of hymn_session_params. COMMON_STREAMS: what more of them add on the largest GPUs is a few percent.
 enum { COMMON_STREAMS = 4, COMMON_MAX_STREAMS = 8, COMMON_MAX_FLIGHTS = 8 };
 

@@ -186,7 +186,7 @@ static uint32_t emit_scan(struct builder *b, struct hymn_source u, uint32_t proj
         return HYMN_NONE;
     }
     for (uint64_t i = 0; i < (uint64_t)4 * u.channels * b->config->d_state; i++) {
-        a[i] = -expf(a[i]);
+        a[i] = -fminf(expf(a[i]), 1e38f); // finite, as a step of 0 times it must be 0
     }
     node->terms[1].source = whole(b, projected);
     node->term_count = 2;

@@ -323,7 +323,7 @@ static void choose_local(struct hymn_scan *scan, const struct hymn_scan_method *
     uint32_t chunk_length = (scan->length + chunks - 1) / chunks;
     bool able = hymn_variant_allowed(plan, "selective_scan_local", hymn_storage_suffix(storage)) &&
                 scan->rank <= MAX_HELD_RANK && scan->states <= LOCAL_STATES && chunk_length <= MAX_ITERATIONS / 2 &&
-                lanes <= plan->max_invocations && lanes % plan->subgroup_size == 0;
+                lanes <= plan->max_invocations && lanes % plan->subgroup_size == 0 && plan->subgroup_size > 1;
     struct hymn_scan local = *scan;
     local.chunk_length = chunk_length;
     local.together = wanted.together;
