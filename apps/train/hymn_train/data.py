@@ -3,8 +3,9 @@
 
 The layout is ISIC's: ``images/NAME.jpg`` (or .jpeg, .png) beside
 ``masks/NAME_segmentation.png`` (or ``masks/NAME.png``), of the same size.  With one class a mask
-is cut at one half, or 1 is inside where nothing is above 1, as in ``hymn eval``; with several, the
-grey value of a pixel is its class, 0 being the background.
+is cut at one half of its range, or 1 is inside where nothing is above 1, as in ``hymn eval``; with
+several, the grey value of a pixel is its class, 0 being the background.  Grey values are those
+that the file holds, in 1, 2, 4, 8 or 16 bits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pathlib
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple, TypeVar
 
 import numpy
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor
 from .config import Config
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+Form = TypeVar("Form")
 
 
 class Samples(NamedTuple):
@@ -95,22 +97,21 @@ def normalise(images: Tensor, config: Config) -> Tensor:
 def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
                classes: int) -> Tuple[numpy.ndarray, numpy.ndarray]:
     extent = (size[1], size[0])
-    picture = _read(image, lambda opened: ImageOps.exif_transpose(opened).convert("RGB"))
-    labels = _read(mask, lambda opened: opened.copy() if classes > 1 and opened.mode == "P"
-                   else opened.convert("L"))
-    if labels.size != picture.size:
-        raise ValueError(f"{mask}: is {labels.width} x {labels.height} pixels, but the picture {image} "
-                         f"is {picture.width} x {picture.height}")
+    picture = _read(image, _colours)
+    values, top = _read(mask, lambda opened: _stored(opened, _depth(mask), classes > 1))
+    if values.shape != (picture.height, picture.width):
+        raise ValueError(f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, but the picture "
+                         f"{image} is {picture.width} x {picture.height}")
     pixels = numpy.asarray(picture.resize(extent, Image.BILINEAR))
     if classes == 1:
-        return pixels, _cut(labels, extent)
-    values = numpy.array(labels.resize(extent, Image.NEAREST), numpy.uint8)
+        return pixels, _cut(values, top, extent)
+    values = numpy.asarray(Image.fromarray(values).resize(extent, Image.NEAREST))
     if values.max() >= classes:
         raise ValueError(f"{mask}: has the class {values.max()}, of {classes}")
-    return pixels, values
+    return pixels, values.astype(numpy.uint8)
 
 
-def _read(path: pathlib.Path, form: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _read(path: pathlib.Path, form: Callable[[Image.Image], Form]) -> Form:
     """The picture at ``path`` in a form that makes Pillow decode it; OSError names a damaged one."""
     try:
         with Image.open(path) as opened:
@@ -120,9 +121,43 @@ def _read(path: pathlib.Path, form: Callable[[Image.Image], Image.Image]) -> Ima
         raise OSError(f"{path}: cannot be read: {error}") from error
 
 
-def _cut(mask: Image.Image, extent: Tuple[int, int]) -> numpy.ndarray:
-    """0 and 1, cut at one half after resizing; the grey value 1 is inside where nothing is above 1."""
-    values = numpy.asarray(mask)
-    if values.max() <= 1:
-        mask = Image.fromarray(values * 255)
+def _colours(opened: Image.Image) -> Image.Image:
+    """A picture in 8-bit RGB, the way up that EXIF tells."""
+    turned = ImageOps.exif_transpose(opened)
+    if turned.mode.startswith("I"):  # grey of 16 bits, which convert would clip
+        turned = Image.fromarray(_to_8_bits(numpy.asarray(turned, numpy.int32), 65535))
+    return turned.convert("RGB")
+
+
+def _depth(path: pathlib.Path) -> int:
+    """The bits of a sample in a PNG file: Pillow makes 8 of fewer."""
+    with open(path, "rb") as file:
+        header = file.read(25)
+    return header[24] if header[12:16] == b"IHDR" else 8
+
+
+def _stored(opened: Image.Image, depth: int, labels: bool) -> Tuple[numpy.ndarray, int]:
+    """A mask's values (H, W) as the file holds them, int32, and the largest that could be.
+
+    Of a palette they are the indices where ``labels`` are wanted, else the colours' grey.
+    """
+    if opened.mode.startswith("I"):
+        return numpy.array(opened, numpy.int32), 65535
+    if opened.mode == "1":
+        return numpy.array(opened, numpy.int32), 1
+    if opened.mode == "L" and depth < 8:
+        top = 2 ** depth - 1
+        return numpy.array(opened, numpy.int32) // (255 // top), top
+    grey = opened if labels and opened.mode == "P" else opened.convert("L")
+    return numpy.array(grey, numpy.int32), 255
+
+
+def _to_8_bits(values: numpy.ndarray, top: int) -> numpy.ndarray:
+    """0 to ``top`` as 0 to 255, rounded to the nearest."""
+    return ((values * 255 + top // 2) // top).astype(numpy.uint8)
+
+
+def _cut(values: numpy.ndarray, top: int, extent: Tuple[int, int]) -> numpy.ndarray:
+    """0 and 1, cut at one half after resizing; the value 1 is inside where nothing is above 1."""
+    mask = Image.fromarray(_to_8_bits(values, top if values.max() > 1 else 1))
     return (numpy.asarray(mask.resize(extent, Image.BOX)) >= 128).astype(numpy.uint8)

@@ -7,11 +7,13 @@ import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import zlib
 from typing import List, Optional
 
 import numpy
@@ -47,6 +49,19 @@ def make_folder(root: pathlib.Path, count: int, classes: int = 1) -> pathlib.Pat
         Image.fromarray(picture).save(root / "images" / f"p{i:02}.png")
         Image.fromarray(mask).save(root / "masks" / f"p{i:02}_segmentation.png")
     return root
+
+
+def write_grey(path: pathlib.Path, values: numpy.ndarray, depth: int) -> None:
+    """A grey PNG file of ``depth`` bits a sample that holds those values: Pillow writes 1 or 8."""
+    rows = values.astype(">u2").view(numpy.uint8).reshape(*values.shape, 2)
+    bits = numpy.unpackbits(rows, axis=2)[..., 16 - depth:].reshape(len(values), -1)
+    pixels = b"".join(b"\0" + row.tobytes() for row in numpy.packbits(bits, axis=1))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", struct.pack(">IIBBBBB", *values.shape[::-1], depth, 0, 0, 0, 0)),
+                       (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data
+        content += struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
 
 
 def command(*words: object) -> List[str]:
@@ -213,6 +228,31 @@ class Data(Folder):
         Image.fromarray(numpy.uint8([[0, 1], [2, 127]]).repeat(8, 0).repeat(8, 1)).save(path)
         noise = load_folder(self.root / "data", SIZE).masks[samples.names.index(path.stem.split("_")[0])]
         self.assertEqual(int(noise.sum()), 0)
+
+    def test_grey_depths(self) -> None:
+        folder = make_folder(self.root / "data", 1)
+        mask = folder / "masks" / "p00_segmentation.png"
+        columns = numpy.arange(SIZE[1])
+        for depth in (1, 2, 4, 8, 16):
+            top, half = 2 ** depth - 1, 2 ** (depth - 1)
+            for inside, outside in ((1, 0), (top, 0), (half, half - 1), (top, top // 2)):
+                with self.subTest(depth=depth, inside=inside, outside=outside):
+                    write_grey(mask, numpy.tile(numpy.where(columns < 6, inside, outside), (16, 1)), depth)
+                    got = load_folder(folder, SIZE).masks[0, 0].numpy()
+                    self.assertTrue((got == (columns < 6)).all(), got[0])
+            write_grey(mask, numpy.zeros(SIZE, int), depth)
+            self.assertEqual(int(load_folder(folder, SIZE).masks.sum()), 0)
+            write_grey(mask, numpy.tile(numpy.minimum(columns, min(top, 5)), (16, 1)), depth)
+            got = load_folder(folder, SIZE, classes=6).masks[0, 0, 0].numpy()
+            self.assertEqual(got.tolist(), numpy.minimum(columns, min(top, 5)).tolist())
+            write_grey(mask, numpy.full(SIZE, top), depth)
+            if depth > 1:
+                with self.assertRaisesRegex(ValueError, f"has the class {top}, of 2"):
+                    load_folder(folder, SIZE, classes=2)
+            picture = numpy.round(numpy.linspace(0, top, 16)).astype(int)
+            write_grey(folder / "images" / "p00.png", numpy.tile(picture, (16, 1)), depth)
+            got = load_folder(folder, SIZE).images[0, :, 0].numpy()
+            self.assertTrue((got == numpy.round(picture * 255 / top)).all(), got)
 
     def test_mask_of_another_size(self) -> None:
         folder = make_folder(self.root / "data", 1)
