@@ -162,6 +162,8 @@ class Trainer:
         """Take up the folder's checkpoint, if it has one; ValueError where it is another run's."""
         path = self.folder / CHECKPOINT
         if not path.exists():
+            if self.rank == 0:
+                self._trim_log()
             return False
         state = load_checkpoint(path, self.device)
         differences = self._differences(state)
@@ -306,7 +308,7 @@ class Trainer:
 
     def _log(self, seconds: float, loss: float, scores: Optional[Scores]) -> None:
         path = self.folder / LOG
-        fresh = not path.exists()
+        fresh = not path.exists() or path.stat().st_size == 0
         row = [self.epoch, f"{seconds:.2f}", f"{self._rate(self.epoch):.3e}", f"{loss:.5f}"]
         row += [f"{scores.dice:.5f}", f"{scores.iou:.5f}"] if scores else ["", ""]
         with open(path, "a", newline="") as file:
@@ -320,8 +322,8 @@ class Trainer:
 
     def _trim_log(self) -> None:
         """Drop the rows of epochs that the checkpoint does not have: they are trained again."""
-        rows = read_log(self.folder)
-        if rows:
+        if (self.folder / LOG).exists():
+            rows = read_log(self.folder)
             with open(self.folder / f"{LOG}.partial", "w", newline="") as file:
                 writer = csv.DictWriter(file, LOG_FIELDS)
                 writer.writeheader()
@@ -337,11 +339,14 @@ def process() -> Tuple[int, int]:
 
 
 def read_log(folder: pathlib.Path) -> List[Dict[str, str]]:
-    """The rows of a run's log, whole ones only; none where there is no log."""
+    """The rows of a run's log, whole ones only; none where there is no log, or no header of one."""
     if not (folder / LOG).exists():
         return []
     with open(folder / LOG, newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != LOG_FIELDS:
+            return []
+        return [row for row in reader if None not in row and None not in row.values()]
 
 
 def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu")) -> Dict[str, Any]:

@@ -180,6 +180,29 @@ class Killed(Folder):
         self.assertTrue(trainer.resume())
         self.assertEqual([row["epoch"] for row in read_log(self.root / "run")], ["1"])
 
+    def test_log_without_checkpoint(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        recipe, header = Recipe(epochs=1, batch=2, precision="fp32"), "epoch,seconds,lr,loss,dice,iou\n"
+        for i, left in enumerate((None, "", "epo", header, header + "1,0.1,1e-3,0.5,,\n",
+                                  header + "1,0.1,1e-3,0.5,,\n2,0", "epoch,loss\n1,0.5\n", header + "1,0.1,1e-3")):
+            folder = self.root / f"run{i}"
+            folder.mkdir()
+            if left is not None:
+                (folder / "log.csv").write_text(left)
+            trainer = Trainer(Config(**SMALL), recipe, folder, torch.device("cpu"), samples, None)
+            self.assertFalse(trainer.resume())
+            trainer.run()
+            self.assertEqual([row["epoch"] for row in read_log(folder)], ["1"], repr(left))
+            self.assertEqual((folder / "log.csv").read_text().count("epoch"), 1)
+            (folder / "log.csv").write_text("")
+            self.assertTrue(trainer.resume())
+            self.assertEqual(read_log(folder), [])
+        (folder / "log.csv").write_text("")
+        (folder / "checkpoint.pt").unlink()
+        trainer = Trainer(Config(**SMALL), recipe, folder, torch.device("cpu"), samples, None)
+        trainer.run()
+        self.assertEqual([row["epoch"] for row in read_log(folder)], ["1"])
+
 
 class Data(Folder):
     """Folders, splits, several classes."""
