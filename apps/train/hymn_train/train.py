@@ -37,6 +37,8 @@ from .supervised import Supervised, Teachers, pyramid_loss
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_KEYS = ("config", "recipe", "epoch", "step", "model", "supervised", "optimizer")
+DATA_NAMES = {"training": "training pictures", "validation": "validation pictures",
+              "initial": "initial weights", "teachers": "teachers"}
 LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -105,6 +107,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.rank, self.world = process()
         self.network = HyMUNet(config).use_drop_path(recipe.drop_path).to(device)
+        self.data = self._data(initial, teachers)
         if initial is not None:
             self.network.load_state_dict(initial)
         self.supervised = Supervised(self.network, recipe.supervision).to(device)
@@ -150,7 +153,7 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
-                 "data": json.dumps(self._data()), "epoch": self.epoch, "step": self.step,
+                 "data": json.dumps(self.data), "epoch": self.epoch, "step": self.step,
                  "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
@@ -186,15 +189,19 @@ class Trainer:
             found += [f"{name} {theirs.get(name)} (now {ours.get(name)})"
                       for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
         data = json.loads(state.get("data", "{}"))  # older checkpoints have none
-        found += [f"other {name} pictures" for name, digest in self._data().items()
-                  if data.get(name, digest) != digest]
+        found += [f"other {name}" for key, name in DATA_NAMES.items()
+                  if data.get(key, self.data[key]) != self.data[key]]
         return found
 
-    def _data(self) -> Dict[str, str]:
-        """A digest of the names of the training and of the validation pictures."""
+    def _data(self, initial: Optional[Mapping[str, Tensor]],
+              teachers: Sequence[HyMUNet]) -> Dict[str, str]:
+        """Digests, by the keys of :data:`DATA_NAMES`: of the pictures' names, of the weights."""
         parts = {"training": self.train, "validation": self.validation}
-        return {key: hashlib.sha256(json.dumps(part.names if part else []).encode()).hexdigest()
-                for key, part in parts.items()}
+        found = {key: hashlib.sha256(json.dumps(part.names if part else []).encode()).hexdigest()
+                 for key, part in parts.items()}
+        found["initial"] = _digest(initial or {})
+        found["teachers"] = ",".join(_digest(teacher.state_dict()) for teacher in teachers)
+        return found
 
     def _recipe_json(self) -> str:
         """The recipe as the checkpoint keeps it: only tensors, strings and whole numbers load
@@ -357,6 +364,15 @@ def load_checkpoint(path: pathlib.Path, device: torch.device = torch.device("cpu
         if not _is_object(state[key]):
             raise ValueError(f"{path}: not a checkpoint, or damaged: its {key} is no JSON object")
     return state
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of tensors and their names."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        total.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.detach().cpu().double().contiguous().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _is_object(text: Any) -> bool:

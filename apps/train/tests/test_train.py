@@ -169,6 +169,30 @@ class Killed(Folder):
             with self.assertRaisesRegex(ValueError, "its recipe is no JSON object"):
                 load_checkpoint(path)
 
+    def test_other_weights(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        torch.manual_seed(0)
+        config, recipe = Config(**SMALL), Recipe(epochs=1, batch=4)
+        one, other = HyMUNet(config), HyMUNet(config)
+
+        def trainer(initial: Optional[HyMUNet], teachers: List[HyMUNet]) -> Trainer:
+            return Trainer(config, recipe, self.root / "run", torch.device("cpu"), samples, None,
+                           initial and initial.state_dict(), teachers)
+
+        trainer(one, [other]).run()
+        self.assertTrue(trainer(one, [other]).resume())
+        for initial, teachers, what in ((other, [other], "initial weights"), (None, [other], "initial weights"),
+                                        (one, [one], "teachers"), (one, [], "teachers"),
+                                        (one, [other, other], "teachers"),
+                                        (None, [one], "initial weights, other teachers")):
+            with self.assertRaisesRegex(ValueError, f"checkpoint.pt: made with other {what}$"):
+                trainer(initial, teachers).resume()
+        path = self.root / "run" / "checkpoint.pt"
+        state = load_checkpoint(path)
+        old = {key: value for key, value in json.loads(state["data"]).items() if key in ("training", "validation")}
+        torch.save({**state, "data": json.dumps(old)}, path)
+        self.assertTrue(trainer(None, []).resume())
+
     def test_unfinished_row(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
         recipe = Recipe(epochs=2, batch=2, precision="fp32")
