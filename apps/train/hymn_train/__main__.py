@@ -20,7 +20,9 @@ from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, load_model, save_model
 from .losses import LOSSES
+from .network import HyMUNet
 from .pictures import draw_curves, draw_samples
+from .supervised import require_teacher
 from .train import (CHECKPOINT, PRECISIONS, Recipe, Trainer, load_checkpoint, read_log,
                     set_precision)
 
@@ -73,6 +75,7 @@ def train_command(options: argparse.Namespace) -> None:
     device = _join(usable_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
+    teachers = [_teacher(path, config) for path in options.teacher]
     height, width = config.input_size
     validation = None
     train = load_folder(options.train, (height, width), options.limit, config.num_classes)
@@ -80,7 +83,6 @@ def train_command(options: argparse.Namespace) -> None:
         validation = load_folder(options.validation, (height, width), classes=config.num_classes)
     elif options.holdout:
         train, validation = split(train, options.holdout, recipe.seed)
-    teachers = [load_model(path)[0] for path in options.teacher]
     trainer = Trainer(config, recipe, options.output, device, train, validation,
                       initial, teachers, options.compile)
     if trainer.resume():
@@ -93,6 +95,13 @@ def train_command(options: argparse.Namespace) -> None:
     draw_curves(read_log(options.output), options.output / "curves.png")
     if trainer.validation is not None:
         draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
+
+
+def _teacher(path: pathlib.Path, student: Config) -> HyMUNet:
+    """The network of ``--teacher``; ValueError where it cannot teach a network of ``student``."""
+    network, config = load_model(path)
+    require_teacher(config, student, str(path))
+    return network
 
 
 def usable_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .config import Config
 from .losses import Weights, segmentation_loss
 from .network import HyMUNet
 
@@ -45,6 +46,20 @@ def pyramid_loss(pyramid: Sequence[Tensor], target: Tensor, weights: Weights) ->
         total = total + 0.5 ** level * segmentation_loss(logits, here, weights)
         share += 0.5 ** level
     return total / share
+
+
+def require_teacher(teacher: Config, student: Config, name: str) -> None:
+    """ValueError where a teacher, called ``name``, cannot take the student's input, normalised for
+    the student as it is, or has other classes."""
+    for field in ("num_classes", "in_channels", "mean", "std"):
+        theirs, ours = getattr(teacher, field), getattr(student, field)
+        if field in ("mean", "std"):
+            theirs, ours = list(theirs), list(ours)
+        if theirs != ours:
+            raise ValueError(f"{name}: {field} must be the student's, {ours}, is {theirs}")
+    if any(size % teacher.multiple for size in student.input_size):
+        raise ValueError(f"{name}: takes sizes that are multiples of {teacher.multiple}, but the student's "
+                         f"input_size is {list(student.input_size)}")
 
 
 class Teachers:

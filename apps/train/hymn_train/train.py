@@ -33,7 +33,7 @@ from .evaluate import Scores, evaluate
 from .losses import LOSSES
 from .network import HyMUNet
 from .scan import automatic_form
-from .supervised import Supervised, Teachers, pyramid_loss
+from .supervised import Supervised, Teachers, pyramid_loss, require_teacher
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_KEYS = ("config", "recipe", "epoch", "step", "model", "supervised", "optimizer")
@@ -115,7 +115,8 @@ class Trainer:
             self.supervised = self.supervised.to(memory_format=torch.channels_last)
             self.network.use_scan(automatic_form(device, torch.float32, True))
         self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-        self.teachers = Teachers([self._ready(teacher) for teacher in teachers])
+        self.teachers = Teachers([self._ready(teacher, f"teacher {i + 1}")
+                                  for i, teacher in enumerate(teachers)])
         self.forward: Callable[[Tensor], List[Tensor]] = self.supervised
         if compiled:
             self.forward = torch.compile(self.supervised, dynamic=False)
@@ -208,9 +209,8 @@ class Trainer:
         with ``weights_only`` in every PyTorch since 1.13."""
         return json.dumps(dataclasses.asdict(self.recipe))
 
-    def _ready(self, teacher: HyMUNet) -> HyMUNet:
-        if teacher.config.num_classes != self.config.num_classes:
-            raise ValueError("a teacher has another number of classes")
+    def _ready(self, teacher: HyMUNet, name: str) -> HyMUNet:
+        require_teacher(teacher.config, self.config, name)
         teacher = teacher.to(self.device)
         if self.device.type == "cuda":
             teacher.use_scan(automatic_form(self.device, torch.float32, True))

@@ -85,6 +85,17 @@ class Folder(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
+    def fail_command(self, *words: object, code: int = 1) -> str:
+        """The line on standard error of a command that is refused."""
+        done = subprocess.run(command(*words), env=self.environment, capture_output=True,
+                              text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+        last = done.stderr.splitlines()[-1]
+        self.assertRegex(last, "^hymn_train[a-z ]*: ")
+        if code == 1:  # argparse, whose code is 2, shows the usage ahead of it
+            self.assertEqual(done.stderr, last + "\n")
+        return last
+
 
 class Killed(Folder):
     """SIGKILL in the middle of a run."""
@@ -382,6 +393,26 @@ class Data(Folder):
             trainer.run()
             losses.append(float(read_log(self.root / f"run{level}")[0]["loss"]))
         self.assertLess(losses[0], losses[1] - 1.0)
+
+    def test_teacher_of_other_input(self) -> None:
+        data = make_folder(self.root / "data", 4)
+        config, recipe = Config(**{**SMALL, "input_size": [16, 10]}), Recipe(epochs=1, batch=4)
+        samples = load_folder(data, (16, 10))
+        deeper = {"dims": [4, 4, 4], "depths": [1, 1, 1], "decoder_depths": [1, 1]}
+        for fields, message in (({"mean": [0.5, 0.5, 0.5]}, r"mean must be the student's, \[0.485, .* is \[0.5, 0.5"),
+                                ({"std": [1.0, 1.0, 1.0]}, r"std must be the student's, \[0.229, .* is \[1.0, 1.0"),
+                                ({"in_channels": 1, "mean": [0.5], "std": [1.0]}, "in_channels must .* 3, is 1"),
+                                ({"num_classes": 2, "classes": ["a", "b"]}, "num_classes must .* 1, is 2"),
+                                (deeper, r"takes sizes that are multiples of 4.* input_size is \[16, 10\]")):
+            good, bad = HyMUNet(Config(**SMALL)), HyMUNet(Config(**{**SMALL, **fields}))
+            with self.assertRaisesRegex(ValueError, f"^teacher 2: {message}"):
+                Trainer(config, recipe, self.root / "run", torch.device("cpu"), samples, None,
+                        teachers=[good, bad])
+        save_model(self.root / "bad.safetensors", bad.state_dict(), bad.config)
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in {**SMALL, "input_size": [16, 10]}.items()]
+        message = self.fail_command("train", "--train", data, "--output", self.root / "run",
+                                    "--teacher", self.root / "bad.safetensors", *settings)
+        self.assertRegex(message, "bad.safetensors: takes sizes that are multiples of 4")
 
 
 class Convert(Folder):
