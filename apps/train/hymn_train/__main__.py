@@ -182,6 +182,21 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _limit(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, is {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    """A number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, is {text!r}")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hymn_train", description="Trains HyM-UNet, judges it, "
                                      "and makes the model files that hymn runs.")
@@ -196,7 +211,8 @@ def _parser() -> argparse.ArgumentParser:
                             help="a folder with images/ and masks/")
     evaluation.add_argument("--batch", type=_count, default=10, help="pictures at a time "
                             "(default 10)")
-    evaluation.add_argument("--limit", type=int, default=0, help="use only the first N samples")
+    evaluation.add_argument("--limit", type=_limit, default=0, metavar="N",
+                            help="use only the first N samples")
     evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
                             help="draw some of the predictions")
     evaluation.set_defaults(command=eval_command)
@@ -230,11 +246,12 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--train", type=pathlib.Path, required=True,
                        help="a folder with images/ and masks/")
     train.add_argument("--validation", type=pathlib.Path, help="another one, to be judged by")
-    train.add_argument("--holdout", type=float, default=0.0, metavar="SHARE",
+    train.add_argument("--holdout", type=_share, default=0.0, metavar="SHARE",
                        help="without --validation, keep this share of the samples for it")
     train.add_argument("--output", type=pathlib.Path, required=True,
                        help="the run's folder: checkpoint, log.csv, model.safetensors, PNGs")
-    train.add_argument("--limit", type=int, default=0, help="use only the first N samples")
+    train.add_argument("--limit", type=_limit, default=0, metavar="N",
+                       help="use only the first N samples")
     train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
                        help="start from a model file, whose configuration replaces --preset")
     train.add_argument("--teacher", type=pathlib.Path, action="append", default=[],

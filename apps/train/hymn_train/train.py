@@ -43,6 +43,19 @@ LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
+# What the recipe's numbers must be, in words and as a condition that NaN does not meet.
+_AT_LEAST_1 = ("at least 1", lambda x: 1 <= x < math.inf)
+_FROM_0 = ("a number from 0 on", lambda x: 0 <= x < math.inf)
+_BELOW_1 = ("from 0 to below 1", lambda x: 0 <= x < 1)
+RECIPE_RANGES: Dict[str, Tuple[str, Callable[[float], bool]]] = {
+    "epochs": _AT_LEAST_1, "batch": _AT_LEAST_1, "every": _AT_LEAST_1,
+    "lr": ("a positive number", lambda x: 0 < x < math.inf),
+    "clip": ("above 0", lambda x: x > 0),
+    "weight_decay": _FROM_0, "warmup": _FROM_0, "supervision": _FROM_0,
+    "drop_path": _BELOW_1, "average": _BELOW_1,
+    "distil": ("from 0 to 1", lambda x: 0 <= x <= 1),
+}
+
 
 @dataclasses.dataclass
 class Recipe:
@@ -76,11 +89,9 @@ class Recipe:
             raise ValueError(f"no loss {self.loss!r}; there are {', '.join(LOSSES)}")
         if self.precision not in (None, *PRECISIONS):
             raise ValueError(f"no precision {self.precision!r}; there are {', '.join(PRECISIONS)}")
-        for name in ("epochs", "batch", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, is {getattr(self, name)}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be a positive number, is {self.lr}")
+        for name, (text, is_good) in RECIPE_RANGES.items():
+            if not is_good(getattr(self, name)):
+                raise ValueError(f"{name} must be {text}, is {getattr(self, name)}")
 
     def on(self, device: torch.device) -> "Recipe":
         """The same recipe with the precision that it means on ``device``."""

@@ -342,10 +342,24 @@ class Data(Folder):
         self.assertEqual(load_folder(folder, SIZE).names, ["p00", "p01"])
 
     def test_recipe(self) -> None:
-        for field, value in (("epochs", 0), ("batch", 0), ("batch", -4), ("every", 0), ("lr", 0.0),
-                             ("lr", -1.0), ("lr", float("nan")), ("lr", float("inf"))):
+        nan, inf = float("nan"), float("inf")
+        for field, value in (("epochs", 0), ("batch", 0), ("batch", -4), ("every", 0), ("lr", 0.0), ("lr", -1.0),
+                             ("lr", nan), ("lr", inf), ("clip", 0.0), ("clip", -1.0), ("clip", nan),
+                             ("drop_path", -0.1), ("drop_path", 1.0), ("drop_path", nan), ("distil", -0.1),
+                             ("distil", 1.1), ("distil", nan), ("average", -0.1), ("average", 1.0), ("average", nan),
+                             ("warmup", -1), ("supervision", -1), ("weight_decay", -0.1), ("weight_decay", nan),
+                             ("weight_decay", inf)):
             with self.subTest(field=field, value=value), self.assertRaisesRegex(ValueError, f"^{field} must"):
                 Recipe(**{field: value})
+        Recipe(clip=inf, drop_path=0.0, distil=0.0, average=0.0, warmup=0, supervision=0, weight_decay=0.0)
+        Recipe(distil=1.0)
+
+    def test_options(self) -> None:
+        for words in (("train", "--train", "d", "--output", "o", "--limit", "-1"), ("eval", "m", "--data", "d",
+                      "--limit", "-1"), ("train", "--train", "d", "--output", "o", "--holdout", "nan"),
+                      ("train", "--train", "d", "--output", "o", "--holdout", "1")):
+            with self.subTest(words=words):
+                self.assertRegex(self.fail_command(*words, code=2), f"argument {words[-2]}: must be .* is {words[-1]!r}$")
 
     def test_precision(self) -> None:
         self.assertEqual(Recipe().on(torch.device("cpu")).precision, "fp32")
