@@ -15,10 +15,10 @@ import torch
 import torch.distributed
 
 from .config import PRESETS, Config
-from .convert import config_text, fit, read_weights
+from .convert import config_text, read_weights
 from .data import load_folder, split
 from .evaluate import evaluate
-from .export import DTYPES, load_model, save_model
+from .export import DTYPES, fit, load_model, naming, save_model
 from .losses import LOSSES
 from .network import HyMUNet
 from .pictures import draw_curves, draw_samples
@@ -70,6 +70,8 @@ def train_command(options: argparse.Namespace) -> None:
     if options.init:
         network, config = load_model(options.init)
         config = dataclasses.replace(config, **dict(options.set))
+        with naming(options.init):
+            fit(network.state_dict(), HyMUNet(config))
         initial = network.state_dict()
     config.require_pictures()
     device = _join(usable_device(options.device))
@@ -147,21 +149,35 @@ def export_command(options: argparse.Namespace) -> None:
     """``export``: the averaged weights of a run's checkpoint as a model file."""
     path = options.checkpoint / CHECKPOINT if options.checkpoint.is_dir() else options.checkpoint
     state = load_checkpoint(path)
-    save_model(options.output, state["model"], Config.from_json(state["config"]),
-               DTYPES[options.dtype], options.uniform)
+    with naming(path):
+        config = Config.from_json(state["config"])
+    save_model(options.output, state["model"], config, DTYPES[options.dtype], options.uniform)
 
 
 def convert_command(options: argparse.Namespace) -> None:
     """``convert``: a checkpoint of another trainer as a model file."""
-    text = options.config.read_text() if options.config else None
-    if not (options.config or options.preset or options.set):
-        text = config_text(options.checkpoint)
-    if text is not None:
+    config, weights = _described(options), read_weights(options.checkpoint)
+    with naming(options.checkpoint):
+        weights = fit(weights, HyMUNet(config))
+    save_model(options.output, weights, config, DTYPES[options.dtype], options.uniform)
+
+
+def _described(options: argparse.Namespace) -> Config:
+    """What ``convert``'s options, or the checkpoint itself, say that the network is."""
+    if options.config and options.preset:
+        raise ValueError("--config and --preset both say what the network is; give one of them")
+    settings, text = dict(options.set), None
+    source = options.config or options.checkpoint
+    if options.config:
+        with naming(source):
+            text = source.read_text(encoding="utf-8")
+    elif not (options.preset or settings):
+        text = config_text(source)
+    if text is None:
+        return Config.preset(options.preset or "tiny", **settings)
+    with naming(source):
         config = Config.from_json(text)
-    else:
-        config = Config.preset(options.preset or "tiny", **dict(options.set))
-    save_model(options.output, fit(read_weights(options.checkpoint), config), config,
-               DTYPES[options.dtype], options.uniform)
+    return dataclasses.replace(config, **settings)
 
 
 def _setting(text: str) -> Tuple[str, Any]:
@@ -222,7 +238,8 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="write another trainer's checkpoint as a model "
                                   "file")
     convert.add_argument("checkpoint", type=pathlib.Path, help="a .pt, .pth or .safetensors file")
-    convert.add_argument("--config", type=pathlib.Path, help="the architecture, as JSON")
+    convert.add_argument("--config", type=pathlib.Path, help="the architecture, as JSON; --set "
+                         "overrides fields of it")
     convert.set_defaults(command=convert_command)
     for command in (export, convert):
         command.add_argument("output", type=pathlib.Path, help="the model file to write")

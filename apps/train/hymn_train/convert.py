@@ -15,9 +15,7 @@ from torch import Tensor
 
 from . import tensorfile
 from .checkpoint import read_checkpoint
-from .config import Config
 from .export import METADATA_KEY
-from .network import HyMUNet
 
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 PREFIXES = ("module.", "_orig_mod.")
@@ -65,19 +63,3 @@ def plain_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
                 names = [name[len(prefix):] for name in names]
                 stripped = True
     return dict(zip(names, weights.values()))
-
-
-def fit(weights: Mapping[str, Tensor], config: Config) -> Dict[str, Tensor]:
-    """``weights`` as the network of ``config`` has them; ValueError says what does not fit."""
-    expected = HyMUNet(config).state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = sorted(set(expected) - counters - set(weights))
-    strangers = sorted(set(weights) - set(expected))
-    shapes = sorted(name for name in set(weights) & set(expected) - counters
-                    if weights[name].shape != expected[name].shape)
-    for what, names in (("lacks", missing), ("has besides", strangers),
-                        ("has in another shape", shapes)):
-        if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            raise ValueError(f"the checkpoint {what} {', '.join(names[:5])}{more}")
-    return {name: weights[name] for name in expected if name not in counters}

@@ -8,8 +8,9 @@ range in trained networks, norms, biases, and the scan's A and D.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Dict, Mapping, Tuple
+from typing import Dict, Iterator, Mapping, Tuple
 
 import torch
 from torch import Tensor
@@ -56,16 +57,40 @@ def save_model(path: "os.PathLike[str] | str", state: Mapping[str, Tensor], conf
 
 def load_model(path: "os.PathLike[str] | str",
                dtype: torch.dtype = torch.float32) -> Tuple[HyMUNet, Config]:
-    """The network in a model file, in evaluation mode and with its weights in ``dtype``."""
+    """The network in a model file, in evaluation mode and with its weights in ``dtype``.
+
+    ValueError names a file that holds none."""
     tensors, metadata = tensorfile.load(path)
     if METADATA_KEY not in metadata:
         raise ConfigError(f"{path}: no {METADATA_KEY} in the metadata")
-    config = Config.from_json(metadata[METADATA_KEY])
-    network = HyMUNet(config).to(dtype)
-    expected = network.state_dict()
-    weights = {name: tensors[name] if name in tensors else tensor
-               for name, tensor in expected.items()
-               if name in tensors or name.endswith("num_batches_tracked")}
-    weights.update({name: tensor for name, tensor in tensors.items() if name not in expected})
-    network.load_state_dict(weights, strict=True)
+    with naming(path):
+        config = Config.from_json(metadata[METADATA_KEY])
+        network = HyMUNet(config).to(dtype)
+        network.load_state_dict(fit(tensors, network), strict=False)
     return network.eval(), config
+
+
+def fit(weights: Mapping[str, Tensor], network: HyMUNet) -> Dict[str, Tensor]:
+    """``weights`` in the order of the network's, without counters; ValueError says what does not
+    fit."""
+    expected = network.state_dict()
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(set(expected) - counters - set(weights))
+    strangers = sorted(set(weights) - set(expected))
+    shapes = sorted(name for name in set(weights) & set(expected) - counters
+                    if weights[name].shape != expected[name].shape)
+    for what, names in (("lacks", missing), ("has besides", strangers),
+                        ("has in another shape", shapes)):
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise ValueError(f"it {what} {', '.join(names[:5])}{more}")
+    return {name: weights[name] for name in expected if name not in counters}
+
+
+@contextlib.contextmanager
+def naming(path: "os.PathLike[str] | str") -> Iterator[None]:
+    """A ValueError from within names the file that it is about, in one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error

@@ -70,12 +70,19 @@ class ModelFiles(unittest.TestCase):
         tensorfile.save(self.path, state, metadata)
         load_model(self.path)
         tensorfile.save(self.path, {**state, "stranger": torch.zeros(1)}, metadata)
-        with self.assertRaisesRegex(RuntimeError, "stranger"):
+        with self.assertRaisesRegex(ValueError, f"^{self.path}: it has besides stranger$"):
             load_model(self.path)
         del state["head.weight"]
         tensorfile.save(self.path, state, metadata)
-        with self.assertRaisesRegex(RuntimeError, "head.weight"):
+        with self.assertRaisesRegex(ValueError, f"^{self.path}: it lacks head.weight$"):
             load_model(self.path)
+
+    def test_foreign_configurations(self) -> None:
+        for text, message in (("{", "hymn.config is not JSON: [^\n]*"), ("{}", "architecture must be [^\n]* is None"),
+                              (small_config(dims=[4, 7]).to_json(), "it has in another shape [^\n]*")):
+            tensorfile.save(self.path, self.network.state_dict(), {METADATA_KEY: text})
+            with self.assertRaisesRegex(ValueError, f"^{self.path}: {message}$"):
+                load_model(self.path)
 
     def test_layout(self) -> None:
         tensorfile.save(self.path, {"a": torch.tensor([[1.0, 2.0]])}, {"k": "v"})

@@ -23,10 +23,10 @@ from PIL import Image
 from hymn_train import Config, ConfigError, HyMUNet, tensorfile
 from hymn_train.__main__ import usable_device
 from hymn_train.augment import augment
-from hymn_train.convert import config_text, fit, read_weights
+from hymn_train.convert import config_text, read_weights
 from hymn_train.data import Samples, load_folder, split
 from hymn_train.evaluate import evaluate
-from hymn_train.export import load_model, save_model
+from hymn_train.export import fit, load_model, save_model
 from hymn_train.train import Recipe, Trainer, load_checkpoint, read_log
 
 SIZE = (16, 16)
@@ -465,6 +465,16 @@ class Convert(Folder):
         self.assertIsNone(config_text(source))
         self.assertIsNone(config_text(self.root / "none.pt"))
 
+    def test_settings_beside_configuration(self) -> None:
+        config = Config(**SMALL)
+        weights, text, output = (self.root / name for name in ("w.pt", "c.json", "o.safetensors"))
+        torch.save(HyMUNet(config).state_dict(), weights)
+        text.write_text(config.to_json())
+        self.run_command("convert", weights, output, "--config", text, "--set", "threshold=0.25")
+        self.assertEqual(load_model(output)[1], Config(**SMALL, threshold=0.25))
+        message = self.fail_command("convert", weights, output, "--config", text, "--preset", "tiny")
+        self.assertRegex(message, "--config and --preset")
+
     def test_misfits(self) -> None:
         config = Config(**SMALL)
         state = HyMUNet(config).state_dict()
@@ -473,7 +483,21 @@ class Convert(Folder):
                                 ({"head.bias": torch.zeros(2)}, "another shape head.bias")):
             changed = {k: x for k, x in {**state, **change}.items() if x is not None}
             with self.assertRaisesRegex(ValueError, message):
-                fit(changed, config)
+                fit(changed, HyMUNet(config))
+        weights, output = self.root / "w.pt", self.root / "o.safetensors"
+        torch.save(state, weights)
+        message = self.fail_command("convert", weights, output)
+        self.assertRegex(message, f"^hymn_train: {weights}: it lacks .* more$")
+        text = self.root / "config.json"
+        for content, cause in ((b"\xff", ".*utf-8.*"), (b"{}", "architecture must be .* is None"),
+                               (b"[1,\n", "hymn.config is not JSON: .*")):
+            text.write_bytes(content)
+            message = self.fail_command("convert", weights, output, "--config", text)
+            self.assertRegex(message, f"^hymn_train: {text}: {cause}$")
+        settings = [f"--set={name}={json.dumps(value)}" for name, value in {**SMALL, "dims": [4, 7]}.items()]
+        save_model(output, state, config)
+        message = self.fail_command("train", "--train", "d", "--output", "o", "--init", output, *settings)
+        self.assertRegex(message, f"^hymn_train: {output}: it has in another shape ")
         torch.save({"epoch": 1}, self.root / "none.pt")
         with self.assertRaisesRegex(ValueError, "no state_dict"):
             read_weights(self.root / "none.pt")
