@@ -139,10 +139,10 @@ def eval_command(options: argparse.Namespace) -> None:
     samples = load_folder(options.data, (height, width), options.limit,
                           config.num_classes).to(device)
     scores = evaluate(network.to(device), samples, options.batch)
+    print(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
+                      "iou_mean": round(scores.iou, 5)}), flush=True)
     if options.samples:
         draw_samples(network, samples, options.samples)
-    print(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
-                      "iou_mean": round(scores.iou, 5)}))
 
 
 def export_command(options: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ def split(samples: Samples, share: float, seed: int = 0) -> Tuple[Samples, Sampl
     ValueError where either part would be empty.
     """
     def rank(i: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{samples.names[i]}".encode()).digest()
+        return hashlib.sha256(f"{seed}/{samples.names[i]}".encode(errors="surrogateescape")).digest()
 
     count = len(samples.names)
     held = round(count * share)

@@ -57,7 +57,8 @@ def draw_samples(network: HyMUNet, samples: Samples, path: pathlib.Path, count: 
         for outlines, colour in ((masks[i], TRUE), (predicted[i], PREDICTED)):
             picture[_outline(outlines)] = colour
         sheet.paste(Image.fromarray(picture), (x, y))
-        draw.text((x + 2, y + height + 1), f"{name}  Dice {dice[i]:.3f}", fill="black")
+        shown = name.encode("latin-1", "replace").decode("latin-1")  # all that Pillow's font has
+        draw.text((x + 2, y + height + 1), f"{shown}  Dice {dice[i]:.3f}", fill="black")
     draw.text((2, down * (height + 14) + 1), "white: the mask  red: the network", fill="black")
     sheet.save(path)
 

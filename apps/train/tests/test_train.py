@@ -341,6 +341,24 @@ class Data(Folder):
             path.write_bytes(content)
         self.assertEqual(load_folder(folder, SIZE).names, ["p00", "p01"])
 
+    def test_names(self) -> None:
+        folder = make_folder(self.root / "data", 3)
+        for name, other in (("p00", "日本"), ("p01", "naïve"), ("p02", os.fsdecode(b"\xff"))):
+            (folder / "images" / f"{name}.png").rename(folder / "images" / f"{other}.png")
+            (folder / "masks" / f"{name}_segmentation.png").rename(folder / "masks" / f"{other}.png")
+        network = HyMUNet(Config(**SMALL))
+        save_model(self.root / "m.safetensors", network.state_dict(), network.config)
+        output = self.run_command("eval", self.root / "m.safetensors", "--data", folder,
+                                  "--samples", self.root / "samples.png")
+        self.assertEqual(json.loads(output)["images"], 3)
+        self.assertGreater((self.root / "samples.png").stat().st_size, 0)
+        done = subprocess.run(command("eval", self.root / "m.safetensors", "--data", folder, "--samples",
+                                      self.root / "none" / "samples.png"), env=self.environment,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, output))
+        kept, held = split(load_folder(folder, SIZE), 0.34)
+        self.assertEqual((len(kept.names), len(held.names)), (2, 1))
+
     def test_recipe(self) -> None:
         nan, inf = float("nan"), float("inf")
         for field, value in (("epochs", 0), ("batch", 0), ("batch", -4), ("every", 0), ("lr", 0.0), ("lr", -1.0),
