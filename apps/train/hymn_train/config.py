@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import struct
 from typing import Any, Dict, List, Tuple, Union
 
 ARCHITECTURE = "hymunet"
@@ -19,6 +20,11 @@ VERSION = 1
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# What the engine takes (engine/model/config.c).
+MAX_STAGES, MAX_DIM, MAX_DEPTH, MAX_STATE, MAX_RANK = 12, 8192, 64, 64, 1024
+MAX_INNER, MAX_INPUT_SIZE, MAX_CHANNELS, MAX_CLASSES, MAX_NAME_BYTES = 32768, 32768, 8, 64, 127
+FLOAT32_MIN, FLOAT32_MAX = 2.0 ** -126, (2.0 - 2.0 ** -23) * 2.0 ** 127
 
 
 class ConfigError(ValueError):
@@ -75,35 +81,44 @@ class Config:
 
     def validate(self) -> None:
         """Raise :class:`ConfigError` naming the first field that is out of range."""
-        _require(isinstance(self.dims, (list, tuple)) and len(self.dims) >= 1,
-                 f"dims must be a list of at least one stage, is {self.dims!r}")
+        _require(isinstance(self.dims, (list, tuple)) and 1 <= len(self.dims) <= MAX_STAGES,
+                 f"dims must be a list of 1 to {MAX_STAGES} stages, is {self.dims!r}")
         stages = len(self.dims)
-        _require_ints("dims", self.dims, stages)
-        _require_ints("depths", self.depths, stages)
-        _require_ints("decoder_depths", self.decoder_depths, stages - 1)
-        _require(_is_int(self.conv_stages) and 0 <= self.conv_stages <= stages,
-                 f"conv_stages must be 0 to {stages}, is {self.conv_stages!r}")
-        _require_range("in_channels", self.in_channels, 1, 8)
-        _require_range("num_classes", self.num_classes, 1, 64)
-        _require_range("d_state", self.d_state, 1, 64)
-        _require(_is_number(self.ssm_ratio) and self.ssm_ratio > 0
-                 and all(self.inner(c) >= 1 for c in self.dims),
-                 f"ssm_ratio must be positive and leave a channel, is {self.ssm_ratio!r}")
-        _require(self.dt_rank == "auto" or (_is_int(self.dt_rank) and self.dt_rank >= 1),
-                 f"dt_rank must be \"auto\" or a positive integer, is {self.dt_rank!r}")
+        _require_ints("dims", self.dims, stages, MAX_DIM)
+        _require_ints("depths", self.depths, stages, MAX_DEPTH)
+        _require_ints("decoder_depths", self.decoder_depths, stages - 1, MAX_DEPTH)
+        _require_range("conv_stages", self.conv_stages, 0, stages)
+        _require_range("in_channels", self.in_channels, 1, MAX_CHANNELS)
+        _require_range("num_classes", self.num_classes, 1, MAX_CLASSES)
+        self._validate_scan()
         _require(self.skip in ("mgf", "concat"),
                  f"skip must be \"mgf\" or \"concat\", is {self.skip!r}")
-        _require_ints("input_size", self.input_size, 2)
-        for name in ("mean", "std"):
+        self._validate_pictures()
+
+    def _validate_scan(self) -> None:
+        _require_range("d_state", self.d_state, 1, MAX_STATE)
+        _require(_is_number(self.ssm_ratio) and 0 < self.ssm_ratio < MAX_INNER + 1
+                 and all(1 <= self.inner(c) <= MAX_INNER for c in self.dims[self.conv_stages:]),
+                 f"ssm_ratio must be positive and make 1 to {MAX_INNER} inner channels in each "
+                 f"Mamba stage, is {self.ssm_ratio!r}")
+        _require(self.dt_rank == "auto" or (_is_int(self.dt_rank) and 1 <= self.dt_rank <= MAX_RANK),
+                 f"dt_rank must be \"auto\" or 1 to {MAX_RANK}, is {self.dt_rank!r}")
+
+    def _validate_pictures(self) -> None:
+        _require_ints("input_size", self.input_size, 2, MAX_INPUT_SIZE)
+        for name, low in (("mean", -FLOAT32_MAX), ("std", FLOAT32_MIN)):
             values = getattr(self, name)
             _require(isinstance(values, (list, tuple)) and len(values) == self.in_channels
-                     and all(_is_number(v) for v in values),
-                     f"{name} must have {self.in_channels} numbers, is {values!r}")
-        _require(all(v > 0 for v in self.std), f"std must be positive, is {self.std!r}")
+                     and all(_is_number(v) and low <= v <= FLOAT32_MAX for v in values),
+                     f"{name} must have {self.in_channels} {'positive ' if low > 0 else ''}numbers "
+                     f"in the range of float32, is {values!r}")
         _require(isinstance(self.classes, (list, tuple)) and len(self.classes) == self.num_classes
-                 and all(isinstance(name, str) for name in self.classes),
-                 f"classes must have {self.num_classes} names, is {self.classes!r}")
-        _require(_is_number(self.threshold) and 0 < self.threshold < 1,
+                 and all(isinstance(name, str) and _bytes(name) <= MAX_NAME_BYTES
+                         for name in self.classes),
+                 f"classes must have {self.num_classes} names of at most {MAX_NAME_BYTES} bytes, "
+                 f"is {self.classes!r}")
+        _require(_is_number(self.threshold) and 0 < self.threshold < 1
+                 and 0 < _float32(self.threshold) < 1,
                  f"threshold must lie between 0 and 1, is {self.threshold!r}")
 
     def require_pictures(self) -> None:
@@ -167,10 +182,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _require_ints(name: str, values: Any, count: int) -> None:
+def _float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _require_ints(name: str, values: Any, count: int, high: int) -> None:
     _require(isinstance(values, (list, tuple)) and len(values) == count
-             and all(_is_int(v) and v >= 1 for v in values),
-             f"{name} must be {count} positive integers, is {values!r}")
+             and all(_is_int(v) and 1 <= v <= high for v in values),
+             f"{name} must be {count} integers from 1 to {high}, is {values!r}")
 
 
 def _require_range(name: str, value: Any, low: int, high: int) -> None:

@@ -8,6 +8,7 @@ import json
 import pathlib
 import tempfile
 import unittest
+from typing import Dict
 
 import numpy
 import torch
@@ -193,6 +194,29 @@ class Configurations(unittest.TestCase):
                              ("classes", [1]), ("dims", 4), ("classes", []), ("threshold", 1.0)]:
             with self.subTest(field=field, value=value), self.assertRaisesRegex(ConfigError, field):
                 small_config(**{field: value})
+
+    def test_limits_of_the_engine(self) -> None:
+        def deep(stages: int) -> Dict[str, object]:
+            return {"dims": [4] * stages, "depths": [1] * stages, "decoder_depths": [1] * (stages - 1)}
+
+        for field, good, bad in (
+                ("dims", deep(12), deep(13)), ("dims", {"dims": [4, 8192]}, {"dims": [4, 8193]}),
+                ("depths", {"depths": [64, 1]}, {"depths": [65, 1]}),
+                ("decoder_depths", {"decoder_depths": [64]}, {"decoder_depths": [65]}),
+                ("dt_rank", {"dt_rank": 1024}, {"dt_rank": 1025}),
+                ("ssm_ratio", {"dims": [4, 8192], "ssm_ratio": 4}, {"dims": [4, 8192], "ssm_ratio": 4.001}),
+                ("ssm_ratio", {"ssm_ratio": 0.2}, {"ssm_ratio": 0.1}),
+                ("ssm_ratio", {"conv_stages": 2, "ssm_ratio": 32768}, {"conv_stages": 2, "ssm_ratio": 32769}),
+                ("input_size", {"input_size": [32768, 1]}, {"input_size": [1, 32769]}),
+                ("mean", {"mean": [-3.4e38, 0, 0]}, {"mean": [-3.5e38, 0, 0]}),
+                ("std", {"std": [1.2e-38, 1, 1]}, {"std": [1.1e-38, 1, 1]}),
+                ("classes", {"classes": ["\u00e9" * 63]}, {"classes": ["\u00e9" * 64]}),
+                ("threshold", {"threshold": 0.9999999}, {"threshold": 0.99999999}),
+                ("threshold", {"threshold": 1e-45}, {"threshold": 1e-46})):
+            with self.subTest(field=field, bad=bad):
+                small_config(**good)
+                with self.assertRaisesRegex(ConfigError, f"^{field} must"):
+                    small_config(**bad)
 
     def test_wrong_text(self) -> None:
         good = json.loads(small_config().to_json())
