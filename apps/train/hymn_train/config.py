@@ -113,7 +113,7 @@ class Config:
                      f"{name} must have {self.in_channels} {'positive ' if low > 0 else ''}numbers "
                      f"in the range of float32, is {values!r}")
         _require(isinstance(self.classes, (list, tuple)) and len(self.classes) == self.num_classes
-                 and all(isinstance(name, str) and _bytes(name) <= MAX_NAME_BYTES
+                 and all(isinstance(name, str) and _bytes(name) <= MAX_NAME_BYTES and "\0" not in name
                          for name in self.classes),
                  f"classes must have {self.num_classes} names of at most {MAX_NAME_BYTES} bytes, "
                  f"is {self.classes!r}")

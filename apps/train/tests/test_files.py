@@ -211,6 +211,7 @@ class Configurations(unittest.TestCase):
                 ("mean", {"mean": [-3.4e38, 0, 0]}, {"mean": [-3.5e38, 0, 0]}),
                 ("std", {"std": [1.2e-38, 1, 1]}, {"std": [1.1e-38, 1, 1]}),
                 ("classes", {"classes": ["\u00e9" * 63]}, {"classes": ["\u00e9" * 64]}),
+                ("classes", {"classes": ["\n"]}, {"classes": ["\0"]}),
                 ("threshold", {"threshold": 0.9999999}, {"threshold": 0.99999999}),
                 ("threshold", {"threshold": 1e-45}, {"threshold": 1e-46})):
             with self.subTest(field=field, bad=bad):
