@@ -23,7 +23,7 @@ import json
 import pathlib
 import sys
 import tempfile
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from hymn_train.compare import report  # noqa: E402
@@ -72,19 +72,42 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.model and not options.table:
         parser.error("--model or --table is needed")
+    for option, path in (("--json", options.json), ("--chart", options.chart)):
+        if path and pathlib.Path(path).is_dir():
+            parser.error(f"{option} {path}: is a folder")
+        if path and not pathlib.Path(path).parent.is_dir():
+            parser.error(f"{option} {path}: its folder does not exist")
     return options
+
+
+def earlier(path: str) -> Any:
+    """What an earlier run's --json holds; ends with one line where it cannot be read."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        sys.exit(f"compare.py: --table {path}: {error}")
+
+
+def require_model(path: str) -> None:
+    """Ends with one line where that is no model file, before anything is measured."""
+    from hymn_train.export import load_model
+    try:
+        load_model(path)
+    except (OSError, ValueError) as error:
+        sys.exit(f"compare.py: --model: {error}")
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command; 1 where nothing could be measured."""
     options = parse(arguments)
     if options.table:
-        summary = json.loads(pathlib.Path(options.table).read_text())
+        summary = earlier(options.table)
     else:
         try:  # the tables of an earlier run need none of this
             from hymn_train.compare.measure import measure_all
         except ImportError as error:
             sys.exit(f"compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md): {error}")
+        require_model(options.model)
         with tempfile.TemporaryDirectory() as folder:
             summary = measure_all(options, pathlib.Path(folder))
     if options.chart:

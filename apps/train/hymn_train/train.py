@@ -117,6 +117,10 @@ class Trainer:
         self.train, self.validation = train.to(device), validation and validation.to(device)
         torch.manual_seed(recipe.seed)
         self.rank, self.world = process()
+        step = min(recipe.batch, len(train.names))
+        if step < self.world:
+            raise ValueError(f"a step has {step} pictures (batch {recipe.batch}, of {len(train.names)} "
+                             f"in all), but each of {self.world} processes needs one")
         self.network = HyMUNet(config).use_drop_path(recipe.drop_path).to(device)
         self.data = self._data(initial, teachers)
         if initial is not None:

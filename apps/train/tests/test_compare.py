@@ -323,6 +323,25 @@ class Command(WithModel):
         self.assertIn("| hymn | - | - | - | - | - | FileNotFoundError", out.getvalue())
         self.assertIn("| PyTorch eager |", out.getvalue())
 
+    def test_files(self) -> None:
+        none = self.path / "none"
+        for words, message in ((["--model", str(none)], f"compare.py: --model: .*{none}'$"),
+                               (["--model", __file__], f"compare.py: --model: {__file__}: .*"),
+                               (["--table", str(none)], f"compare.py: --table {none}: .*"),
+                               (["--table", __file__], f"compare.py: --table {__file__}: .*"),
+                               (["--model", str(self.model), "--json", f"{none}/x.json"], None),
+                               (["--model", str(self.model), "--json", str(self.path)], None),
+                               (["--model", str(self.model), "--chart", f"{none}/x.png"], None)):
+            with self.subTest(words=words), contextlib.redirect_stderr(io.StringIO()) as errors, \
+                    mock.patch("hymn_train.compare.measure.measure_all") as measured, \
+                    self.assertRaises(SystemExit) as caught:
+                compare.main(words)
+            measured.assert_not_called()
+            if message:
+                self.assertRegex(str(caught.exception), f"^{message}$")
+            else:
+                self.assertRegex(errors.getvalue(), f"{words[-2]} {words[-1]}: (is a folder|its folder does not exist)\n$")
+
 
 class Tables(unittest.TestCase):
     """Numbers in tables."""

@@ -15,6 +15,7 @@ import time
 import unittest
 import zlib
 from typing import List, Optional
+from unittest import mock
 
 import numpy
 import torch
@@ -403,6 +404,21 @@ class Data(Folder):
                               capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertRegex(done.stderr, "^hymn_train: input_size must be multiples of 2 [^\n]*\n$")
+
+    def test_too_many_processes(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 6), SIZE)
+
+        def trainer(batch: int, world: int) -> Trainer:
+            with mock.patch("hymn_train.train.process", return_value=(0, world)):
+                return Trainer(Config(**SMALL), Recipe(epochs=1, batch=batch), self.root / "run",
+                               torch.device("cpu"), samples, None)
+
+        trainer(4, 4)
+        trainer(32, 6)
+        for batch, world, message in ((3, 4, r"3 pictures \(batch 3, of 6 in all\), but each of 4"),
+                                      (32, 8, r"6 pictures \(batch 32, of 6 in all\), but each of 8")):
+            with self.assertRaisesRegex(ValueError, message):
+                trainer(batch, world)
 
     def test_device(self) -> None:
         for name in ("cuda:99", "nonsense"):
