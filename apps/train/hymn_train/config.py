@@ -101,7 +101,8 @@ class Config:
                  and all(1 <= self.inner(c) <= MAX_INNER for c in self.dims[self.conv_stages:]),
                  f"ssm_ratio must be positive and make 1 to {MAX_INNER} inner channels in each "
                  f"Mamba stage, is {self.ssm_ratio!r}")
-        _require(self.dt_rank == "auto" or (_is_int(self.dt_rank) and 1 <= self.dt_rank <= MAX_RANK),
+        _require(self.dt_rank == "auto"
+                 or (_is_int(self.dt_rank) and 1 <= self.dt_rank <= MAX_RANK),
                  f"dt_rank must be \"auto\" or 1 to {MAX_RANK}, is {self.dt_rank!r}")
 
     def _validate_pictures(self) -> None:
@@ -113,8 +114,8 @@ class Config:
                      f"{name} must have {self.in_channels} {'positive ' if low > 0 else ''}numbers "
                      f"in the range of float32, is {values!r}")
         _require(isinstance(self.classes, (list, tuple)) and len(self.classes) == self.num_classes
-                 and all(isinstance(name, str) and _bytes(name) <= MAX_NAME_BYTES and "\0" not in name
-                         for name in self.classes),
+                 and all(isinstance(name, str) and "\0" not in name
+                         and _bytes(name) <= MAX_NAME_BYTES for name in self.classes),
                  f"classes must have {self.num_classes} names of at most {MAX_NAME_BYTES} bytes, "
                  f"is {self.classes!r}")
         _require(_is_number(self.threshold) and 0 < self.threshold < 1

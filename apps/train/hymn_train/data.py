@@ -68,7 +68,8 @@ def split(samples: Samples, share: float, seed: int = 0) -> Tuple[Samples, Sampl
     ValueError where either part would be empty.
     """
     def rank(i: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{samples.names[i]}".encode(errors="surrogateescape")).digest()
+        name = f"{seed}/{samples.names[i]}".encode(errors="surrogateescape")
+        return hashlib.sha256(name).digest()
 
     count = len(samples.names)
     held = round(count * share)
@@ -100,8 +101,8 @@ def _load_pair(image: pathlib.Path, mask: pathlib.Path, size: Tuple[int, int],
     picture = _read(image, _colours)
     values, top = _read(mask, lambda opened: _stored(opened, _depth(mask), classes > 1))
     if values.shape != (picture.height, picture.width):
-        raise ValueError(f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, but the picture "
-                         f"{image} is {picture.width} x {picture.height}")
+        raise ValueError(f"{mask}: is {values.shape[1]} x {values.shape[0]} pixels, but the "
+                         f"picture {image} is {picture.width} x {picture.height}")
     pixels = numpy.asarray(picture.resize(extent, Image.BILINEAR))
     if classes == 1:
         return pixels, _cut(values, top, extent)

@@ -58,8 +58,8 @@ def require_teacher(teacher: Config, student: Config, name: str) -> None:
         if theirs != ours:
             raise ValueError(f"{name}: {field} must be the student's, {ours}, is {theirs}")
     if any(size % teacher.multiple for size in student.input_size):
-        raise ValueError(f"{name}: takes sizes that are multiples of {teacher.multiple}, but the student's "
-                         f"input_size is {list(student.input_size)}")
+        raise ValueError(f"{name}: takes sizes that are multiples of {teacher.multiple}, but the "
+                         f"student's input_size is {list(student.input_size)}")
 
 
 class Teachers:

@@ -119,8 +119,9 @@ class Trainer:
         self.rank, self.world = process()
         step = min(recipe.batch, len(train.names))
         if step < self.world:
-            raise ValueError(f"a step has {step} pictures (batch {recipe.batch}, of {len(train.names)} "
-                             f"in all), but each of {self.world} processes needs one")
+            raise ValueError(f"a step has {step} pictures (batch {recipe.batch}, of "
+                             f"{len(train.names)} in all), but each of {self.world} processes "
+                             "needs one")
         self.network = HyMUNet(config).use_drop_path(recipe.drop_path).to(device)
         self.data = self._data(initial, teachers)
         if initial is not None:

@@ -340,7 +340,8 @@ class Command(WithModel):
             if message:
                 self.assertRegex(str(caught.exception), f"^{message}$")
             else:
-                self.assertRegex(errors.getvalue(), f"{words[-2]} {words[-1]}: (is a folder|its folder does not exist)\n$")
+                self.assertRegex(errors.getvalue(), f"{words[-2]} {words[-1]}: (is a folder|"
+                                 "its folder does not exist)\n$")
 
 
 class Tables(unittest.TestCase):

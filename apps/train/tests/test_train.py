@@ -378,7 +378,8 @@ class Data(Folder):
                       "--limit", "-1"), ("train", "--train", "d", "--output", "o", "--holdout", "nan"),
                       ("train", "--train", "d", "--output", "o", "--holdout", "1")):
             with self.subTest(words=words):
-                self.assertRegex(self.fail_command(*words, code=2), f"argument {words[-2]}: must be .* is {words[-1]!r}$")
+                self.assertRegex(self.fail_command(*words, code=2),
+                                 f"argument {words[-2]}: must be .* is {words[-1]!r}$")
 
     def test_precision(self) -> None:
         self.assertEqual(Recipe().on(torch.device("cpu")).precision, "fp32")
