@@ -20,6 +20,7 @@
 
 static struct hymn_context *context, *usual; // usual: while a test has another in its place
 static struct hymn_vk_snapshot as_opened;    // of the context's device
+static enum hymn_tier tier_as_opened;
 static struct golden golden;
 static PFN_vkQueueSubmit real_submit;
 static PFN_vkWaitForFences real_wait;
@@ -438,6 +439,8 @@ static void sizes_that_are_tried_share_the_tuning(void **state) {
     (void)state;
     struct test_log log;
     context->device->snapshot.type = HYMN_DEVICE_TYPE_DISCRETE_GPU; // processors are not tuned
+    context->device->trust_variants = true;                         // what is computed does not matter
+    context->device->tier = HYMN_TIER_WIDE;                         // emulated matrices take minutes to compile
     hymn_vk_memory_cap(context->device, least_cap(64, 64, 3));
     struct hymn_session *session = NULL;
     struct hymn_session_params params = {
@@ -586,6 +589,7 @@ static int open_context(void **state) {
     context = test_context_open_with(HYMN_TRANSFER_AUTO);
     if (context) {
         as_opened = context->device->snapshot;
+        tier_as_opened = context->device->tier;
     }
     return context ? 0 : -1;
 }
@@ -597,6 +601,8 @@ static int heal(void **state) {
     hymn_vk_memory_cap(device, 0);
     device->snapshot = as_opened;
     device->submission_seconds = HYMN_VK_SUBMISSION_SECONDS;
+    device->trust_variants = false;
+    device->tier = tier_as_opened;
     submit_fails_at = 0;
     if (device->table.vkAllocateMemory == watching_allocate) {
         device->table.vkAllocateMemory = real_allocate;
