@@ -575,13 +575,9 @@ static void test_long(void **state) {
     check(&c, &random);
     c = (struct scan_case){.batch = 1, .height = 40, .width = 40, .channels = 8, .states = 1, .rank = 40};
     check(&c, &random);
-    // With ranks that are not held, the longest chunks and just beyond: channels enough for no shorter ones.
-    static const uint32_t ranks[] = {33, 36, 39}, heights[] = {833, 750, 751};
-    for (uint32_t i = 0; i < 3; i++) {
-        c = (struct scan_case){
-            .batch = 1, .height = heights[i], .width = 8, .channels = 24, .states = 2, .rank = ranks[i]};
-        check(&c, &random);
-    }
+    // With ranks that are not held, a chunk of the longest: channels enough for no shorter ones.
+    c = (struct scan_case){.batch = 1, .height = 833, .width = 8, .channels = 16, .states = 1, .rank = 33};
+    check(&c, &random);
 }
 
 // Outputs far beyond binary16's range, as trained networks have them, are kept in f16.
