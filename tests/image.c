@@ -560,7 +560,19 @@ static void labels(void **state) {
 // ------------------------------------------------------------------------------------------------------------------
 // masks
 
-// A mask of every depth that holds 0 and 1, then up to 2, then whatever fits.
+static void expect_mask(const struct png_kind *kind, uint32_t width, uint32_t height, const uint8_t *rows,
+                        size_t row_bytes, const void *expected) {
+    struct bytes file = make_png(kind, width, height, rows, row_bytes);
+    struct image image;
+    struct cause cause;
+    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
+    assert_true(image.width == width && image.height == height && image.channels == 1);
+    assert_memory_equal(image.pixels, expected, (size_t)width * height);
+    image_free(&image);
+    free(file.data);
+}
+
+// Of numbers up to `most`.
 static void check_mask(const struct png_kind *kind, uint32_t most, struct test_random *random) {
     enum { WIDTH = 21, HEIGHT = 13 };
     const uint32_t stored = channels_of(kind->colour), half = 1u << (kind->depth - 1);
@@ -580,14 +592,7 @@ static void check_mask(const struct png_kind *kind, uint32_t most, struct test_r
             expected[y * WIDTH + x] = most <= 1 ? value == 1 : value >= half;
         }
     }
-    struct bytes file = make_png(kind, WIDTH, HEIGHT, rows, row_bytes);
-    struct image image;
-    struct cause cause;
-    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
-    assert_true(image.width == WIDTH && image.height == HEIGHT && image.channels == 1);
-    assert_memory_equal(image.pixels, expected, sizeof(expected));
-    image_free(&image);
-    free(file.data);
+    expect_mask(kind, WIDTH, HEIGHT, rows, row_bytes, expected);
 }
 
 static void masks(void **state) {
@@ -615,25 +620,10 @@ static void masks_of_colour(void **state) {
     const struct png_kind indexed = {
         .colour = PNG_COLOR_TYPE_PALETTE, .depth = 2, .palette = palette, .palette_count = 4};
     const struct png_kind rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 8, .orientation = 3};
-    struct image image;
-    struct cause cause;
     (void)state;
-    struct bytes file = make_png(&indexed, 4, 1, (const uint8_t *)"\x1b", 1);
-    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
-    assert_memory_equal(image.pixels, "\0\0\0\1", 4);
-    image_free(&image);
-    free(file.data);
-    file = make_png(&indexed, 4, 1, (const uint8_t *)"\x14", 1);
-    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
-    assert_memory_equal(image.pixels, "\0\1\1\0", 4);
-    image_free(&image);
-    free(file.data);
-    file = make_png(&rgb, 2, 1, (const uint8_t *)"\xff\xff\xff\1\1\1", 6);
-    assert_true(image_decode_mask(file.data, file.size, &image, &cause));
-    assert_true(image.channels == 1);
-    assert_memory_equal(image.pixels, "\0\1", 2); // turned
-    image_free(&image);
-    free(file.data);
+    expect_mask(&indexed, 4, 1, (const uint8_t *)"\x1b", 1, "\0\0\0\1");
+    expect_mask(&indexed, 4, 1, (const uint8_t *)"\x14", 1, "\0\1\1\0");
+    expect_mask(&rgb, 2, 1, (const uint8_t *)"\xff\xff\xff\1\1\1", 6, "\0\1"); // turned
 }
 
 // ----------------------------------------------------------------------------------------------------------------

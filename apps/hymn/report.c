@@ -42,6 +42,10 @@ static void add_cells(struct table *table, const char *text) {
     add_cell(table, text, strlen(text));
 }
 
+static void add_whole(struct table *table, const char *text) {
+    add_cell(table, text, strlen(text));
+}
+
 void table_begin(struct table *table, const char *heading) {
     *table = (struct table){.columns = 1};
     for (const char *c = heading; *c != '\0'; c++) {
@@ -50,22 +54,25 @@ void table_begin(struct table *table, const char *heading) {
     add_cells(table, heading);
 }
 
-void table_cells(struct table *table, const char *format, ...) {
+static void add_formatted(struct table *table, void (*add)(struct table *, const char *), const char *format,
+                          va_list arguments) {
     char text[2048];
+    vsnprintf(text, sizeof(text), format, arguments);
+    add(table, text);
+}
+
+void table_cells(struct table *table, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
+    add_formatted(table, add_cells, format, arguments);
     va_end(arguments);
-    add_cells(table, text);
 }
 
 void table_text(struct table *table, const char *format, ...) {
-    char text[2048];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
+    add_formatted(table, add_whole, format, arguments);
     va_end(arguments);
-    add_cell(table, text, strlen(text));
 }
 
 static void print_row(const struct table *table, size_t row, const size_t *widths) {

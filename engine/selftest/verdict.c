@@ -95,13 +95,16 @@ static bool is_gone(const struct verdict *verdict, bool alone) {
     return verdict->state == STATE_TRYING && verdict->attempts >= MOST_ATTEMPTS && over;
 }
 
-// From the store; false when the check is to be run. judge: checks that did not come back are counted. Attempts that
-// have begun in out_attempts, where there was no verdict.
+// Of marks: whether those of checks that did not come back are judged, and by whom.
+enum marks { MARKS_LEFT, MARKS_JUDGED, MARKS_JUDGED_ALONE };
+
+// From the store; false when the check is to be run. Attempts that have begun in out_attempts, where there was no
+// verdict.
 static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct hymn_shader *shader,
-                   bool judge, bool alone, uint32_t *out_attempts) {
+                   enum marks marks, uint32_t *out_attempts) {
     struct verdict verdict = {0};
     bool known = hymn_vk_store_get(device, key_of(plan, shader), &verdict, sizeof verdict);
-    bool gone = judge && known && is_gone(&verdict, alone);
+    bool gone = marks != MARKS_LEFT && known && is_gone(&verdict, marks == MARKS_JUDGED_ALONE);
     *out_attempts = verdict.attempts;
     if (!gone && (!known || verdict.state == STATE_TRYING)) {
         return false;
@@ -143,11 +146,11 @@ static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct
                                      const struct hymn_shader *shader) {
     uint32_t attempts;
     enum hymn_status status = HYMN_STATUS_OK;
-    if (recall(device, plan, shader, false, false, &attempts)) {
+    if (recall(device, plan, shader, MARKS_LEFT, &attempts)) {
         return status;
     }
-    bool alone = hymn_vk_store_lock(device);
-    if (!recall(device, plan, shader, true, alone, &attempts)) {
+    const enum marks marks = hymn_vk_store_lock(device) ? MARKS_JUDGED_ALONE : MARKS_JUDGED;
+    if (!recall(device, plan, shader, marks, &attempts)) {
         status = run_check(device, plan, shader, attempts + 1);
     }
     hymn_vk_store_unlock(device);
@@ -170,7 +173,7 @@ static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_pla
     for (uint32_t i = 0; i < program->count && count < HYMN_VK_MAX_SHADERS; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
         if (shader && !hymn_shader_is_base(shader) && !is_checked(device, shader) &&
-            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, false, false, &attempts) &&
+            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, MARKS_LEFT, &attempts) &&
             attempts == 0) {
             out_shaders[count++] = shader;
         }
