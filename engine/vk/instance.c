@@ -112,6 +112,10 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL validation_message(VkDebugUtilsMessageSeve
     static hymn_mutex mutex =
         HYMN_MUTEX_INITIALIZER; // pipelines are made by several threads, and the log is the caller's
     struct hymn_vk_instance *instance = user;
+    // volkLoadDeviceTable of some versions of volk asks a device for an instance's functions, none of which are used.
+    if (data->pMessageIdName && strcmp(data->pMessageIdName, "WARNING-vkGetDeviceProcAddr-device") == 0) {
+        return VK_FALSE;
+    }
     atomic_fetch_add(&instance->validation_messages, 1);
     hymn_mutex_lock(&mutex);
     hymn_log_write(&instance->log, HYMN_LOG_ERROR, "validation: %s: %s",
@@ -178,6 +182,22 @@ static enum hymn_status request_shader_accesses(const struct global_functions *g
     (void)request;
 #endif
     return status;
+}
+
+// A loader older than the layer refuses an extension that it does not know, though the layer does. The layer reads its
+// settings all the same, as they stay in the list. False: nothing to be dropped.
+static bool drop_shader_accesses(struct instance_request *request) {
+#ifdef VK_EXT_layer_settings
+    if (request->settings.settingCount > 0 && request->info.enabledExtensionCount > 0 &&
+        strcmp(request->extensions[request->info.enabledExtensionCount - 1], VK_EXT_LAYER_SETTINGS_EXTENSION_NAME) ==
+            0) {
+        request->info.enabledExtensionCount--;
+        return true;
+    }
+#else
+    (void)request;
+#endif
+    return false;
 }
 
 static enum hymn_status request_validation(const struct global_functions *global, struct hymn_vk_instance *instance,
@@ -265,6 +285,9 @@ static enum hymn_status create_handle(const struct global_functions *global, str
         return status;
     }
     VkResult result = global->create(&request.info, NULL, &instance->handle);
+    if (result == VK_ERROR_EXTENSION_NOT_PRESENT && drop_shader_accesses(&request)) {
+        result = global->create(&request.info, NULL, &instance->handle);
+    }
     if (result == VK_ERROR_INCOMPATIBLE_DRIVER) {
         instance->handle = VK_NULL_HANDLE; // a loader without a driver: no devices, which is no failure
         return HYMN_STATUS_OK;
