@@ -441,7 +441,10 @@ static void no_loader_is_no_device(void **state) {
         fputs("not a library\n", file);
         fclose(file);
     }
-    int result = run_self("--no-loader", "LD_LIBRARY_PATH", folder);
+    char path[4096];
+    const char *others = getenv("LD_LIBRARY_PATH"); // where the program may have its libraries from
+    snprintf(path, sizeof path, "%s%s%s", folder, others ? ":" : "", others ? others : "");
+    int result = run_self("--no-loader", "LD_LIBRARY_PATH", path);
     remove(one);
     remove(two);
     remove(folder);

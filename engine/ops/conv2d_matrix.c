@@ -57,15 +57,10 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
                                          : HYMN_STATUS_OK;
 }
 
-static enum hymn_status bind_splits(struct hymn_lower *lower, const struct hymn_node *node, uint32_t groups,
-                                    struct hymn_vk_step *step) {
-    struct hymn_vk_binding counters;
-    if (!hymn_lower_weights(lower, groups * sizeof(uint32_t), &counters)) {
-        return HYMN_STATUS_OUT_OF_MEMORY;
-    }
+static void bind_splits(struct hymn_lower *lower, const struct hymn_node *node, uint32_t groups,
+                        struct hymn_vk_step *step) {
     hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);
-    hymn_lower_bind(step, counters, true);
-    return HYMN_STATUS_OK;
+    hymn_lower_bind(step, hymn_lower_counters(lower, groups), true);
 }
 
 // Tiles of channels that are not convolved in depth need no margin, and so fewer tiles of pixels.
@@ -199,7 +194,10 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (node->convolved != HYMN_NONE && !bind_convolved(lower, node, step)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
     }
-    return tile.splits > 1 ? bind_splits(lower, node, params->tiles * step->groups[1], step) : HYMN_STATUS_OK;
+    if (tile.splits > 1) {
+        bind_splits(lower, node, params->tiles * step->groups[1], step);
+    }
+    return HYMN_STATUS_OK;
 }
 
 // ------------------------------------------------------------------------------------------------------------ surveys

@@ -6,7 +6,7 @@
 
 #include "base/half.h"
 
-#define WEIGHT_ALIGNMENT 256u
+#define ALIGNMENT 256u
 
 const struct hymn_op hymn_ops[HYMN_KIND_TABLE_SIZE] = {
     [HYMN_KIND_CONV2D] = {"conv2d", hymn_conv2d_prepare, hymn_conv2d_lower, hymn_conv2d_list_methods},
@@ -82,8 +82,14 @@ void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_v
     }
     lower->blocks[lower->block_count++] = (struct hymn_weight_block){data, lower->weight_bytes, bytes};
     *out_binding = (struct hymn_vk_binding){HYMN_VK_ROLE_WEIGHTS, lower->weight_bytes, bytes};
-    lower->weight_bytes += (bytes + WEIGHT_ALIGNMENT - 1) / WEIGHT_ALIGNMENT * WEIGHT_ALIGNMENT;
+    lower->weight_bytes += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return data;
+}
+
+struct hymn_vk_binding hymn_lower_counters(struct hymn_lower *lower, uint32_t count) {
+    const uint64_t bytes = (uint64_t)count * sizeof(uint32_t), first = lower->counter_bytes;
+    lower->counter_bytes += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return (struct hymn_vk_binding){HYMN_VK_ROLE_COUNTERS, first, bytes};
 }
 
 void hymn_pack_weights(void *destination, const float *values, uint64_t count, bool half) {

@@ -22,6 +22,8 @@ struct hymn_lower {
     struct hymn_weight_block *blocks;
     uint32_t block_count, block_capacity;
     uint64_t weight_bytes;
+    uint64_t
+        counter_bytes; // of the buffer of role COUNTERS, which runs that are computed at the same time do not share
 };
 
 struct hymn_weight_block {
@@ -62,6 +64,8 @@ void hymn_lower_free(struct hymn_lower *lower);
 
 // Reserves zeroed room for packed weights and fills *out_binding. NULL when out of memory.
 void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_vk_binding *out_binding);
+// Reserves words that are zero before the step, which leaves them so.
+struct hymn_vk_binding hymn_lower_counters(struct hymn_lower *lower, uint32_t count);
 // Packs `count` floats as the weight storage wants it: f32, or f16 pairs (count even) when `half`. Values beyond the
 // range of binary16 saturate.
 void hymn_pack_weights(void *destination, const float *values, uint64_t count, bool half);

@@ -174,6 +174,9 @@ static enum hymn_status make_buffers(struct hymn_selftest_run *run) {
         struct hymn_vk_write write = {block->offset, block->data, block->bytes};
         status = hymn_vk_buffer_write(device, &run->weights, &write, 1);
     }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_create_zeroed(device, run->lower.counter_bytes, "self-test's counters", &run->counters);
+    }
     return status;
 }
 
@@ -183,7 +186,9 @@ enum hymn_status hymn_selftest_ready(struct hymn_selftest_run *run) {
         .name = "self-test",
         .steps = run->lower.program.steps,
         .count = run->lower.program.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations, [HYMN_VK_ROLE_WEIGHTS] = &run->weights},
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations,
+                    [HYMN_VK_ROLE_WEIGHTS] = &run->weights,
+                    [HYMN_VK_ROLE_COUNTERS] = &run->counters},
     };
     enum hymn_status status = fill_host(run);
     if (status == HYMN_STATUS_OK) {
@@ -228,6 +233,7 @@ void hymn_selftest_close(struct hymn_selftest_run *run) {
     hymn_vk_fence_destroy(run->device, &run->fence);
     hymn_vk_buffer_destroy(run->device, &run->activations);
     hymn_vk_buffer_destroy(run->device, &run->weights);
+    hymn_vk_buffer_destroy(run->device, &run->counters);
     hymn_lower_free(&run->lower);
     hymn_free(run->before);
     hymn_free(run->after);

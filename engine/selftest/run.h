@@ -14,7 +14,7 @@ struct hymn_selftest_run {
     struct hymn_lower lower;
     uint64_t bytes;          // of the activations
     uint8_t *before, *after; // activations: inputs, NaN elsewhere; and as the last run left them
-    struct hymn_vk_buffer activations, weights;
+    struct hymn_vk_buffer activations, weights, counters;
     struct hymn_vk_command command;
     VkFence fence;
 };

@@ -68,8 +68,8 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
     info->dispatches = lower->program.count;
     info->macs = hymn_network_macs(graph);
     info->weight_bytes = lower->weight_bytes;
-    info->activation_bytes = graph->activation_bytes;
-    info->activation_bytes_unaliased = graph->activation_bytes_unaliased;
+    info->activation_bytes = graph->activation_bytes + lower->counter_bytes;
+    info->activation_bytes_unaliased = graph->activation_bytes_unaliased + lower->counter_bytes;
     session->input = graph->values[graph->input];
     session->output = graph->values[graph->output];
 }
@@ -202,17 +202,22 @@ static void destroy_stream(struct hymn_session *session, struct hymn_stream *str
     for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES; i++) {
         hymn_vk_buffer_destroy(session->device, &stream->activations[i]);
     }
+    hymn_vk_buffer_destroy(session->device, &stream->counters);
 }
 
 // On failure there is nothing to destroy.
-static enum hymn_status make_stream(struct hymn_session *session, const struct hymn_graph *graph,
+static enum hymn_status make_stream(struct hymn_session *session, const struct hymn_lower *lower,
                                     struct hymn_stream *stream) {
+    const struct hymn_graph *graph = lower->graph;
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES && status == HYMN_STATUS_OK; i++) {
         if (graph->pieces[i] > 0) {
             status = hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, graph->pieces[i], "activations",
                                            &stream->activations[i]);
         }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_create_zeroed(session->device, lower->counter_bytes, "counters", &stream->counters);
     }
     if (status != HYMN_STATUS_OK) {
         destroy_stream(session, stream);
@@ -238,15 +243,15 @@ static enum hymn_status leave_room(struct hymn_session *session) {
 #define STREAMS_SHARE 4u
 
 // Another stream, if there is memory for it. OUT_OF_DEVICE_MEMORY, quietly, if not.
-static enum hymn_status make_further_stream(struct hymn_session *session, const struct hymn_graph *graph,
+static enum hymn_status make_further_stream(struct hymn_session *session, const struct hymn_lower *lower,
                                             uint32_t index) {
     struct hymn_vk_device *device = session->device;
     const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
-    if (index * graph->activation_bytes > device->snapshot.device_heap_bytes / STREAMS_SHARE) {
+    if (index * lower->graph->activation_bytes > device->snapshot.device_heap_bytes / STREAMS_SHARE) {
         return HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
     }
     device->log = soft;
-    enum hymn_status status = make_stream(session, graph, &session->streams[index]);
+    enum hymn_status status = make_stream(session, lower, &session->streams[index]);
     if (status == HYMN_STATUS_OK) {
         status = leave_room(session);
     }
@@ -258,12 +263,12 @@ static enum hymn_status make_further_stream(struct hymn_session *session, const 
 }
 
 // The first one must be; of the others as many as there is memory for.
-static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_graph *graph) {
+static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_lower *lower) {
     const uint32_t wanted = session->info.streams;
     uint32_t made = 0;
-    enum hymn_status status = make_stream(session, graph, &session->streams[0]);
+    enum hymn_status status = make_stream(session, lower, &session->streams[0]);
     while (status == HYMN_STATUS_OK && ++made < wanted) {
-        status = make_further_stream(session, graph, made);
+        status = make_further_stream(session, lower, made);
     }
     if (made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
         hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", made, wanted);
@@ -284,6 +289,8 @@ void hymn_session_bind(const struct hymn_session *session, const struct hymn_slo
         const struct hymn_vk_buffer *piece = &slot->stream->activations[i];
         params->buffers[hymn_vk_role_of_piece(i)] = piece->handle ? piece : NULL;
     }
+    const struct hymn_vk_buffer *counters = &slot->stream->counters;
+    params->buffers[HYMN_VK_ROLE_COUNTERS] = counters->handle ? counters : NULL;
     params->buffers[HYMN_VK_ROLE_WEIGHTS] = session->weights.handle ? &session->weights : NULL;
 }
 
@@ -302,7 +309,7 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
         status = upload_weights(session, &lower);
     }
     if (status == HYMN_STATUS_OK) {
-        status = make_streams(session, &graph);
+        status = make_streams(session, &lower);
     }
     hymn_lower_free(&lower);
     hymn_graph_free(&graph);

@@ -32,6 +32,7 @@ struct hymn_io_place {
 struct hymn_stream {
     VkQueue queue;
     struct hymn_vk_buffer activations[HYMN_GRAPH_MAX_PIECES]; // those that there are
+    struct hymn_vk_buffer counters;                           // if there are any
 };
 
 // Everything that one run in flight needs for itself, and the stream that it is computed by.
@@ -110,7 +111,7 @@ struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
 void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
-// Names the session's weights and the activations of a slot's stream to a recording.
+// Names the session's weights and what a slot's stream has to a recording.
 void hymn_session_bind(const struct hymn_session *session, const struct hymn_slot *slot,
                        struct hymn_vk_record_params *params);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.

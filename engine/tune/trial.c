@@ -128,6 +128,10 @@ static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hym
         struct hymn_vk_write write = {block->offset, block->data, block->bytes};
         status = hymn_vk_buffer_write(device, &trial->weights, &write, 1);
     }
+    if (status == HYMN_STATUS_OK) {
+        status =
+            hymn_vk_buffer_create_zeroed(device, trial->lower.counter_bytes, "tuning's counters", &trial->counters);
+    }
     return status;
 }
 
@@ -137,7 +141,9 @@ enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct h
         .name = "tuning",
         .steps = trial->repeated.steps,
         .count = trial->repeated.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = activations, [HYMN_VK_ROLE_WEIGHTS] = &trial->weights},
+        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = activations,
+                    [HYMN_VK_ROLE_WEIGHTS] = &trial->weights,
+                    [HYMN_VK_ROLE_COUNTERS] = &trial->counters},
         .step_timestamps = true,
     };
     return hymn_vk_command_record(device, &params, &trial->command);
@@ -369,6 +375,7 @@ bool hymn_trial_agrees(const struct hymn_trial *trial, const uint8_t *output, co
 void hymn_trial_close(struct hymn_vk_device *device, struct hymn_trial *trial) {
     hymn_vk_command_destroy(device, &trial->command);
     hymn_vk_buffer_destroy(device, &trial->weights);
+    hymn_vk_buffer_destroy(device, &trial->counters);
     hymn_vk_program_free(&trial->repeated);
     hymn_free(trial->step_ms);
     hymn_lower_free(&trial->lower);

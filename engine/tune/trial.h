@@ -17,7 +17,7 @@ struct hymn_trial {
     struct hymn_graph graph; // the node and its values
     struct hymn_lower lower;
     struct hymn_vk_program repeated; // the lowered program several times
-    struct hymn_vk_buffer weights;
+    struct hymn_vk_buffer weights, counters;
     struct hymn_vk_command command;
     double *step_ms; // of one run, and behind it the shortest so far of each step, but for first times
     double samples[HYMN_TRIAL_SAMPLES];

@@ -53,6 +53,10 @@ enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn
 // multiples of 4; period: 16 MiB at most.
 enum hymn_status hymn_vk_buffer_repeat(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer, uint64_t offset,
                                        uint64_t bytes, const void *data, uint64_t period);
+// Of HYMN_VK_USAGE_DEVICE, filled with zeros; bytes 0: none is made, and *out_buffer is zeroed. On failure there is
+// nothing to destroy.
+enum hymn_status hymn_vk_buffer_create_zeroed(struct hymn_vk_device *device, uint64_t bytes, const char *what,
+                                              struct hymn_vk_buffer *out_buffer);
 enum hymn_status hymn_vk_buffer_read(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
                                      uint64_t offset, void *data, uint64_t bytes);
 

@@ -17,7 +17,8 @@ enum hymn_vk_role {
     HYMN_VK_ROLE_UPLOAD = 2,           // host-visible, written by the host before a run
     HYMN_VK_ROLE_IMAGE = 3,            // device-local copy of the upload, scratch of pre- and post-processing
     HYMN_VK_ROLE_READBACK = 4,         // host-visible, read by the host after a run
-    HYMN_VK_ROLE_MORE_ACTIVATIONS = 5, // and its other pieces
+    HYMN_VK_ROLE_COUNTERS = 5,         // device-local, zero before and after a run
+    HYMN_VK_ROLE_MORE_ACTIVATIONS = 6, // the arena's other pieces
     HYMN_VK_ROLE_COUNT = HYMN_VK_ROLE_MORE_ACTIVATIONS + HYMN_VK_MAX_PIECES - 1
 };
 

@@ -93,9 +93,11 @@ enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue,
                                    const struct hymn_vk_command *const *commands, uint32_t count, VkFence fence) {
     struct group group = {.queue = queue};
     enum hymn_status status = begin(device, fence);
+    bool ahead = false;
     if (status == HYMN_STATUS_OK && upload) {
         status = hymn_vk_upload_start(device, upload);
-        group.wait = status == HYMN_STATUS_OK ? upload->arrived : VK_NULL_HANDLE;
+        ahead = status == HYMN_STATUS_OK;
+        group.wait = ahead ? upload->arrived : VK_NULL_HANDLE;
     }
     if (status == HYMN_STATUS_OK) {
         status = send_all(device, commands, count, fence, &group);
@@ -103,7 +105,7 @@ enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue,
     if (status != HYMN_STATUS_OK && group.pending) {
         device->table.vkQueueWaitIdle(queue); // no fence tells when what was submitted is done
     }
-    if (status != HYMN_STATUS_OK && group.wait) {
+    if (status != HYMN_STATUS_OK && ahead) {
         hymn_vk_upload_abandon(device, upload);
     }
     return status;

@@ -234,6 +234,23 @@ enum hymn_status hymn_vk_buffer_repeat(struct hymn_vk_device *device, struct hym
     return hymn_vk_buffer_flush(device, buffer, offset, bytes);
 }
 
+enum hymn_status hymn_vk_buffer_create_zeroed(struct hymn_vk_device *device, uint64_t bytes, const char *what,
+                                              struct hymn_vk_buffer *out_buffer) {
+    static const uint32_t zeros[64];
+    memset(out_buffer, 0, sizeof *out_buffer);
+    if (bytes == 0) {
+        return HYMN_STATUS_OK;
+    }
+    enum hymn_status status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, bytes, what, out_buffer);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_repeat(device, out_buffer, 0, bytes, zeros, sizeof zeros);
+    }
+    if (status != HYMN_STATUS_OK) {
+        hymn_vk_buffer_destroy(device, out_buffer);
+    }
+    return status;
+}
+
 // Memory that the host sees, once what the device wrote there has been made visible to it.
 static enum hymn_status read_mapped(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer, uint64_t offset,
                                     void *data, uint64_t bytes) {

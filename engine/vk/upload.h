@@ -62,7 +62,8 @@ enum hymn_status hymn_vk_upload_record(struct hymn_vk_device *device, const stru
 // Submits the copy. What computes must wait for upload->arrived once before the next start, or the upload must be
 // abandoned. On failure nothing is pending.
 enum hymn_status hymn_vk_upload_start(struct hymn_vk_device *device, struct hymn_vk_upload *upload);
-// After a start, where nothing will wait for the copy: waits until it is done, and drops the signal.
+// After a start, where the run does not come to its end: waits until the copy is done, and drops the signal. What has
+// waited for the signal is done.
 void hymn_vk_upload_abandon(struct hymn_vk_device *device, struct hymn_vk_upload *upload);
 // No submission may be pending. Zeroes *upload.
 void hymn_vk_upload_destroy(struct hymn_vk_device *device, struct hymn_vk_upload *upload);

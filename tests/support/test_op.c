@@ -73,7 +73,7 @@ static bool decode(const struct hymn_graph *graph, const struct test_op_tensor *
 // The device's side of a run.
 struct device_run {
     struct hymn_vk_device *device;
-    struct hymn_vk_buffer activations, weights;
+    struct hymn_vk_buffer activations, weights, counters;
     struct hymn_vk_command command;
     VkFence fence;
 };
@@ -89,6 +89,32 @@ static bool upload_weights(struct device_run *run, const struct hymn_lower *lowe
         ok = hymn_vk_buffer_write(run->device, &run->weights, &write, 1) == HYMN_STATUS_OK;
     }
     return ok;
+}
+
+static bool holds(struct device_run *run, const struct hymn_vk_buffer *buffer, uint64_t offset, const void *expected,
+                  uint64_t bytes) {
+    void *got = malloc(bytes);
+    bool same = got && hymn_vk_buffer_read(run->device, buffer, offset, got, bytes) == HYMN_STATUS_OK &&
+                memcmp(got, expected, bytes) == 0;
+    free(got);
+    return same;
+}
+
+// Runs that are computed at the same time share the weights, and the next run finds the counters as this one leaves
+// them.
+static bool left_as_found(struct device_run *run, const struct hymn_lower *lower) {
+    bool same = true;
+    for (uint32_t i = 0; i < lower->block_count; i++) {
+        const struct hymn_weight_block *block = &lower->blocks[i];
+        same = same && holds(run, &run->weights, block->offset, block->data, block->bytes);
+    }
+    uint32_t *zeros = calloc(1, lower->counter_bytes + 1);
+    same = same && zeros && (lower->counter_bytes == 0 || holds(run, &run->counters, 0, zeros, lower->counter_bytes));
+    free(zeros);
+    if (!same) {
+        fprintf(stderr, "the weights or the counters are not as they were before the run\n");
+    }
+    return same;
 }
 
 static int compare_double(const void *a, const void *b) {
@@ -131,12 +157,13 @@ static bool submit(struct device_run *run, const struct hymn_lower *lower, uint3
     if (!steps) {
         return false;
     }
-    struct hymn_vk_record_params record = {
-        .name = "operator",
-        .steps = steps,
-        .count = count * times_each,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations, [HYMN_VK_ROLE_WEIGHTS] = &run->weights},
-        .timestamps = true};
+    struct hymn_vk_record_params record = {.name = "operator",
+                                           .steps = steps,
+                                           .count = count * times_each,
+                                           .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations,
+                                                       [HYMN_VK_ROLE_WEIGHTS] = &run->weights,
+                                                       [HYMN_VK_ROLE_COUNTERS] = &run->counters},
+                                           .timestamps = true};
     bool ok = hymn_vk_pipelines_prepare(run->device, record.steps, record.count) == HYMN_STATUS_OK &&
               hymn_vk_command_record(run->device, &record, &run->command) == HYMN_STATUS_OK &&
               hymn_vk_fence_create(run->device, &run->fence) == HYMN_STATUS_OK;
@@ -175,12 +202,16 @@ static bool run_lowered(const struct test_op_run *run, struct hymn_lower *lower,
     bool ok = hymn_vk_buffer_create(device.device, HYMN_VK_USAGE_DEVICE, bytes, "activations", &device.activations) ==
                   HYMN_STATUS_OK &&
               hymn_vk_buffer_write(device.device, &device.activations, &write, 1) == HYMN_STATUS_OK &&
-              upload_weights(&device, lower) && submit(&device, lower, run->repeat, out_ms) &&
+              upload_weights(&device, lower) &&
+              hymn_vk_buffer_create_zeroed(device.device, lower->counter_bytes, "counters", &device.counters) ==
+                  HYMN_STATUS_OK &&
+              submit(&device, lower, run->repeat, out_ms) && left_as_found(&device, lower) &&
               hymn_vk_buffer_read(device.device, &device.activations, 0, arena, bytes) == HYMN_STATUS_OK;
     hymn_vk_command_destroy(device.device, &device.command);
     hymn_vk_fence_destroy(device.device, &device.fence);
     hymn_vk_buffer_destroy(device.device, &device.activations);
     hymn_vk_buffer_destroy(device.device, &device.weights);
+    hymn_vk_buffer_destroy(device.device, &device.counters);
     for (uint32_t i = 0; ok && i < run->output_count; i++) {
         ok = decode(run->graph, &run->outputs[i], arena);
     }
