@@ -245,6 +245,49 @@ static void the_devices_own_queues_give_the_same_bits(void **state) {
     free_jobs(jobs, RUNS);
 }
 
+// A network whose deep layers are computed by workgroups that share tiles, in the precision and by the kernels that the
+// device has by itself: what runs share would show.
+static void large_networks_give_the_same_bits(void **state) {
+    (void)state;
+    enum { SIDE = 64, INPUTS = 8, ROUNDS = 50 };
+    if (context->device->queue_count == 1) {
+        skip(); // no two runs are computed at the same time
+    }
+    struct test_random random = test_random_start("large_networks_give_the_same_bits");
+    struct hymn_model *model = NULL;
+    struct hymn_session *session = NULL;
+    const struct hymn_model_params from = {.path = HYMN_SOURCE_DIR "/apps/demo/models/base.safetensors"};
+    const struct hymn_session_params params = {
+        .height = SIDE, .width = SIDE, .runs_in_flight = INPUTS, .streams = INPUTS, .tuning_ms = HYMN_TUNING_NONE};
+    assert_int_equal(hymn_model_create(&from, &model), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_create(context, model, &params, &session), HYMN_STATUS_OK);
+    static float inputs[INPUTS][3 * SIDE * SIDE], logits[INPUTS][SIDE * SIDE], expected[INPUTS][SIDE * SIDE];
+    struct hymn_output outputs[INPUTS];
+    uint64_t tickets[INPUTS];
+    for (uint32_t i = 0; i < INPUTS; i++) {
+        test_random_fill(&random, inputs[i], 3 * SIDE * SIDE, -2.0f, 2.0f);
+        outputs[i] = (struct hymn_output){.logits = expected[i]};
+        assert_int_equal(
+            hymn_session_run(session, &(struct hymn_run_params){.tensor = inputs[i], .outputs = &outputs[i]}),
+            HYMN_STATUS_OK);
+        outputs[i].logits = logits[i];
+    }
+    for (uint32_t run = 0; run < (ROUNDS + 1) * INPUTS; run++) {
+        const uint32_t i = run % INPUTS;
+        if (run >= INPUTS) {
+            assert_int_equal(hymn_session_wait(session, tickets[i]), HYMN_STATUS_OK);
+            assert_memory_equal(logits[i], expected[i], sizeof logits[i]);
+            memset(logits[i], 0xA5, sizeof logits[i]);
+        }
+        if (run < ROUNDS * INPUTS) {
+            const struct hymn_run_params again = {.tensor = inputs[i], .outputs = &outputs[i]};
+            assert_int_equal(hymn_session_submit(session, &again, &tickets[i]), HYMN_STATUS_OK);
+        }
+    }
+    hymn_session_destroy(&session);
+    hymn_model_destroy(&model);
+}
+
 // As many as there are queues, and runs to put there; steps are timed one at a time.
 static void streams_are_counted(void **state) {
     (void)state;
@@ -403,6 +446,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(runs_of_any_streams_give_the_same_bits, heal),
         cmocka_unit_test_teardown(the_devices_own_queues_give_the_same_bits, heal),
+        cmocka_unit_test(large_networks_give_the_same_bits),
         cmocka_unit_test_teardown(streams_are_counted, heal),
         cmocka_unit_test(contexts_open_queues_as_asked),
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),

@@ -35,6 +35,7 @@ static char folder[] = "/tmp/hymn-memory-XXXXXX";
 
 // ---- between the command and the library
 
+static bool spoils;                   // what waited runs have written
 static uint64_t cap;                  // of the device's memory; 0: none
 static uint32_t most_streams = 1;     // of a session: with more of them there is no one amount of memory that it needs
 static uint32_t asked;                // sessions
@@ -52,6 +53,8 @@ enum hymn_status __real_hymn_session_create(struct hymn_context *context, const 
 enum hymn_status __wrap_hymn_session_create(struct hymn_context *context, const struct hymn_model *of,
                                             const struct hymn_session_params *params,
                                             struct hymn_session **out_session);
+enum hymn_status __real_hymn_session_wait(struct hymn_session *session, uint64_t ticket);
+enum hymn_status __wrap_hymn_session_wait(struct hymn_session *session, uint64_t ticket);
 void __real_hymn_session_destroy(struct hymn_session **session);
 void __wrap_hymn_session_destroy(struct hymn_session **session);
 
@@ -65,6 +68,19 @@ enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *pa
             device->queues[i] = device->queues[i % device->queue_count]; // as if it had so many
         }
         device->queue_count = HYMN_VK_MAX_QUEUES;
+    }
+    return status;
+}
+
+enum hymn_status __wrap_hymn_session_wait(struct hymn_session *session, uint64_t ticket) {
+    uint8_t *mask = NULL;
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        mask = session->slots[i].ticket == ticket ? session->slots[i].outputs[0].mask : mask;
+    }
+    const enum hymn_status status = __real_hymn_session_wait(session, ticket);
+    if (spoils && status == HYMN_STATUS_OK) {
+        assert_non_null(mask);
+        mask[0] ^= 1;
     }
     return status;
 }
@@ -312,11 +328,23 @@ static void bench_without_memory_for_fp32(void **state) {
     expect_comparison(false);
 }
 
+static void bench_compares_runs_in_flight(void **state) {
+    (void)state;
+    const char *const words[] = {"-m",       model, "-s",        "64", "--batch",  "2", "--runs",     "1",
+                                 "--warmup", "0",   "--streams", "1",  "--tuning", "0", "--no-check", NULL};
+    cap = 0;
+    assert_int_equal(test_command_run(command_bench, words, at("out")), CODE_OK);
+    spoils = true;
+    assert_int_equal(test_command_run(command_bench, words, at("out")), CODE_ENGINE);
+    spoils = false;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
         cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
         cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(bench_without_memory_for_fp32),
+        cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

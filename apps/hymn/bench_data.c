@@ -2,6 +2,7 @@
 #include "bench_data.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 // SplitMix64 (Steele, Lea, Flood 2014).
 static uint64_t next_random(uint64_t *state) {
@@ -72,8 +73,10 @@ bool bench_data_init(struct bench_data *data, const struct bench_setup *setup) {
     const struct hymn_model_info *info = hymn_model_get_info(setup->model);
     const size_t pixels = (size_t)setup->batch * setup->height * setup->width;
     *data = (struct bench_data){.logit_count = pixels * info->num_classes};
+    data->result_bytes = (setup->tensor ? data->logit_count * sizeof(float) : pixels) / setup->batch;
+    data->alone = malloc(setup->batch * data->result_bytes);
     data->tensor = malloc(pixels * info->in_channels * sizeof(float));
-    bool good = data->tensor != NULL && (setup->tensor || init_pictures(data, setup));
+    bool good = data->tensor != NULL && data->alone != NULL && (setup->tensor || init_pictures(data, setup));
     for (uint32_t slot = 0; slot < bench_in_flight(setup) && good; slot++) {
         good = init_run(data, setup, slot);
     }
@@ -85,12 +88,33 @@ bool bench_data_init(struct bench_data *data, const struct bench_setup *setup) {
     return true;
 }
 
+static void *result_of(const struct bench_data *data, const struct bench_setup *setup, uint32_t slot) {
+    return setup->tensor ? (void *)data->logits[slot] : (void *)data->masks[slot];
+}
+
+void bench_data_keep(struct bench_data *data, const struct bench_setup *setup) {
+    const size_t bytes = setup->batch * data->result_bytes;
+    memcpy(data->alone, result_of(data, setup, 0), bytes);
+    for (uint32_t slot = 0; slot < bench_in_flight(setup); slot++) {
+        memset(result_of(data, setup, slot), 0xA5, bytes); // no mask, and no logit that could be
+    }
+}
+
+bool bench_data_same(const struct bench_data *data, const struct bench_setup *setup, uint32_t count, uint32_t batch) {
+    bool same = true;
+    for (uint32_t slot = 0; slot < count; slot++) {
+        same = same && memcmp(result_of(data, setup, slot), data->alone, batch * data->result_bytes) == 0;
+    }
+    return same;
+}
+
 void bench_data_free(struct bench_data *data) {
     for (int slot = 0; slot < COMMON_MAX_FLIGHTS; slot++) {
         free(data->outputs[slot]);
         free(data->logits[slot]);
         free(data->masks[slot]);
     }
+    free(data->alone);
     free(data->tensor);
     free(data->pixels);
     free(data->images);

@@ -212,6 +212,16 @@ static enum exit_code run_in_flight(struct bench *bench, uint32_t total) {
     return code;
 }
 
+// All runs have the same input: those in flight write what a run alone does, to the bit.
+static enum exit_code compare_flights(const struct bench *bench, uint32_t batch) {
+    if (bench_data_same(&bench->data, bench->setup, bench->result->in_flight, batch)) {
+        return CODE_OK;
+    }
+    console_error(bench->setup->model_path, "%u x %u, batch %u: runs in flight give other results than one alone",
+                  bench->setup->height, bench->setup->width, batch);
+    return CODE_ENGINE;
+}
+
 // As many runs again, several in flight: where they can be computed at the same time, on queues opened for that.
 static enum exit_code measure_throughput(struct bench *bench) {
     struct bench_result *result = bench->result;
@@ -242,8 +252,8 @@ static enum exit_code measure_throughput(struct bench *bench) {
     if (code == CODE_OK) {
         code = run_in_flight(bench, total);
     }
-    result->images_per_second = (double)total * bench->setup->batch / (hymn_time_now() - since);
-    return code;
+    result->images_per_second = (double)total * info->batch / (hymn_time_now() - since);
+    return code == CODE_OK ? compare_flights(bench, info->batch) : code;
 }
 
 // -------------------------------------------------------------------------------------------------------------
@@ -391,6 +401,7 @@ static enum exit_code measure(struct bench *bench) {
     result->device = *hymn_context_device(bench->context);
     result->session = *hymn_session_get_info(bench->session);
     code = measure_latency(bench);
+    bench_data_keep(&bench->data, bench->setup);
     if (code == CODE_OK) {
         code = measure_throughput(bench);
     }

@@ -9,10 +9,11 @@ static const struct command command = {
     .usage = "--model FILE [OPTION]...",
     .description =
         "Measures a model at each size and batch: GPU time and wall time of single runs (percentiles 50, 90\n"
-        "and 99), images per second with several runs in flight (--streams), the time from nothing to the\n"
-        "first result without caches (cold) and with them (warm; ready: its part until a run can begin),\n"
-        "device memory, the session's host memory, and the largest difference of the logits from those of\n"
-        "the fp32 shaders that run on every device, where the device has memory for these too.\n",
+        "and 99), images per second with several runs in flight (--streams), whose results must be those\n"
+        "of a run alone, the time from nothing to the first result without caches (cold) and with them\n"
+        "(warm; ready: its part until a run can begin), device memory, the session's host memory, and the\n"
+        "largest difference of the logits from those of the fp32 shaders that run on every device, where\n"
+        "the device has memory for these too.\n",
     .examples = "  hymn bench --model tiny.safetensors\n"
                 "  hymn bench -m base.safetensors --size 256,512 --batch 1,8 --precision fp16 --json base.json\n"
                 "  hymn bench -m tiny.safetensors --profile --trace trace.json --device 1\n",

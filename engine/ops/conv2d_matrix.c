@@ -57,8 +57,12 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
                                          : HYMN_STATUS_OK;
 }
 
-static void bind_splits(struct hymn_lower *lower, const struct hymn_node *node, uint32_t groups,
-                        struct hymn_vk_step *step) {
+// Where workgroups share a tile: what each leaves, and how many have.
+static void bind_splits(struct hymn_lower *lower, const struct hymn_node *node, const struct hymn_conv2d_tile *tile,
+                        uint32_t groups, struct hymn_vk_step *step) {
+    if (tile->splits == 1) {
+        return;
+    }
     hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);
     hymn_lower_bind(step, hymn_lower_counters(lower, groups), true);
 }
@@ -194,9 +198,7 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
     if (node->convolved != HYMN_NONE && !bind_convolved(lower, node, step)) {
         return HYMN_STATUS_OUT_OF_MEMORY;
     }
-    if (tile.splits > 1) {
-        bind_splits(lower, node, params->tiles * step->groups[1], step);
-    }
+    bind_splits(lower, node, &tile, params->tiles * step->groups[1], step);
     return HYMN_STATUS_OK;
 }
 
