@@ -60,7 +60,7 @@ enum hymn_status hymn_conv2d_prepare_matrix(struct hymn_graph *graph, struct hym
 // Where workgroups share a tile: what each leaves, and how many have.
 static void bind_splits(struct hymn_lower *lower, const struct hymn_node *node, const struct hymn_conv2d_tile *tile,
                         uint32_t groups, struct hymn_vk_step *step) {
-    if (tile->splits == 1) {
+    if (tile->splits <= 1) {
         return;
     }
     hymn_lower_bind(step, hymn_lower_value(lower, node->scratch[0]), true);
