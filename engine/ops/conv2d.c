@@ -6,6 +6,7 @@
 
 #include "ops/conv2d_matrix.h"
 #include "ops/conv2d_winograd.h"
+#include "ops/grid.h"
 
 #define CELL 8u
 #define LANES_STRIP 8u  // pixels of a lane of conv2d_lanes.comp
@@ -153,10 +154,8 @@ void hymn_conv2d_finish(const struct hymn_lower *lower, const struct hymn_node *
 
 static void set_groups(const struct hymn_lower *lower, uint32_t tiles, uint32_t channel_tiles,
                        struct hymn_vk_step *step) {
-    uint32_t most = lower->plan->max_groups_x;
-    step->groups[0] = tiles < most ? tiles : most;
+    hymn_grid_fold(tiles, lower->plan->max_groups_x, &step->groups[0], &step->groups[2]);
     step->groups[1] = channel_tiles;
-    step->groups[2] = (tiles + step->groups[0] - 1) / step->groups[0];
 }
 
 // ----------------------------------------------------------------------------------------------------

@@ -10,10 +10,6 @@
 
 #define CELL 8u
 
-static uint32_t min_u32(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
 // ------------------------------------------------------------------------------------------------------------ lowering
 
 bool hymn_conv2d_matrix_fits(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -187,9 +183,9 @@ enum hymn_status hymn_conv2d_lower_matrix(struct hymn_lower *lower, const struct
                                   last_constant(&problem, plan, &tile)};
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants - (tile.splits == 1 && tile.buffers > 0);
-    step->groups[0] = min_u32(params->tiles, plan->max_groups_x);
+    hymn_grid_fold(params->tiles, plan->max_groups_x, &step->groups[0], &step->groups[2]);
     step->groups[1] = streams ? tile.columns : hymn_divide_up(params->out_stride * CELL, tile.channels);
-    step->groups[2] = tile.splits > 1 ? tile.splits : hymn_divide_up(params->tiles, step->groups[0]);
+    step->groups[2] = tile.splits > 1 ? tile.splits : step->groups[2];
     hymn_conv2d_finish(lower, node, &dispatch, step);
     if (node->pooled != HYMN_NONE) {
         hymn_lower_bind(step, hymn_lower_value(lower, node->pooled), true);

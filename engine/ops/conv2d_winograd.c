@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/conv2d.h"
+#include "ops/grid.h"
 
 #define CELL 8u
 #define SHADER "conv2d_winograd"
@@ -100,9 +101,8 @@ enum hymn_status hymn_conv2d_lower_winograd(struct hymn_lower *lower, const stru
     memcpy(step->constants, constants, sizeof constants);
     step->constant_count = sizeof constants / sizeof *constants;
     uint32_t groups = hymn_divide_up(params->tiles, share.lanes / CELL);
-    step->groups[0] = groups < plan->max_groups_x ? groups : plan->max_groups_x;
+    hymn_grid_fold(groups, plan->max_groups_x, &step->groups[0], &step->groups[2]);
     step->groups[1] = hymn_divide_up(params->out_stride, share.across);
-    step->groups[2] = hymn_divide_up(groups, step->groups[0]);
     hymn_conv2d_finish(lower, node, &dispatch, step);
     return HYMN_STATUS_OK;
 }

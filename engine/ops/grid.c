@@ -3,6 +3,8 @@
 
 #define MAX_GROUPS 65535u
 #define LOCAL_SIZE 64u
+// Workgroups of a fold, about: steps are divided along their folds where they have any.
+#define FOLD 1024u
 
 // Rows shorter than a workgroup would leave lanes idle, and a software device executes idle lanes.
 static uint32_t local_size(uint64_t lanes) {
@@ -24,9 +26,18 @@ enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_p
     hymn_step_constant(step, local);
     hymn_step_constant(step, plan->cpu);
     step->groups[0] = (uint32_t)((lanes + local - 1) / local);
-    step->groups[1] = (uint32_t)(rows < MAX_GROUPS ? rows : MAX_GROUPS);
-    step->groups[2] = (uint32_t)((rows + step->groups[1] - 1) / step->groups[1]);
+    hymn_grid_fold((uint32_t)rows, MAX_GROUPS, &step->groups[1], &step->groups[2]);
     return HYMN_STATUS_OK;
+}
+
+void hymn_grid_fold(uint32_t total, uint32_t most, uint32_t *out_first, uint32_t *out_folds) {
+    uint32_t folds = 1;
+    if (total > most) {
+        uint32_t least = hymn_divide_up(total, MAX_GROUPS), fold = FOLD > least ? FOLD : least;
+        folds = hymn_divide_up(total, fold < most ? fold : most);
+    }
+    *out_first = hymn_divide_up(total, folds);
+    *out_folds = folds;
 }
 
 void hymn_step_constant(struct hymn_vk_step *step, uint32_t value) {
