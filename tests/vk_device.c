@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "support/test_vk.h"
+#include "vk/memory.h"
 
 static const char *program; // argv[0]
 
@@ -226,6 +227,41 @@ static void older_devices_tell_of_subgroups_by_an_extension(void **state) {
         uint32_t met = needs_met_of(versions[i], VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
         assert_int_equal(met & HYMN_NEEDS_SUBGROUP_SHUFFLE, 0);
     }
+}
+
+static PFN_vkGetPhysicalDeviceProperties2 get_properties_2;
+enum { SMALL_BUFFER = 12345 << 12 };
+
+static VKAPI_ATTR void VKAPI_CALL limit_buffers(VkPhysicalDevice physical, VkPhysicalDeviceProperties2 *properties) {
+    get_properties_2(physical, properties);
+    for (VkBaseOutStructure *next = properties->pNext; next; next = next->pNext) {
+        if (next->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES) {
+            ((VkPhysicalDeviceMaintenance4Properties *)(void *)next)->maxBufferSize = SMALL_BUFFER;
+        }
+    }
+}
+
+// Each buffer has an allocation of its own, but a driver may allocate more than it has buffers for.
+static void allocations_are_no_larger_than_buffers(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
+    struct hymn_vk_instance *instance = NULL;
+    struct hymn_vk_device *device = NULL;
+    struct hymn_vk_buffer buffer;
+    assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
+    get_properties_2 = instance->table.vkGetPhysicalDeviceProperties2;
+    instance->table.vkGetPhysicalDeviceProperties2 = limit_buffers;
+    assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OK);
+    if (device->snapshot.api_version >= VK_API_VERSION_1_3) {
+        assert_int_equal(device->snapshot.max_allocation_bytes, SMALL_BUFFER);
+        assert_true(device->plan.max_piece_bytes < SMALL_BUFFER);
+        assert_int_equal(
+            hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, SMALL_BUFFER + 4, "too large a thing", &buffer),
+            HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_log(&log, "too large a thing");
+    }
+    hymn_vk_device_destroy(&device);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL fail_to_list(VkPhysicalDevice physical, const char *layer, uint32_t *count,
@@ -472,6 +508,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_refused_feature_costs_a_tier),
         cmocka_unit_test(a_device_that_refuses_everything_is_an_error),
         cmocka_unit_test(older_devices_tell_of_subgroups_by_an_extension),
+        cmocka_unit_test(allocations_are_no_larger_than_buffers),
         cmocka_unit_test(failing_lists_of_extensions_are_told),
         cmocka_unit_test(sums_of_halves_are_a_need_of_their_own),
         cmocka_unit_test(two_devices_live_side_by_side),

@@ -31,7 +31,7 @@ struct hymn_vk_snapshot {
     uint64_t max_storage_buffer_range;
     uint64_t storage_buffer_alignment;
     uint64_t non_coherent_atom;
-    uint64_t max_allocation_bytes; // VkPhysicalDeviceMaintenance3Properties
+    uint64_t max_allocation_bytes; // of one that is one buffer: the smaller of the limits of both
     bool nvk;                      // Mesa's driver for NVIDIA's GPUs
     uint32_t subgroup_size;
     bool subgroup_arithmetic;            // in compute shaders

@@ -66,13 +66,14 @@ static void read_limits(const VkPhysicalDeviceProperties *properties, struct hym
 // The extensions that tell more about a device of Vulkan 1.1.
 struct extensions {
     bool driver_properties, float16, subgroup_size_control, cooperative_matrix, portability_subset, pipeline_robustness;
+    bool maintenance4;
 };
 
 static enum hymn_status read_extensions(const struct hymn_vk_instance *instance, VkPhysicalDevice physical,
                                         uint32_t api_version, struct extensions *out_found) {
-    bool newer = api_version >= VK_API_VERSION_1_2;
+    bool newer = api_version >= VK_API_VERSION_1_2, newest = api_version >= VK_API_VERSION_1_3;
     *out_found = (struct extensions){
-        .driver_properties = newer, .float16 = newer, .subgroup_size_control = api_version >= VK_API_VERSION_1_3};
+        .driver_properties = newer, .float16 = newer, .subgroup_size_control = newest, .maintenance4 = newest};
     uint32_t count = 0;
     VkResult result = instance->table.vkEnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
     VkExtensionProperties *list = hymn_alloc(count, sizeof *list);
@@ -95,6 +96,7 @@ static enum hymn_status read_extensions(const struct hymn_vk_instance *instance,
                 strcmp(list[i].extensionName, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME) == 0;
             out_found->portability_subset |=
                 strcmp(list[i].extensionName, HYMN_VK_PORTABILITY_SUBSET_EXTENSION_NAME) == 0;
+            out_found->maintenance4 |= strcmp(list[i].extensionName, VK_KHR_MAINTENANCE_4_EXTENSION_NAME) == 0;
             out_found->pipeline_robustness |=
                 strcmp(list[i].extensionName, VK_EXT_PIPELINE_ROBUSTNESS_EXTENSION_NAME) == 0;
         }
@@ -202,6 +204,11 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     VkPhysicalDeviceMaintenance3Properties maintenance = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
         .pNext = extensions.driver_properties ? &driver : NULL};
+    VkPhysicalDeviceMaintenance4Properties buffers = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, .pNext = maintenance.pNext};
+    if (extensions.maintenance4) {
+        maintenance.pNext = &buffers;
+    }
     VkPhysicalDeviceSubgroupSizeControlProperties sizes = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, .pNext = &maintenance};
     VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
@@ -214,6 +221,9 @@ static void read_properties(const struct hymn_vk_instance *instance, VkPhysicalD
     instance->table.vkGetPhysicalDeviceProperties2(physical, &properties);
     s->nvk = extensions.driver_properties && (uint32_t)driver.driverID == DRIVER_ID_NVK;
     s->max_allocation_bytes = maintenance.maxMemoryAllocationSize;
+    if (buffers.maxBufferSize > 0 && buffers.maxBufferSize < s->max_allocation_bytes) {
+        s->max_allocation_bytes = buffers.maxBufferSize;
+    }
     s->subgroup_size = subgroup.subgroupSize;
     if (sizes.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT) {
         s->subgroup_min = sizes.minSubgroupSize;
