@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -396,6 +397,28 @@ static void refused_runs_leave_the_others(void **state) {
     free_jobs(jobs, RUNS);
 }
 
+// A device that four streams share takes four times as long for what each submits, which is divided accordingly.
+static void streams_divide_what_they_submit(void **state) {
+    (void)state;
+    double seconds[2], estimates[2];
+    const double slowness = context->device->slowness;
+    pretend_queues(4);
+    context->device->slowness = 1.0;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct hymn_session *session = open_session(i ? 4 : 1, 4);
+        estimates[i] = session->seconds;
+        seconds[i] = 0.0;
+        for (uint32_t s = 0; s < session->program.count; s++) {
+            seconds[i] += session->program.steps[s].seconds;
+        }
+        hymn_session_destroy(&session);
+    }
+    context->device->slowness = slowness;
+    pretend_nothing();
+    assert_true(seconds[0] > 0.0 && fabs(seconds[1] / seconds[0] - 4.0) < 1e-6);
+    assert_true(fabs(estimates[1] / estimates[0] - 1.0) < 1e-6);
+}
+
 static void sessions_end_with_runs_in_flight(void **state) {
     (void)state;
     struct test_random random = test_random_start("sessions_end_with_runs_in_flight");
@@ -451,6 +474,7 @@ int main(void) {
         cmocka_unit_test(contexts_open_queues_as_asked),
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
         cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
+        cmocka_unit_test_teardown(streams_divide_what_they_submit, heal),
         cmocka_unit_test_teardown(sessions_end_with_runs_in_flight, heal),
     };
     return cmocka_run_group_tests_name("api_streams", tests, open_context, close_context);

@@ -319,7 +319,7 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
 }
 
 static void divide(const struct hymn_session *session, struct hymn_slot *slot) {
-    double slowness = session->device->slowness, limit = session->device->submission_seconds;
+    double slowness = hymn_session_slowness(session), limit = session->device->submission_seconds;
     slot->seconds = hymn_vk_program_divide(&slot->before_program, &session->plan, slowness, limit) / slowness +
                     hymn_vk_program_divide(&slot->after_program, &session->plan, slowness, limit) / slowness;
     slot->copy_seconds = slot->copy_bytes > 0 ? slot->before_program.steps[0].seconds / slowness : 0.0;

@@ -134,12 +134,17 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
     return status;
 }
 
+double hymn_session_slowness(const struct hymn_session *session) {
+    return session->device->slowness * session->info.streams;
+}
+
 static void divide(struct hymn_session *session) {
     struct hymn_vk_device *device = session->device;
+    const double slowness = hymn_session_slowness(session);
     session->slowness = device->slowness;
     struct hymn_vk_program network = hymn_session_network(session);
-    session->seconds = hymn_vk_program_divide(&network, &session->plan, device->slowness, device->submission_seconds) /
-                       device->slowness;
+    session->seconds =
+        hymn_vk_program_divide(&network, &session->plan, slowness, device->submission_seconds) / slowness;
 }
 
 static enum hymn_status build_and_lower(struct hymn_session *session, const struct hymn_model *model,

@@ -114,6 +114,8 @@ void hymn_session_copy_model(struct hymn_session *session, const struct hymn_mod
 // Names the session's weights and what a slot's stream has to a recording.
 void hymn_session_bind(const struct hymn_session *session, const struct hymn_slot *slot,
                        struct hymn_vk_record_params *params);
+// What steps are divided by: the device's slowness, as many times as there are streams to share the device with.
+double hymn_session_slowness(const struct hymn_session *session);
 // Divides the network anew and records it for the slot when the device has turned out slower or faster than thought.
 enum hymn_status hymn_slot_adapt(struct hymn_session *session, struct hymn_slot *slot);
 // What hymn_session_info::host_bytes reports.
