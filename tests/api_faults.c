@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -292,6 +293,34 @@ static void lost_device_is_a_status(void **state) {
         expect_lost(lost, session, logits);
         if (where == 2) {
             expect_new_one(logits);
+        }
+        hymn_session_destroy(&session);
+        assert_int_equal(test_context_close(&lost), 0);
+    }
+    free(logits);
+}
+
+// Long runs that lose a device may have taken longer than a driver lets them: the next context divides more finely.
+static void losses_of_long_runs_are_of_slow_devices(void **state) {
+    (void)state;
+    float *logits = new_logits();
+    for (int i = 0; i < 3; i++) { // a short run, a long one, and a long one that is lost when it is submitted
+        struct hymn_context *lost = test_context_open_with(HYMN_TRANSFER_AUTO);
+        assert_non_null(lost);
+        struct hymn_session *session = open_session(lost, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+        const double slowness = (i == 0 ? 0.05 : 0.3) / session->seconds;
+        lost->device->slowness = slowness;
+        if (i < 2) {
+            lose_while_waiting(lost);
+        } else {
+            count_submissions(lost, 1);
+        }
+        for (int time = 0; time < 2; time++) { // once is enough
+            assert_int_equal(run(session, logits), HYMN_STATUS_DEVICE_LOST);
+            assert_true(lost->device->slowness == (i == 0 ? slowness : fmin(4.0 * slowness, 1e6)));
+        }
+        if (i == 2) {
+            lost->device->table.vkQueueSubmit = real_submit;
         }
         hymn_session_destroy(&session);
         assert_int_equal(test_context_close(&lost), 0);
@@ -637,6 +666,7 @@ int main(void) {
         cmocka_unit_test_teardown(networks_half_recorded_are_recorded_again, heal),
         cmocka_unit_test_teardown(waits_that_fail_leave_nothing_pending, heal),
         cmocka_unit_test_teardown(lost_device_is_a_status, heal),
+        cmocka_unit_test_teardown(losses_of_long_runs_are_of_slow_devices, heal),
         cmocka_unit_test_teardown(device_lost_in_the_self_test, heal),
         cmocka_unit_test_teardown(smaller_sessions_where_allowed, heal),
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),

@@ -19,6 +19,7 @@
 #include "support/test_folder.h"
 #include "support/test_random.h"
 #include "support/test_vk.h"
+#include "vk/slowness.h"
 #include "vk/store.h"
 
 static const char *program;
@@ -425,6 +426,25 @@ static void processes_lose_nothing(void **state) {
     test_vk_close(&vk);
 }
 
+// What a loss has taught is there for the next device before the lost one is closed. Short work teaches nothing.
+static void losses_are_remembered_at_once(void **state) {
+    (void)state;
+    struct test_vk lost, next;
+    open_store(&lost);
+    hymn_vk_slowness_lost(lost.device, 0.01);
+    assert_true(lost.device->slowness == 1.0);
+    hymn_vk_slowness_lost(lost.device, 0.2);
+    assert_true(lost.device->slowness == 4.0);
+    hymn_vk_slowness_lost(lost.device, 0.2); // another run that was in flight
+    assert_true(lost.device->slowness == 4.0);
+    open_store(&next);
+    assert_true(next.device->slowness == 4.0);
+    hymn_vk_slowness_lost(next.device, 0.2);
+    assert_true(next.device->slowness == 16.0);
+    test_vk_close(&next);
+    test_vk_close(&lost);
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(int count, char **arguments) {
@@ -443,6 +463,7 @@ int main(int count, char **arguments) {
         STORE_TEST(store_can_be_off_or_nowhere),
         STORE_TEST(open_stores_are_merged),
         STORE_TEST(processes_lose_nothing),
+        STORE_TEST(losses_are_remembered_at_once),
     };
     return cmocka_run_group_tests_name("vk_device_store", tests, NULL, NULL);
 }

@@ -120,6 +120,20 @@ static bool others_in_flight(struct hymn_session *session, const struct hymn_slo
     return found;
 }
 
+// Estimated, with slowness 1.
+static double run_seconds(const struct hymn_session *session, const struct hymn_slot *slot) {
+    return session->seconds + slot->seconds;
+}
+
+// What a status of submitting or of waiting tells of the device.
+static enum hymn_status learn_from(struct hymn_session *session, const struct hymn_slot *slot,
+                                   enum hymn_status status) {
+    if (status == HYMN_STATUS_DEVICE_LOST) {
+        hymn_vk_slowness_lost(session->device, run_seconds(session, slot));
+    }
+    return status;
+}
+
 static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *slot) {
     bool busy = session->device->transfer_queue && others_in_flight(session, slot);
     slot->apart = !session->timings && hymn_vk_upload_apart(session->device, slot->copy_bytes, busy);
@@ -129,8 +143,9 @@ static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *s
     }
     const struct hymn_vk_command *const commands[] = {slot->apart ? &slot->behind : &slot->before, &slot->network,
                                                       &slot->after};
-    return hymn_vk_submit_to(session->device, slot->stream->queue, slot->apart ? &slot->copy : NULL, commands, 3,
-                             slot->fence);
+    status = hymn_vk_submit_to(session->device, slot->stream->queue, slot->apart ? &slot->copy : NULL, commands, 3,
+                               slot->fence);
+    return learn_from(session, slot, status);
 }
 
 static enum hymn_status submit(struct hymn_session *session, struct hymn_slot *slot,
@@ -254,7 +269,7 @@ static enum hymn_status collect_steps(struct hymn_session *session, const struct
 }
 
 static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot) {
-    double seconds = session->seconds + slot->seconds - (slot->apart ? slot->copy_seconds : 0.0);
+    double seconds = run_seconds(session, slot) - (slot->apart ? slot->copy_seconds : 0.0);
     session->gpu_ms = hymn_vk_timer_span(session->device, slot->apart ? &slot->behind : &slot->before, &slot->after);
     hymn_vk_slowness_measure(session->device, seconds, session->gpu_ms * 1e-3);
     session->timing_count = 0;
@@ -281,7 +296,7 @@ static enum hymn_status wait_for(struct hymn_session *session, uint64_t ticket) 
         return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "no run with ticket %llu is in flight",
                          (unsigned long long)ticket);
     }
-    enum hymn_status status = hymn_vk_wait(session->device, slot->fence);
+    enum hymn_status status = learn_from(session, slot, hymn_vk_wait(session->device, slot->fence));
     slot->ticket = 0;
     if (status == HYMN_STATUS_OK && slot->readback.handle) {
         status = hymn_vk_buffer_invalidate(session->device, &slot->readback, 0, slot->readback.bytes);

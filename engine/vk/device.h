@@ -46,6 +46,7 @@ struct hymn_vk_device {
     double submission_seconds;                        // most estimated work of one submission
     double slowness;   // how much longer it takes than the plan's rates say; measured, kept in the store
     _Atomic bool lost; // sticky
+    bool loss_counted; // the loss is in slowness
     uint64_t heap_bytes[VK_MAX_MEMORY_HEAPS]; // allocated now
     uint64_t memory_bytes;                    // their sum
     uint64_t memory_cap;                      // tests: allocations beyond this total fail; 0: none
