@@ -171,6 +171,52 @@ static void runs_adapt_to_a_slow_device(void **state) {
     free(divided);
 }
 
+static uint64_t submit_run(struct hymn_session *session, float *logits) {
+    struct hymn_output output = {.logits = logits};
+    struct hymn_run_params params = {.tensor = golden.input, .outputs = &output, .count = 1};
+    uint64_t ticket = 0;
+    assert_int_equal(hymn_session_submit(session, &params, &ticket), HYMN_STATUS_OK);
+    return ticket;
+}
+
+// Without timestamps the host's clock corrects the estimate, where it knows when a run began and ended.
+static void runs_are_timed_by_the_host_without_timestamps(void **state) {
+    (void)state;
+    struct hymn_context *opened = test_context_open_with(HYMN_TRANSFER_AUTO);
+    assert_non_null(opened);
+    struct hymn_vk_device *device = opened->device;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = golden.height,
+                                         .width = golden.width,
+                                         .batch = golden.batch,
+                                         .runs_in_flight = 2,
+                                         .tuning_ms = HYMN_TUNING_NONE};
+    float *logits[] = {new_logits(), new_logits()};
+    device->snapshot.timestamp_bits = 0;
+    device->plan.timestamps = false;
+    assert_int_equal(hymn_session_create(opened, golden.model, &params, &session), HYMN_STATUS_OK);
+    device->slowness = 1e-5;
+    device->submission_seconds = 1e-6; // all runs are long
+    const uint64_t first = submit_run(session, logits[0]), second = submit_run(session, logits[1]);
+    assert_int_equal(hymn_session_wait(session, first), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_wait(session, second), HYMN_STATUS_OK);
+    assert_true(device->slowness == 1e-5); // of two at a time
+    const uint64_t late = submit_run(session, logits[0]);
+    while (!hymn_vk_done(device, session->slots[0].fence)) {
+    }
+    assert_int_equal(hymn_session_wait(session, late), HYMN_STATUS_OK);
+    assert_true(device->slowness == 1e-5);                           // of one that ended sometime
+    for (uint32_t i = 0; i < 100 && device->slowness == 1e-5; i++) { // unless it has ended by then
+        assert_int_equal(hymn_session_wait(session, submit_run(session, logits[0])), HYMN_STATUS_OK);
+    }
+    assert_true(device->slowness > 1.25e-5);
+    assert_true(session->gpu_ms < 0.0);
+    hymn_session_destroy(&session);
+    assert_int_equal(test_context_close(&opened), 0);
+    free(logits[0]);
+    free(logits[1]);
+}
+
 static PFN_vkBeginCommandBuffer real_begin;
 static uint32_t begin_fails_at; // 1: the next one
 
@@ -663,6 +709,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(divided_runs_give_the_same_bits, heal),
         cmocka_unit_test_teardown(runs_adapt_to_a_slow_device, heal),
+        cmocka_unit_test_teardown(runs_are_timed_by_the_host_without_timestamps, heal),
         cmocka_unit_test_teardown(networks_half_recorded_are_recorded_again, heal),
         cmocka_unit_test_teardown(waits_that_fail_leave_nothing_pending, heal),
         cmocka_unit_test_teardown(lost_device_is_a_status, heal),

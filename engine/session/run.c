@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "ops/image.h"
 #include "tune/ceiling.h"
 #include "vk/slowness.h"
@@ -134,6 +135,18 @@ static enum hymn_status learn_from(struct hymn_session *session, const struct hy
     return status;
 }
 
+// Of slots whose runs have not been waited for: when a run has ended is known by then at the latest.
+static void note_start(struct hymn_session *session, struct hymn_slot *slot) {
+    slot->alone = true;
+    slot->submitted = hymn_time_now();
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        struct hymn_slot *other = &session->slots[i];
+        if (other != slot && other->ticket) {
+            slot->alone = other->alone = false;
+        }
+    }
+}
+
 static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *slot) {
     bool busy = session->device->transfer_queue && others_in_flight(session, slot);
     slot->apart = !session->timings && hymn_vk_upload_apart(session->device, slot->copy_bytes, busy);
@@ -143,6 +156,7 @@ static enum hymn_status launch(struct hymn_session *session, struct hymn_slot *s
     }
     const struct hymn_vk_command *const commands[] = {slot->apart ? &slot->behind : &slot->before, &slot->network,
                                                       &slot->after};
+    note_start(session, slot);
     status = hymn_vk_submit_to(session->device, slot->stream->queue, slot->apart ? &slot->copy : NULL, commands, 3,
                                slot->fence);
     return learn_from(session, slot, status);
@@ -268,10 +282,16 @@ static enum hymn_status collect_steps(struct hymn_session *session, const struct
     return status;
 }
 
-static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot) {
-    double seconds = run_seconds(session, slot) - (slot->apart ? slot->copy_seconds : 0.0);
+// host: seconds of the run as the host knows them; negative: it does not.
+static enum hymn_status collect_timings(struct hymn_session *session, const struct hymn_slot *slot, double host) {
+    double seconds = run_seconds(session, slot);
     session->gpu_ms = hymn_vk_timer_span(session->device, slot->apart ? &slot->behind : &slot->before, &slot->after);
-    hymn_vk_slowness_measure(session->device, seconds, session->gpu_ms * 1e-3);
+    if (session->gpu_ms < 0.0) {
+        hymn_vk_slowness_measure(session->device, seconds, host);
+    } else {
+        seconds -= slot->apart ? slot->copy_seconds : 0.0;
+        hymn_vk_slowness_measure(session->device, seconds, session->gpu_ms * 1e-3);
+    }
     session->timing_count = 0;
     if (!session->timings || !session->plan.timestamps) {
         return HYMN_STATUS_OK;
@@ -296,14 +316,17 @@ static enum hymn_status wait_for(struct hymn_session *session, uint64_t ticket) 
         return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "no run with ticket %llu is in flight",
                          (unsigned long long)ticket);
     }
+    // Of a run that has ended before, the host cannot tell when.
+    const bool timed = !session->device->plan.timestamps && slot->alone && !hymn_vk_done(session->device, slot->fence);
     enum hymn_status status = learn_from(session, slot, hymn_vk_wait(session->device, slot->fence));
+    const double host = timed ? hymn_time_now() - slot->submitted : -1.0;
     slot->ticket = 0;
     if (status == HYMN_STATUS_OK && slot->readback.handle) {
         status = hymn_vk_buffer_invalidate(session->device, &slot->readback, 0, slot->readback.bytes);
     }
     if (status == HYMN_STATUS_OK) {
         copy_outputs(session, slot);
-        status = collect_timings(session, slot);
+        status = collect_timings(session, slot, host);
     }
     return status;
 }

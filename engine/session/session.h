@@ -57,6 +57,8 @@ struct hymn_slot {
     double slowness;                       // that they are divided for
     double seconds, copy_seconds;          // estimates of before and after, and of the copy in them, with slowness 1
     float threshold;                       // likewise
+    double submitted;                      // when, as hymn_time_now
+    bool alone;                            // no other run has been in flight since then
 };
 
 struct hymn_session {
