@@ -11,6 +11,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "ops/ops.h"
 #include "support/test_context.h"
 #include "support/test_conv.h"
@@ -422,6 +423,73 @@ static void test_ways_of_a_norm_agree(void **state) {
     }
 }
 
+static PFN_vkWaitForFences real_wait;
+static uint32_t waits, waits_until_loss; // 0: it is never lost
+static double nap;                       // seconds
+
+// Of a device that takes long for everything, or that is lost.
+static VKAPI_ATTR VkResult VKAPI_CALL slow_wait(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
+                                                uint64_t timeout) {
+    const double end = hymn_time_now() + nap;
+    VkResult result = real_wait(device, count, fences, all, timeout);
+    while (hymn_time_now() < end) {
+    }
+    return ++waits == waits_until_loss ? VK_ERROR_DEVICE_LOST : result;
+}
+
+// Opens another context for a test, whose waits are as above.
+static struct hymn_context *open_slow(double seconds, uint32_t until_loss) {
+    struct hymn_context *opened = test_context_open();
+    assert_non_null(opened);
+    opened->device->trust_variants = true;
+    real_wait = opened->device->table.vkWaitForFences;
+    opened->device->table.vkWaitForFences = slow_wait;
+    nap = seconds;
+    waits = 0;
+    waits_until_loss = until_loss;
+    return opened;
+}
+
+static struct hymn_method own_method(const struct test_node *test, const struct hymn_vk_plan *plan) {
+    struct hymn_method method;
+    assert_int_equal(hymn_ops[HYMN_KIND_SELECTIVE_SCAN].list_methods(&test->graph, test->node, plan, NULL, &method, 1),
+                     1);
+    return method;
+}
+
+// Where one run of a node takes much of the time, the operator's own choice is run, no more, and other starts come to
+// an end with it too. With more time it is tuned.
+static void test_slow_devices_keep_the_time(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune slow");
+    struct hymn_vk_plan plan = make_plan();
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct hymn_context *slow = open_slow(0.1, 0);
+    struct test_node test;
+    build_scan(&test, &random, 25);
+    const struct hymn_method own = own_method(&test, &plan);
+    double spent = 1.0;
+    for (uint32_t start = 0; start < 10 && spent > 0.0; start++) {
+        test.node->tuned = false;
+        waits = 0;
+        assert_int_equal(hymn_tune_graph(slow->device, &plan, &test.graph, 200.0, &spent), HYMN_STATUS_OK);
+        assert_true(test.node->tuned);
+        assert_memory_equal(&test.node->method, &own, sizeof own);
+        assert_true(spent == 0.0 || waits > 0);
+        assert_true(waits <= 4 || !plan.skip_staging); // else there are uploads too
+    }
+    assert_true(spent == 0.0);
+    nap = 0.0;
+    assert_int_equal(hymn_tune_graph(slow->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_true(spent > 0.0);
+    assert_int_equal(hymn_tune_graph(slow->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_true(spent == 0.0);
+    test_node_end(&test);
+    assert_int_equal(test_context_close(&slow), 0);
+}
+
 static void test_software_devices_are_left_alone(void **state) {
     (void)state;
     struct test_random random = test_random_start("tune software");
@@ -451,6 +519,7 @@ int main(void) {
         cmocka_unit_test(test_trials_that_do_not_fit_cost_only_themselves),
         cmocka_unit_test(test_long_trials_are_divided),
         cmocka_unit_test(test_ways_of_a_norm_agree),
+        cmocka_unit_test(test_slow_devices_keep_the_time),
         cmocka_unit_test(test_software_devices_are_left_alone),
     };
     int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);

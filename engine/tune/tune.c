@@ -12,7 +12,7 @@
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
-#define TUNE_VERSION 19
+#define TUNE_VERSION 20
 // At first each node gets its operator's own choice and the most likely others: nodes together, so that all threads
 // have pipelines to make.
 #define SHORT_TRIALS 5u
@@ -27,6 +27,12 @@
 // A GPU that was idle while pipelines were made runs at a fraction of its clock; a shorter pause is of less harm.
 #define BUSY_SECONDS 0.05
 #define BUSY_AGAIN_SECONDS 0.005
+// Past the deadline, of the budget: for one run of each trial of the node at hand.
+#define OVERTIME 0.25
+// What another way than the operator's own costs, in runs: its own, and two for the comparison of results.
+#define RUNS_OF_A_RIVAL 3.0
+// How much more time there must be than a node had that could not be finished in it.
+#define MORE_TIME 2.0f
 
 struct tuner {
     struct hymn_vk_device *device;
@@ -34,7 +40,9 @@ struct tuner {
     const struct hymn_graph *graph;
     VkFence fence;
     struct hymn_vk_buffer activations; // of all trials, one after the other
-    double deadline;
+    double deadline, overtime;
+    double end;                // of the node at hand: the deadline, or later, until when trials without a time get one
+    double run_seconds;        // of the last trial that was run
     struct progress *progress; // of each node
 };
 
@@ -49,6 +57,7 @@ struct progress {
 struct found {
     struct hymn_method method;
     uint32_t level;
+    float seconds; // 0: the level is complete; else all that there was for it, which was not enough
 };
 
 // A node, and its trials.
@@ -57,6 +66,9 @@ struct work {
     uint64_t key;
     struct hymn_trial *trials; // HYMN_TUNE_MOST_METHODS
     uint32_t count;
+    bool cut;       // there was no time for some trials
+    bool partial;   // nor for some of the first pass
+    double seconds; // that there was
 };
 
 // What a trial may not fail by.
@@ -246,7 +258,9 @@ static enum hymn_status run_trial(struct tuner *tuner, struct hymn_trial *trial,
     if (!*possible) {
         return HYMN_STATUS_OK;
     }
+    const double start = hymn_time_now();
     enum hymn_status status = hymn_trial_run(tuner->device, trial, tuner->fence);
+    tuner->run_seconds = hymn_time_now() - start;
     *possible = status == HYMN_STATUS_OK;
     return give_up(trial, status);
 }
@@ -275,7 +289,8 @@ static enum hymn_status run_others(struct tuner *tuner, struct work *work, uint3
                                    uint32_t most, struct turns *turns) {
     enum hymn_status status = HYMN_STATUS_OK;
     double spent = HYMN_TRIAL_TIMES * fmax(work->trials[0].ms, 0.0);
-    for (uint32_t i = 0; i < most && spent < OTHERS_MS && status == HYMN_STATUS_OK; i++) {
+    for (uint32_t i = 0; i < most && spent < OTHERS_MS && status == HYMN_STATUS_OK && hymn_time_now() < tuner->deadline;
+         i++) {
         turns->next = (turns->next + 1) % count;
         struct hymn_trial *other = &work->trials[turns->next];
         if (turns->next != 0 && turns->next != rival && turns->possible[turns->next]) {
@@ -304,6 +319,40 @@ static enum hymn_status ready_trials(struct tuner *tuner, struct work *work, uin
     return status == HYMN_STATUS_OK ? record_trials(tuner, work, first, turns) : status;
 }
 
+static bool has_time(const struct tuner *tuner, double runs, double end) {
+    return hymn_time_now() + runs * tuner->run_seconds < end;
+}
+
+// Whether there is time for a run of the i'th trial: what another takes beside it is about what the last one took. The
+// operator's own choice, with which all are compared, is run once in any case.
+static bool is_due(const struct tuner *tuner, const struct work *work, uint32_t i) {
+    const bool timed = work->trials[i].ms >= 0.0;
+    return (i == 0 && !timed) || has_time(tuner, RUNS_OF_A_RIVAL, timed ? tuner->deadline : tuner->end);
+}
+
+static void start_node(struct tuner *tuner, struct work *work) {
+    const double now = hymn_time_now();
+    tuner->run_seconds = 0.0;
+    tuner->end = fmax(tuner->deadline, now + tuner->overtime);
+    work->seconds = tuner->end - now;
+}
+
+// So that the clock is up when the first'th trial and those behind it are timed.
+static enum hymn_status warm_up(struct tuner *tuner, struct work *work, uint32_t first, double busy,
+                                struct turns *turns) {
+    struct hymn_trial *trial = &work->trials[first];
+    enum hymn_status status = HYMN_STATUS_OK;
+    const double start = hymn_time_now();
+    while (turns->possible[first] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy &&
+           is_due(tuner, work, first)) {
+        status = run_trial(tuner, trial, &turns->possible[first]);
+    }
+    if (turns->possible[first] && status == HYMN_STATUS_OK && is_due(tuner, work, first)) {
+        hymn_trial_forget(trial); // with nothing in between
+    }
+    return status;
+}
+
 // Those from the first'th on, in rounds, for a device's clock changes; busy: seconds before them. Where these are few,
 // some of those before them have turns too, so that all find their code as far away.
 static enum hymn_status time_trials(struct tuner *tuner, struct work *work, uint32_t first, double busy) {
@@ -313,19 +362,20 @@ static enum hymn_status time_trials(struct tuner *tuner, struct work *work, uint
         return HYMN_STATUS_OK;
     }
     enum hymn_status status = ready_trials(tuner, work, first, &turns);
-    double start = hymn_time_now();
-    while (turns.possible[first] && status == HYMN_STATUS_OK && hymn_time_now() - start < busy) {
-        status = run_trial(tuner, &work->trials[first], &turns.possible[first]);
+    if (first == 0) {
+        start_node(tuner, work);
     }
-    if (turns.possible[first] && status == HYMN_STATUS_OK) {
-        hymn_trial_forget(&work->trials[first]); // with nothing in between
-    }
+    status = status == HYMN_STATUS_OK ? warm_up(tuner, work, first, busy, &turns) : status;
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = first; i < work->count && status == HYMN_STATUS_OK; i++) {
-            status = run_trial(tuner, &work->trials[i], &turns.possible[i]);
+            status = is_due(tuner, work, i) ? run_trial(tuner, &work->trials[i], &turns.possible[i]) : status;
         }
         status = status == HYMN_STATUS_OK ? run_others(tuner, work, first, first, others, &turns) : status;
     }
+    for (uint32_t i = first; i < work->count; i++) {
+        work->cut = work->cut || (turns.possible[i] && work->trials[i].ms < 0.0);
+    }
+    work->partial = work->partial || (first == 0 && work->cut);
     return status;
 }
 
@@ -387,11 +437,14 @@ struct rivals {
     struct turns turns;
 };
 
-// hymn_choice_time.
+// hymn_choice_time. Where there is no time for it, the times stay those of before.
 static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
     struct rivals *rivals = user;
     struct work *work = rivals->work;
     const uint32_t pair[] = {0, rival};
+    if (!has_time(rivals->tuner, 1.0 + RUNS_OF_A_RIVAL, rivals->tuner->end)) {
+        return HYMN_STATUS_OK;
+    }
     hymn_trial_forget(&work->trials[0]);
     hymn_trial_forget(&work->trials[rival]);
     enum hymn_status status = HYMN_STATUS_OK;
@@ -399,12 +452,16 @@ static enum hymn_status time_again(void *user, uint32_t rival, double *ms) {
     do {
         for (uint32_t i = 0; i < 2 * ROUNDS && status == HYMN_STATUS_OK; i++) {
             uint32_t own = pair[i % 2];
+            if (work->trials[own].ms >= 0.0 && !has_time(rivals->tuner, RUNS_OF_A_RIVAL, rivals->tuner->deadline)) {
+                continue;
+            }
             status = run_trial(rivals->tuner, &work->trials[own], &rivals->turns.possible[own]);
             status = status == HYMN_STATUS_OK
                          ? run_others(rivals->tuner, work, work->count, rival, OTHERS, &rivals->turns)
                          : status;
         }
-    } while (status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_AGAIN_SECONDS);
+    } while (status == HYMN_STATUS_OK && hymn_time_now() - start < BUSY_AGAIN_SECONDS &&
+             hymn_time_now() < rivals->tuner->deadline);
     ms[0] = work->trials[0].ms;
     ms[rival] = work->trials[rival].ms;
     return status;
@@ -423,11 +480,28 @@ static enum hymn_status confirm(struct tuner *tuner, struct work *work) {
     return status;
 }
 
-// Gives the node the fastest method of its trials and remembers it.
+// A node that was cut again had at least twice as much time: it is not tried again for ever.
+static void remember(struct tuner *tuner, const struct work *work, const struct hymn_method *method, uint32_t level) {
+    struct found before, found = {*method, level, 0.0f};
+    if (work->cut) {
+        found.seconds = (float)work->seconds;
+        if (hymn_vk_store_get(tuner->device, work->key, &before, sizeof before) && before.level == level) {
+            found.seconds = fmaxf(found.seconds, MORE_TIME * before.seconds);
+        }
+    }
+    hymn_vk_store_put(tuner->device, work->key, &found, sizeof found);
+}
+
+// Gives the node the fastest method of its trials and remembers it. Where there was no time for some of the first pass,
+// what was found before stays.
 static enum hymn_status choose(struct tuner *tuner, struct work *work, uint32_t level) {
     struct hymn_trial *trials = work->trials;
     struct hymn_node *node = work->node;
     if (work->count == 0 || trials[0].ms <= 0.0) {
+        return HYMN_STATUS_OK;
+    }
+    if (work->partial && node->tuned) {
+        remember(tuner, work, &node->method, level);
         return HYMN_STATUS_OK;
     }
     struct hymn_trial *best = &trials[fastest(work)];
@@ -442,11 +516,10 @@ static enum hymn_status choose(struct tuner *tuner, struct work *work, uint32_t 
                        tuner->device->info.name);
     }
     best = right ? best : &trials[0];
-    struct found found = {best->method, level};
     char words[MAX_WORDS];
     node->tuned = true;
     node->method = best->method;
-    hymn_vk_store_put(tuner->device, work->key, &found, sizeof found);
+    remember(tuner, work, &node->method, level);
     hymn_log_write(&tuner->device->log, HYMN_LOG_DEBUG, "%s: %.4f ms by its own rule, %.4f ms at best of %u:%s",
                    node->name, trials[0].ms, best->ms, work->count, words_of(&node->method, words));
     return status;
@@ -469,6 +542,10 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
         if (work.count == 0 || work.trials[0].ms <= 0.0) {
             break;
         }
+        if (pass == 0 && hymn_time_now() >= tuner->deadline) {
+            work.cut = true;
+            break;
+        }
         around = work.trials[fastest(&work)].method;
     }
     status = status == HYMN_STATUS_OK ? confirm(tuner, &work) : status;
@@ -487,13 +564,17 @@ static double work_of(const struct hymn_graph *graph, const struct hymn_node *no
                                                   : (double)hymn_node_macs(graph, node);
 }
 
-// From the store, where another node may have had the same problem. Returns whether the node has got to the level.
-static bool recall(struct hymn_vk_device *device, struct hymn_node *node, struct progress *progress, uint32_t level) {
+// From the store, where another node may have had the same problem. Returns whether the node has got to the level, or
+// as far as there is time for.
+static bool recall(const struct tuner *tuner, struct hymn_node *node, struct progress *progress, uint32_t level) {
     struct found found;
-    if (hymn_vk_store_get(device, progress->key, &found, sizeof found)) {
+    if (hymn_vk_store_get(tuner->device, progress->key, &found, sizeof found)) {
+        const bool again =
+            found.seconds > 0.0f && tuner->deadline - hymn_time_now() > (double)(MORE_TIME * found.seconds);
+        const uint32_t known = again ? found.level - 1 : found.level;
         node->tuned = true;
         node->method = found.method;
-        progress->level = found.level > progress->level ? found.level : progress->level;
+        progress->level = known > progress->level ? known : progress->level;
     }
     return progress->level >= level;
 }
@@ -530,7 +611,7 @@ static enum hymn_status open_batch(struct tuner *tuner, struct hymn_graph *graph
     while (status == HYMN_STATUS_OK && trials < enough && *out_count < MAX_BATCH &&
            (node = next_node(tuner, graph, TIMED_SHORTLY))) {
         struct progress *progress = &tuner->progress[node - graph->nodes];
-        if (!recall(tuner->device, node, progress, TIMED_SHORTLY) && !in_batch(works, *out_count, progress->key)) {
+        if (!recall(tuner, node, progress, TIMED_SHORTLY) && !in_batch(works, *out_count, progress->key)) {
             struct work *work = &works[(*out_count)++];
             *work = (struct work){.node = node, .key = progress->key};
             status = open_listed(tuner, work, NULL, SHORT_TRIALS);
@@ -569,14 +650,14 @@ static enum hymn_status tune_rest(struct tuner *tuner, struct hymn_graph *graph)
     struct hymn_node *node;
     while (status == HYMN_STATUS_OK && hymn_time_now() < tuner->deadline && (node = next_node(tuner, graph, TIMED))) {
         struct progress *progress = &tuner->progress[node - graph->nodes];
-        if (!recall(tuner->device, node, progress, TIMED)) {
+        if (!recall(tuner, node, progress, TIMED)) {
             status = tune_node(tuner, node, progress->key);
         }
         progress->level = TIMED;
     }
     for (uint32_t i = 0; i < graph->node_count; i++) {
         if (tuner->progress[i].key != 0) { // it has a choice
-            recall(tuner->device, &graph->nodes[i], &tuner->progress[i], TIMED);
+            recall(tuner, &graph->nodes[i], &tuner->progress[i], TIMED);
         }
     }
     return status;
@@ -589,7 +670,11 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
     if (plan->cpu || !plan->timestamps) {
         return HYMN_STATUS_OK;
     }
-    struct tuner tuner = {.device = device, .plan = plan, .graph = graph, .deadline = start + 1e-3 * budget_ms};
+    struct tuner tuner = {.device = device,
+                          .plan = plan,
+                          .graph = graph,
+                          .deadline = start + 1e-3 * budget_ms,
+                          .overtime = 1e-3 * OVERTIME * budget_ms};
     bool unknown = false;
     tuner.progress = hymn_alloc(graph->node_count, sizeof *tuner.progress);
     if (!tuner.progress) {
@@ -600,7 +685,7 @@ enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_p
         tuner.progress[i].level = TIMED;
         if (has_choice(plan, graph, node)) {
             tuner.progress[i] = (struct progress){hymn_tune_key(plan, graph, node), NOT_TIMED};
-            unknown = !recall(device, node, &tuner.progress[i], TIMED) || unknown;
+            unknown = !recall(&tuner, node, &tuner.progress[i], TIMED) || unknown;
             log_recalled(device, node);
         }
     }

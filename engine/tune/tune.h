@@ -14,7 +14,9 @@
 // graph: optimized, not prepared. Gives each node the fastest method known: from the store, or, while less than
 // `budget_ms` have passed, by timing: first a few for every node, several nodes at a time, the most work first; then
 // all that are listed, node by node. The rest keep their operators' own rules. What is under way is finished: pipelines
-// that are being made, and the node that is being timed.
+// that are being made, and the trial that is being run. A node that is being timed gets one run of each trial at least,
+// but, beyond a quarter of the budget more, of the operator's own choice alone; it is tried again when there is twice
+// the time.
 // A trial that fails costs its result, no more. Shaders are used only after their self-test (plan: the session's).
 // Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
