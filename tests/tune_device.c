@@ -490,6 +490,73 @@ static void test_slow_devices_keep_the_time(void **state) {
     assert_int_equal(test_context_close(&slow), 0);
 }
 
+// What has lost the device is not tried again at the next start.
+static void test_lost_devices_are_remembered(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune lost");
+    struct hymn_vk_plan plan = make_plan();
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct hymn_context *lost = open_slow(0.0, 8);
+    struct test_node test;
+    build_scan(&test, &random, 27);
+    const struct hymn_method own = own_method(&test, &plan);
+    double spent = 0.0;
+    lost->device->slowness = 1e5; // long enough for a driver to end it; it is
+    assert_int_equal(hymn_tune_graph(lost->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_DEVICE_LOST);
+    assert_int_equal(waits, 8);
+    assert_true(lost->device->slowness == 4e5);
+    lost->device->lost = false; // another start
+    assert_int_equal(hymn_tune_graph(lost->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
+    assert_true(spent == 0.0);
+    assert_true(test.node->tuned);
+    assert_memory_equal(&test.node->method, &own, sizeof own);
+    test_node_end(&test);
+    assert_int_equal(test_context_close(&lost), 0);
+}
+
+// A trial tells of a device that is slower than thought, not of a faster one.
+static void test_trials_teach_slowness(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("tune slowness");
+    struct hymn_vk_plan plan = make_plan();
+    if (!plan.timestamps) {
+        skip();
+    }
+    struct hymn_context *fresh = open_slow(0.0, 0), *usual = context;
+    struct hymn_vk_device *device = fresh->device;
+    struct test_node test;
+    struct hymn_method method = first_method(&test, &random, &plan);
+    struct hymn_trial trial;
+    uint8_t *output;
+    VkFence fence;
+    assert_int_equal(hymn_vk_fence_create(device, &fence), HYMN_STATUS_OK);
+    device->slowness = 1e-5;
+    device->submission_seconds = 1e-6; // all trials are long
+    context = fresh;
+    open_and_run(&plan, &test.graph, test.node, &method, fence, &trial, &output);
+    context = usual;
+    assert_true(trial.estimate > 0.0);
+    assert_true(device->slowness == 1e-5);
+    hymn_trial_learn(device, &trial);
+    const double found = device->slowness;
+    assert_true(found > 1.25e-5);
+    device->slowness = 100.0 * found;
+    hymn_trial_learn(device, &trial);
+    assert_true(device->slowness == 100.0 * found);
+    hymn_free(output);
+    hymn_trial_close(device, &trial);
+    // And tuning asks them.
+    device->slowness = 1e-5;
+    double spent = 0.0;
+    assert_int_equal(hymn_tune_graph(device, &plan, &test.graph, 1.0, &spent), HYMN_STATUS_OK);
+    assert_true(device->slowness > 1.25e-5);
+    hymn_vk_fence_destroy(device, &fence);
+    test_node_end(&test);
+    assert_int_equal(test_context_close(&fresh), 0);
+}
+
 static void test_software_devices_are_left_alone(void **state) {
     (void)state;
     struct test_random random = test_random_start("tune software");
@@ -520,6 +587,8 @@ int main(void) {
         cmocka_unit_test(test_long_trials_are_divided),
         cmocka_unit_test(test_ways_of_a_norm_agree),
         cmocka_unit_test(test_slow_devices_keep_the_time),
+        cmocka_unit_test(test_lost_devices_are_remembered),
+        cmocka_unit_test(test_trials_teach_slowness),
         cmocka_unit_test(test_software_devices_are_left_alone),
     };
     int failed = cmocka_run_group_tests_name("tune", tests, NULL, NULL);

@@ -8,6 +8,7 @@
 #include "tune/choice.h"
 #include "vk/divide.h"
 #include "vk/pipeline.h"
+#include "vk/slowness.h"
 #include "vk/timer.h"
 
 // Outputs are of gigabytes in large batches.
@@ -158,13 +159,22 @@ enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hy
         }
         *step = trial->lower.program.steps[i % trial->lower.program.count];
     }
-    hymn_vk_program_divide(&trial->repeated, &device->plan, device->slowness, device->submission_seconds);
+    trial->estimate =
+        hymn_vk_program_divide(&trial->repeated, &device->plan, device->slowness, device->submission_seconds) /
+        device->slowness;
     trial->step_ms = hymn_alloc((HYMN_TRIAL_TIMES + 1) * trial->lower.program.count, sizeof *trial->step_ms);
     if (!trial->step_ms) {
         return no_memory(device);
     }
     enum hymn_status status = upload_weights(device, trial);
     return status == HYMN_STATUS_OK ? hymn_trial_record(device, activations, trial) : status;
+}
+
+void hymn_trial_learn(struct hymn_vk_device *device, const struct hymn_trial *trial) {
+    const double measured = 1e-3 * hymn_vk_timer_span(device, &trial->command, &trial->command);
+    if (measured > trial->estimate * device->slowness) {
+        hymn_vk_slowness_measure(device, trial->estimate, measured);
+    }
 }
 
 void hymn_trial_forget(struct hymn_trial *trial) {

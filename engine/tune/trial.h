@@ -19,6 +19,7 @@ struct hymn_trial {
     struct hymn_vk_program repeated; // the lowered program several times
     struct hymn_vk_buffer weights, counters;
     struct hymn_vk_command command;
+    double estimate; // seconds of a run, with slowness 1
     double *step_ms; // of one run, and behind it the shortest so far of each step, but for first times
     double samples[HYMN_TRIAL_SAMPLES];
     uint32_t runs;
@@ -47,6 +48,9 @@ enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct h
                                    struct hymn_trial *trial);
 // Runs it and keeps its times.
 enum hymn_status hymn_trial_run(struct hymn_vk_device *device, struct hymn_trial *trial, VkFence fence);
+// What its last run tells of the device: that it is slower than its plan says. A trial says nothing of a faster one:
+// networks have slower nodes.
+void hymn_trial_learn(struct hymn_vk_device *device, const struct hymn_trial *trial);
 // As before its first run.
 void hymn_trial_forget(struct hymn_trial *trial);
 // Records it anew, for the activations may be others than those it was timed with, runs it on random inputs, the same

@@ -9,6 +9,7 @@
 #include "tune/choice.h"
 #include "tune/trial.h"
 #include "vk/pipeline.h"
+#include "vk/slowness.h"
 #include "vk/store.h"
 
 // To be raised when what is listed or how it is timed changes, so that it is timed again.
@@ -347,6 +348,9 @@ static enum hymn_status warm_up(struct tuner *tuner, struct work *work, uint32_t
            is_due(tuner, work, first)) {
         status = run_trial(tuner, trial, &turns->possible[first]);
     }
+    if (first == 0 && trial->ms > 0.0) {
+        hymn_trial_learn(tuner->device, trial);
+    }
     if (turns->possible[first] && status == HYMN_STATUS_OK && is_due(tuner, work, first)) {
         hymn_trial_forget(trial); // with nothing in between
     }
@@ -492,6 +496,16 @@ static void remember(struct tuner *tuner, const struct work *work, const struct 
     hymn_vk_store_put(tuner->device, work->key, &found, sizeof found);
 }
 
+// Of a status of running trials: a method that hangs a driver must not do it at every start, whichever of them it was.
+static enum hymn_status note_loss(struct tuner *tuner, struct work *work, enum hymn_status status) {
+    if (status == HYMN_STATUS_DEVICE_LOST && work->count > 0) {
+        work->cut = false;
+        remember(tuner, work, &work->trials[0].method, TIMED);
+        hymn_vk_slowness_lost(tuner->device, work->trials[0].estimate);
+    }
+    return status;
+}
+
 // Gives the node the fastest method of its trials and remembers it. Where there was no time for some of the first pass,
 // what was found before stays.
 static enum hymn_status choose(struct tuner *tuner, struct work *work, uint32_t level) {
@@ -537,7 +551,7 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
             status = make_pipelines(tuner, &work, 1, before);
         }
         if (status == HYMN_STATUS_OK) {
-            status = time_trials(tuner, &work, before, BUSY_SECONDS);
+            status = note_loss(tuner, &work, time_trials(tuner, &work, before, BUSY_SECONDS));
         }
         if (work.count == 0 || work.trials[0].ms <= 0.0) {
             break;
@@ -548,8 +562,8 @@ static enum hymn_status tune_node(struct tuner *tuner, struct hymn_node *node, u
         }
         around = work.trials[fastest(&work)].method;
     }
-    status = status == HYMN_STATUS_OK ? confirm(tuner, &work) : status;
-    status = status == HYMN_STATUS_OK ? choose(tuner, &work, TIMED) : status;
+    status = status == HYMN_STATUS_OK ? note_loss(tuner, &work, confirm(tuner, &work)) : status;
+    status = status == HYMN_STATUS_OK ? note_loss(tuner, &work, choose(tuner, &work, TIMED)) : status;
     close_work(tuner, &work);
     return is_fatal(status) ? status : HYMN_STATUS_OK;
 }
@@ -633,6 +647,7 @@ static enum hymn_status tune_batch(struct tuner *tuner, struct hymn_graph *graph
         double busy = i == 0 ? BUSY_SECONDS : BUSY_AGAIN_SECONDS;
         status = time_trials(tuner, &works[i], 0, busy);
         status = status == HYMN_STATUS_OK ? choose(tuner, &works[i], TIMED_SHORTLY) : status;
+        status = note_loss(tuner, &works[i], status);
         close_work(tuner, &works[i]);
     }
     for (uint32_t i = 0; i < count; i++) {

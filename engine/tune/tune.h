@@ -17,7 +17,8 @@
 // that are being made, and the trial that is being run. A node that is being timed gets one run of each trial at least,
 // but, beyond a quarter of the budget more, of the operator's own choice alone; it is tried again when there is twice
 // the time.
-// A trial that fails costs its result, no more. Shaders are used only after their self-test (plan: the session's).
+// A trial that fails costs its result, no more, and one that loses the device the node's: it keeps the operator's own
+// choice from then on. Shaders are used only after their self-test (plan: the session's).
 // Software devices are left alone. out_spent_ms: what timing took. DEVICE_LOST, OUT_OF_MEMORY.
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
                                  double budget_ms, double *out_spent_ms);
