@@ -289,8 +289,10 @@ static enum hymn_status collect_timings(struct hymn_session *session, const stru
     if (session->gpu_ms < 0.0) {
         hymn_vk_slowness_measure(session->device, seconds, host);
     } else {
+        // Runs on other streams have had their share of the device.
+        const double share = slot->alone ? 1.0 : 1.0 / session->info.streams;
         seconds -= slot->apart ? slot->copy_seconds : 0.0;
-        hymn_vk_slowness_measure(session->device, seconds, session->gpu_ms * 1e-3);
+        hymn_vk_slowness_measure(session->device, seconds, share * session->gpu_ms * 1e-3);
     }
     session->timing_count = 0;
     if (!session->timings || !session->plan.timestamps) {
