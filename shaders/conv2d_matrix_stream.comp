@@ -54,7 +54,7 @@ const uint BLOCK_ROWS = TILE_WIDTH / M / ROWS, BLOCK_COLUMNS = CHANNELS / N, BLO
 const uint OWN = BLOCK_ROWS * M; // pixels of a subgroup
 const uint WEIGHTS = CHANNELS * DEPTH, WEIGHT_LOADS = (WEIGHTS + LOCAL - 1) / LOCAL;
 const uint PIXEL_LOADS = (M * DEPTH + SUBGROUP - 1) / SUBGROUP; // of M pixels
-const uint PARTS = SUBGROUP / M;                                // lanes that share a pixel's moments
+const uint PARTS = SUBGROUP > M ? SUBGROUP / M : 1;             // lanes that share a pixel's moments, with NORM
 const uint CELLS = CHANNELS / 8, END_LOADS = (OWN * CELLS + SUBGROUP - 1) / SUBGROUP;
 // First M pixels of each subgroup on their way to registers; then, in the same place, two passes' weights and what
 // leaves.

@@ -60,6 +60,12 @@ static void long_dispatches_are_cut_along_layers_or_columns(void **state) {
         assert_int_equal(program.steps[i].slices, slices[i]);
         assert_int_equal(hymn_vk_step_axis(&program.steps[i]), axes[i]);
     }
+    // Workgroups that count each other are in one slice: what is behind it may never be submitted.
+    program.steps[0].bindings[program.steps[0].binding_count++].role = HYMN_VK_ROLE_COUNTERS;
+    hymn_vk_program_divide(&program, &plan, 1.0, 0.5);
+    assert_int_equal(program.steps[0].slices, 10);
+    assert_int_equal(hymn_vk_step_axis(&program.steps[0]), 0);
+    program.steps[0].binding_count--;
     hymn_vk_program_divide(&program, &plan, 1e12, 0.5); // absurd: as many as there are workgroups
     assert_int_equal(program.steps[0].slices, 100);
     assert_int_equal(program.steps[1].slices, 64);

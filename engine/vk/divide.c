@@ -15,8 +15,18 @@ static double seconds_of(const struct hymn_vk_plan *plan, const struct hymn_vk_s
     return STEP_SECONDS + (double)step->bytes / plan->bytes_per_second + (double)step->flops / plan->flops_per_second;
 }
 
+// Workgroups that count each other share a place in x and y: a slice has all of them, for what is behind it may never
+// be submitted.
+static bool counts(const struct hymn_vk_step *step) {
+    bool found = false;
+    for (uint32_t i = 0; i < step->binding_count; i++) {
+        found = found || step->bindings[i].role == HYMN_VK_ROLE_COUNTERS;
+    }
+    return found;
+}
+
 uint32_t hymn_vk_step_axis(const struct hymn_vk_step *step) {
-    return step->groups[2] > 1 ? 2 : 0;
+    return step->groups[2] > 1 && !counts(step) ? 2 : 0;
 }
 
 void hymn_vk_step_slice(const struct hymn_vk_step *step, uint32_t index, uint32_t *out_first, uint32_t *out_count) {

@@ -12,8 +12,10 @@
 #define HYMN_VK_SUBMISSION_SECONDS 0.5
 
 // Fills every step's seconds and slices, and returns the sum of the seconds. slowness: how much longer the device takes
-// than its plan says (1: as long). A dispatch is cut along z, or along x where there is one layer: shaders may use
-// gl_NumWorkGroups.x and .y only to number the layers of z, and .z not at all, as it then counts a slice.
+// than its plan says (1: as long). A dispatch is cut along z, or along x where there is one layer, or where workgroups
+// count each other across z (HYMN_VK_ROLE_COUNTERS), so that a slice has all of those. Shaders may use
+// gl_NumWorkGroups.x and .y only to number the layers of z (that count: .y only), and .z not at all, as it then counts
+// a slice.
 double hymn_vk_program_divide(struct hymn_vk_program *program, const struct hymn_vk_plan *plan, double slowness,
                               double limit);
 // The dimension that a step is cut along: 0 or 2.
