@@ -87,9 +87,9 @@ void hymn_context_destroy(struct hymn_context **context) {
 }
 
 const struct hymn_device_info *hymn_context_device(const struct hymn_context *context) {
-    return &context->device->info;
+    return context ? &context->device->info : NULL;
 }
 
 uint32_t hymn_context_validation_messages(const struct hymn_context *context) {
-    return context->device->instance->validation_messages;
+    return context ? context->device->instance->validation_messages : 0;
 }

@@ -243,11 +243,11 @@ void hymn_model_destroy(struct hymn_model **model) {
 // ---- asking a model
 
 const struct hymn_model_info *hymn_model_get_info(const struct hymn_model *model) {
-    return &model->info;
+    return model ? &model->info : NULL;
 }
 
 const char *hymn_model_class_name(const struct hymn_model *model, uint32_t index) {
-    return index < model->config.num_classes ? model->config.class_names[index] : NULL;
+    return model && index < model->config.num_classes ? model->config.class_names[index] : NULL;
 }
 
 const struct hymn_config *hymn_model_config(const struct hymn_model *model) {

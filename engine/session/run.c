@@ -373,7 +373,7 @@ enum hymn_status hymn_session_timings(struct hymn_session *session, const struct
 }
 
 double hymn_session_gpu_ms(const struct hymn_session *session) {
-    return session->gpu_ms;
+    return session ? session->gpu_ms : -1.0;
 }
 
 enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session, struct hymn_ceilings *out_ceilings) {

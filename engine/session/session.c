@@ -594,5 +594,5 @@ void hymn_session_destroy(struct hymn_session **session) {
 }
 
 const struct hymn_session_info *hymn_session_get_info(const struct hymn_session *session) {
-    return &session->info;
+    return session ? &session->info : NULL;
 }

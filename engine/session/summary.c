@@ -96,17 +96,17 @@ void hymn_summary_destroy(struct hymn_summary **summary) {
 }
 
 uint32_t hymn_summary_layer_count(const struct hymn_summary *summary) {
-    return summary->graph.node_count;
+    return summary ? summary->graph.node_count : 0;
 }
 
 const struct hymn_layer *hymn_summary_layer(const struct hymn_summary *summary, uint32_t index) {
-    return index < summary->graph.node_count ? &summary->layers[index] : NULL;
+    return summary && index < summary->graph.node_count ? &summary->layers[index] : NULL;
 }
 
 uint64_t hymn_summary_activation_bytes(const struct hymn_summary *summary) {
-    return summary->graph.activation_bytes;
+    return summary ? summary->graph.activation_bytes : 0;
 }
 
 uint64_t hymn_summary_macs(const struct hymn_summary *summary) {
-    return summary->macs;
+    return summary ? summary->macs : 0;
 }

@@ -17,7 +17,8 @@
 // - `const struct hymn_..._params *` may be NULL, but for a model and a run, which need theirs; a zero field means its
 //   default. Params and what they point to are borrowed for the duration of the call only, unless the field says
 //   otherwise.
-// - A NULL handle or out-parameter is INVALID_ARGUMENT.
+// - A NULL handle or out-parameter is INVALID_ARGUMENT. What returns a value in place of a status returns NULL, 0 or, for
+//   a time, -1.0 where its handle is NULL.
 // - `_destroy(**)` accepts NULL and a pointer to NULL, and sets the handle to NULL.
 // - Images are row-major, top row first; tensors are dense and row-major in the order their comment gives.
 #ifndef HYMN_HYMN_H
