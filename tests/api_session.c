@@ -136,6 +136,27 @@ static void batches_and_runs_in_flight_agree(void **state) {
     golden_free(&golden);
 }
 
+// A run needs a place among the runs in flight as a submit does.
+static void a_run_beside_all_that_may_be_is_busy(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("plain", &golden);
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = 16, .width = 16, .runs_in_flight = 1, .tuning_ms = HYMN_TUNING_NONE};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    uint8_t pixels[48] = {0}, mask[16];
+    struct hymn_output output = {.mask = mask};
+    struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+    struct hymn_run_params run = {.images = &image, .outputs = &output};
+    uint64_t ticket;
+    assert_int_equal(hymn_session_submit(session, &run, &ticket), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_BUSY);
+    assert_int_equal(hymn_session_wait(session, ticket), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
 static void multi_class_masks_are_argmax(void **state) {
     (void)state;
     struct golden golden;
@@ -203,6 +224,8 @@ static void arguments_are_checked(void **state) {
         {.images = &image, .outputs = &output, .threshold = NAN},
         {.images = &(struct hymn_image){.height = 4, .width = 4}, .outputs = &output},
         {.images = &(struct hymn_image){.pixels = pixels, .width = 4}, .outputs = &output},
+        {.images = &(struct hymn_image){.pixels = pixels, .height = 1, .width = 65536}, .outputs = &output},
+        {.images = &(struct hymn_image){.pixels = pixels, .height = 65536, .width = 1}, .outputs = &output},
         {.images = &(struct hymn_image){.pixels = pixels, .height = 4, .width = 4, .row_bytes = 11},
          .outputs = &output},
         {.images = &(struct hymn_image){.pixels = pixels, .height = 4, .width = 4, .format = 9}, .outputs = &output},
@@ -595,12 +618,19 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(image_equals_normalised_tensor),    cmocka_unit_test(batches_and_runs_in_flight_agree),
-        cmocka_unit_test(multi_class_masks_are_argmax),      cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(timings_name_every_dispatch),       cmocka_unit_test(ceilings_are_measured),
-        cmocka_unit_test(equal_images_of_a_batch_agree),     cmocka_unit_test(device_memory_can_run_out),
-        cmocka_unit_test(host_memory_can_run_out),           cmocka_unit_test(two_contexts_work_on_two_threads),
-        cmocka_unit_test(masks_alone_are_those_with_logits), cmocka_unit_test(whole_batches_are_as_others),
+        cmocka_unit_test(image_equals_normalised_tensor),
+        cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),
+        cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),
+        cmocka_unit_test(ceilings_are_measured),
+        cmocka_unit_test(equal_images_of_a_batch_agree),
+        cmocka_unit_test(device_memory_can_run_out),
+        cmocka_unit_test(host_memory_can_run_out),
+        cmocka_unit_test(two_contexts_work_on_two_threads),
+        cmocka_unit_test(masks_alone_are_those_with_logits),
+        cmocka_unit_test(whole_batches_are_as_others),
+        cmocka_unit_test(a_run_beside_all_that_may_be_is_busy),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

@@ -20,8 +20,8 @@ static enum hymn_status check_image(const struct hymn_session *session, const st
                          image->height, image->width, (int)image->format);
     }
     if (image->height > 65535 || image->width > 65535) {
-        return hymn_fail(&session->log, HYMN_STATUS_UNSUPPORTED, "image %u: %u x %u; sides up to 65535 are possible", i,
-                         image->height, image->width);
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,
+                         "image %u: %u x %u; sides up to 65535 are possible", i, image->height, image->width);
     }
     if (image->row_bytes && image->row_bytes < (size_t)image->width * pixel) {
         return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "image %u: %zu bytes a row do not hold %u pixels",

@@ -17,8 +17,8 @@
 // - `const struct hymn_..._params *` may be NULL, but for a model and a run, which need theirs; a zero field means its
 //   default. Params and what they point to are borrowed for the duration of the call only, unless the field says
 //   otherwise.
-// - A NULL handle or out-parameter is INVALID_ARGUMENT. What returns a value in place of a status returns NULL, 0 or, for
-//   a time, -1.0 where its handle is NULL.
+// - A NULL handle or out-parameter is INVALID_ARGUMENT. What returns a value in place of a status returns NULL, 0 or,
+//   for a time, -1.0 where its handle is NULL.
 // - `_destroy(**)` accepts NULL and a pointer to NULL, and sets the handle to NULL.
 // - Images are row-major, top row first; tensors are dense and row-major in the order their comment gives.
 #ifndef HYMN_HYMN_H
@@ -196,7 +196,7 @@ struct hymn_context_params {
 
 // NO_DEVICE: no loader, or nothing matches `device` (the log lists what there is). UNSUPPORTED: the named device lacks
 // something required. INVALID_ARGUMENT: `tier`, `transfer` or `compute_queues` is none of those possible.
-// OUT_OF_MEMORY, INTERNAL.
+// OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL.
 // Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_context_create(const struct hymn_context_params *params,
                                               struct hymn_context **out_context);
@@ -248,7 +248,7 @@ struct hymn_selftest_params {
 
 // Runs every shader of the network's operators through small random problems, whatever earlier verdicts say, and keeps
 // the new ones. Success whatever the verdicts are. INVALID_ARGUMENT: no variant's name contains one of `names` (says
-// which). OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST.
+// which). OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL.
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_selftest_create(struct hymn_context *context, const struct hymn_selftest_params *params,
                                                struct hymn_selftest **out_selftest);
@@ -404,7 +404,8 @@ struct hymn_run_params {
 };
 
 // Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger
-// buffers), UNSUPPORTED, DEVICE_LOST.
+// buffers), UNSUPPORTED (an image takes more than the device binds or dispatches), BUSY (runs_in_flight runs have been
+// submitted and not waited for), DEVICE_LOST, INTERNAL.
 // Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
 // of different contexts may.
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
@@ -415,7 +416,7 @@ HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const s
 HYMN_API enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
                                               uint64_t *out_ticket);
 // Wait for a run and write its outputs. A ticket that was never given or already waited for is INVALID_ARGUMENT.
-// DEVICE_LOST: the outputs are not written.
+// DEVICE_LOST, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, INTERNAL: the outputs mean nothing, and the ticket is spent.
 // Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_wait(struct hymn_session *session, uint64_t ticket);
 
@@ -451,7 +452,7 @@ struct hymn_ceilings {
 
 // Measures them for a session's device, precision and tier: a second or two, and up to 512 MiB of device memory while
 // it lasts. No run may be in flight: it would count. UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY,
-// OUT_OF_DEVICE_MEMORY, DEVICE_LOST. On failure *out_ceilings is zero.
+// OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL. On failure *out_ceilings is zero.
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session,
                                                         struct hymn_ceilings *out_ceilings);
@@ -474,7 +475,7 @@ struct hymn_summary_params {
     enum hymn_precision precision;
 };
 
-// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets). Thread-safety: any thread.
+// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets), INTERNAL. Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
                                               struct hymn_summary **out_summary);
 // Sets *summary to NULL. Thread-safety: any thread, once no other uses the summary.
