@@ -55,6 +55,9 @@ void table_begin(struct table *table, const char *heading) {
 }
 
 static void add_formatted(struct table *table, void (*add)(struct table *, const char *), const char *format,
+                          va_list arguments) CAUSE_PRINTF(3, 0);
+
+static void add_formatted(struct table *table, void (*add)(struct table *, const char *), const char *format,
                           va_list arguments) {
     char text[2048];
     vsnprintf(text, sizeof(text), format, arguments);

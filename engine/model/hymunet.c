@@ -15,6 +15,8 @@ struct builder {
     bool failed;
 };
 
+static void set_prefix(struct builder *b, const char *format, ...) HYMN_PRINTF(2, 3);
+
 static void set_prefix(struct builder *b, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
