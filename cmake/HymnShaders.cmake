@@ -28,7 +28,7 @@ function(hymn_probe_glslang name)
     if("${HYMN_GLSLANG_PROBED_${name}}" STREQUAL "${HYMN_GLSLANG}")
         return()
     endif()
-    execute_process(COMMAND "${HYMN_GLSLANG}" -V --target-env vulkan1.1 -o "${CMAKE_BINARY_DIR}/probe_${name}.spv"
+    execute_process(COMMAND "${HYMN_GLSLANG}" -V --target-env vulkan1.1 -o "${PROJECT_BINARY_DIR}/probe_${name}.spv"
                             "${PROJECT_SOURCE_DIR}/cmake/probes/${name}.comp"
                     RESULT_VARIABLE result OUTPUT_QUIET ERROR_QUIET)
     if(result EQUAL 0)
