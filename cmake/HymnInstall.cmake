@@ -5,16 +5,19 @@ set(hymn_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hymn")
 # The licence asks to go with every copy.
 install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
 install(DIRECTORY include/hymn DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
-install(TARGETS hymn hymn_static EXPORT hymnTargets
+install(TARGETS hymn EXPORT hymnTargets
         RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"
         LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
         ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+# By itself, for it needs jansson's development files where it is used.
+install(TARGETS hymn_static EXPORT hymnStaticTargets ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 if(TARGET hymn_command)
     install(TARGETS hymn_command RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
     install(FILES apps/hymn/hymn.1 DESTINATION "${CMAKE_INSTALL_MANDIR}/man1" OPTIONAL)
 endif()
 
 install(EXPORT hymnTargets NAMESPACE hymn:: DESTINATION "${hymn_cmake_dir}")
+install(EXPORT hymnStaticTargets NAMESPACE hymn:: DESTINATION "${hymn_cmake_dir}")
 configure_package_config_file(cmake/hymnConfig.cmake.in "${PROJECT_BINARY_DIR}/hymnConfig.cmake"
                               INSTALL_DESTINATION "${hymn_cmake_dir}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/hymnConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
@@ -35,7 +38,15 @@ endif()
 if(IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
     set(hymn_pc_includedir "${CMAKE_INSTALL_INCLUDEDIR}")
 endif()
-set(hymn_libs_private "-lm ${CMAKE_THREAD_LIBS_INIT}")
+# In full, not as "Requires.private: jansson": pkg-config would ask for jansson.pc where the shared library is used too.
+set(hymn_libs_private "-ljansson -lm ${CMAKE_THREAD_LIBS_INIT}")
+if(JANSSON_LIBRARY)
+    get_filename_component(jansson_dir "${JANSSON_LIBRARY}" DIRECTORY)
+    if(NOT jansson_dir IN_LIST CMAKE_C_IMPLICIT_LINK_DIRECTORIES)
+        string(REPLACE " " "\\ " jansson_dir "${jansson_dir}")
+        string(PREPEND hymn_libs_private "-L${jansson_dir} ")
+    endif()
+endif()
 foreach(library IN LISTS CMAKE_DL_LIBS)
     string(APPEND hymn_libs_private " -l${library}")
 endforeach()
