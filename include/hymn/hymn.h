@@ -45,7 +45,7 @@ extern "C" {
 #endif
 
 #define HYMN_VERSION_MAJOR 0
-#define HYMN_VERSION_MINOR 1
+#define HYMN_VERSION_MINOR 2
 #define HYMN_VERSION_PATCH 0
 
 // ---------------------------------------------------------------------------------------------------------- status
@@ -68,7 +68,7 @@ enum hymn_status {
 // Thread-safety: any thread.
 HYMN_API const char *hymn_status_string(enum hymn_status status);
 
-// "0.1.0"; static storage. Thread-safety: any thread.
+// "0.2.0"; static storage. Thread-safety: any thread.
 HYMN_API const char *hymn_version_string(void);
 
 // ------------------------------------------------------------------------------------------------------------- log

@@ -13,5 +13,5 @@ int main() {
     const hymn_status status = hymn_model_create(&params, &model);
     std::printf("hymn %s: %s\n", hymn_version_string(), hymn_status_string(status));
     hymn_model_destroy(&model);
-    return status == HYMN_STATUS_IO && std::strcmp(hymn_version_string(), "0.1.0") == 0 ? 0 : 1;
+    return status == HYMN_STATUS_IO && std::strcmp(hymn_version_string(), "0.2.0") == 0 ? 0 : 1;
 }
