@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A folder that cannot be read to its end, as of a broken disk: the linker brings calls of readdir here
-// (tests/CMakeLists.txt).
+// A folder that cannot be read to its end, as of a broken disk, and one that cannot be made: the linker brings calls of
+// readdir and mkdir here (tests/CMakeLists.txt).
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -32,6 +33,16 @@ struct dirent *__wrap_readdir(DIR *of) {
     }
     left--;
     return __real_readdir(of);
+}
+
+static int mkdir_error; // what the disk says; 0: nothing
+
+int __real_mkdir(const char *path, mode_t mode);
+int __wrap_mkdir(const char *path, mode_t mode);
+
+int __wrap_mkdir(const char *path, mode_t mode) {
+    errno = mkdir_error;
+    return mkdir_error != 0 ? -1 : __real_mkdir(path, mode);
 }
 
 static int set_up(void **state) {
@@ -74,10 +85,30 @@ static void an_end_is_no_failure(void **state) {
     inputs_free(&list);
 }
 
+// That the folder is not there is no reason why it cannot be made.
+static void the_disk_says_why_a_folder_is_not_made(void **state) {
+    struct cause cause;
+    (void)state;
+    char *path = text_format("%s/new", folder);
+    assert_non_null(path);
+    mkdir_error = EROFS;
+    assert_true(folder_make(folder, &cause)); // is there
+    assert_false(folder_make(path, &cause));
+    assert_int_equal(cause.error, EROFS);
+    mkdir_error = ENOSPC;
+    assert_false(folder_make(path, &cause));
+    assert_true(cause_no_space(&cause));
+    assert_string_equal(cause.text, "folder cannot be made: No space left on device");
+    mkdir_error = 0;
+    assert_true(folder_make(path, &cause));
+    free(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rest_counts_as_failed),
         cmocka_unit_test(an_end_is_no_failure),
+        cmocka_unit_test(the_disk_says_why_a_folder_is_not_made),
     };
     return cmocka_run_group_tests_name("cli_folder", tests, set_up, tear_down);
 }

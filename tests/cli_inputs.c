@@ -200,6 +200,9 @@ static void links_stay_links(void **state) {
     assert_content("links/new", "made");
     assert_false(file_write(at("links/loop"), "nowhere", 7, &cause));
     assert_link("links/loop");
+    assert_int_equal(symlink(at("links/nowhere"), at("links/folder")), 0);
+    assert_false(folder_make(at("links/folder"), &cause));
+    assert_string_equal(cause.text, "folder cannot be made: Not a directory");
 }
 
 // What a process that was killed left, whose number this one has again.

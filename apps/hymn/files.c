@@ -267,9 +267,12 @@ bool folder_make(const char *path, struct cause *cause) {
         if (slash != NULL) {
             *slash = '\0';
         }
-        if (mkdir(part, 0777) != 0 && !folder_exists(part)) {
-            errno = errno == EEXIST ? ENOTDIR : errno;
-            good = cause_system(cause, "folder cannot be made");
+        if (mkdir(part, 0777) != 0) {
+            const int error = errno; // of mkdir: folder_exists has its own
+            if (!folder_exists(part)) {
+                errno = error == EEXIST ? ENOTDIR : error;
+                good = cause_system(cause, "folder cannot be made");
+            }
         }
         if (slash != NULL) {
             *slash = '/';
