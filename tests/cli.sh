@@ -577,6 +577,30 @@ interrupted_waiting() {
     done
 }
 
+# Named pipes that nobody has opened at the other end.
+interrupted_pipes() {
+    mkfifo pipe.npy pipe.png || return 1
+    for words in "run -i pipe.npy -o y.npy" "segment pipe.png -o stopped" "run -i zeros.npy -o pipe.npy"; do
+        for signal in TERM "$(hangup)"; do
+            # shellcheck disable=SC2086 # some words
+            begin "$hymn" $words -m "$model"
+            sleep 1
+            kill "-$signal" "$pid" && ends 130 && holds err "interrupted" && [ ! -s out ] || return 1
+        done
+    done
+}
+
+named_pipes() {
+    mkfifo from.npy to.npy empty.npy && expect 0 "$hymn" run -m "$model" -i zeros.npy -o straight.npy || return 1
+    # In parts, the first of them late.
+    { sleep 1 && head -c 5000 zeros.npy && sleep 1 && tail -c +5001 zeros.npy; } >from.npy &
+    { sleep 1 && cat to.npy; } >piped.npy &
+    expect 0 "$hymn" run -m "$model" -i from.npy -o to.npy && wait "$!" && cmp straight.npy piped.npy && [ -p to.npy ] || return 1
+    [ "$(uname)" = Darwin ] && return 0 # cannot tell it from one that nobody has written to yet
+    (sleep 1 && : >empty.npy) &
+    complains 1 "empty.npy: empty file" "$hymn" run -m "$model" -i empty.npy -o y.npy
+}
+
 interrupted_selftest() {
     begin "$hymn" selftest --runs 100000
     sleep 1
@@ -651,6 +675,8 @@ tally_check "bench: table, JSON, profile, trace" benchmark
 tally_check "an interrupt finishes cleanly" interrupts
 tally_check "signals that are ignored stay so" ignored_interrupts
 tally_check "an interrupt of who waits for input" interrupted_waiting
+tally_check "an interrupt of who waits at a named pipe" interrupted_pipes
+tally_check "named pipes" named_pipes
 tally_check "an interrupt of the self-test" interrupted_selftest
 tally_check "bench: a terminal that is closed" bench_leaves_nothing
 tally_check "no progress bar without a terminal" quiet_without_terminal

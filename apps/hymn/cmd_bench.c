@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "interrupt.h"
 
 static const struct command command = {
     .name = "bench",
@@ -111,7 +112,7 @@ static enum exit_code report(const struct settings *settings, const struct bench
     if (settings->trace != NULL) {
         good = report_write(settings->trace, bench_trace(setups, results, count)) && good;
     }
-    return good ? CODE_OK : CODE_INPUT;
+    return good ? CODE_OK : interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
 }
 
 static enum exit_code bench(const struct settings *settings, const struct hymn_model *model) {

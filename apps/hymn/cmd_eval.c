@@ -7,6 +7,7 @@
 #include "common.h"
 #include "evaluate.h"
 #include "files.h"
+#include "interrupt.h"
 #include "report.h"
 
 static const struct command command = {
@@ -260,7 +261,7 @@ static enum exit_code evaluate(const struct settings *settings, const struct hym
     }
     const size_t failed = inputs->failed + inputs->count - result.images;
     if (settings->json != NULL && !write_json(settings, model, &result, failed)) {
-        code = code == CODE_OK ? CODE_INPUT : code;
+        code = code != CODE_OK ? code : interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
     }
     if (settings->json == NULL || strcmp(settings->json, "-") != 0) {
         print_table(model, &result);

@@ -135,7 +135,7 @@ static enum exit_code run_session(struct hymn_session *session, const struct set
             code = CODE_INTERRUPTED;
         } else if (!npy_write(settings->output, job.logits, shape, 4, &cause)) {
             console_error(settings->output, "%s", cause.text);
-            code = CODE_INPUT;
+            code = interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
         }
     }
     free(job.logits);

@@ -21,30 +21,62 @@ enum { LINK_BYTES = 4096, MOST_LINKS = 40, LAST_REDIRECTION = 9, TEMPORARY_ATTEM
 
 // ------------------------------------------------------------------------------------------------------------ reading
 
+// regular: reading it waits for nobody. awaited: a named pipe whose end may only mean that nobody writes to it yet.
+struct source {
+    int descriptor;
+    bool regular, awaited;
+};
+
+static struct source source_of(int descriptor, const struct stat *status) {
+    struct source source = {.descriptor = descriptor, .regular = S_ISREG(status->st_mode)};
+#ifdef __APPLE__
+    // poll waits for the first writer on Linux, not here. A pipe without a name has had its writer.
+    source.awaited = S_ISFIFO(status->st_mode) && status->st_nlink > 0;
+#endif
+    return source;
+}
+
+// Opening a pipe would wait for somebody to write to it, and a signal that is caught would not end that. -1 with errno.
+static int open_to_read(const char *path) {
+    struct stat status;
+    const bool pipe = stat(path, &status) == 0 && S_ISFIFO(status.st_mode);
+    return open(path, O_RDONLY | O_CLOEXEC | (pipe ? O_NONBLOCK : 0));
+}
+
 // As read(2). Whoever writes to a pipe or a terminal may keep us waiting, which an interrupt ends, also where another
 // thread gets the signal.
-static ssize_t read_some(int descriptor, bool regular, uint8_t *data, size_t size) {
-    struct pollfd input = {.fd = descriptor, .events = POLLIN};
-    for (bool ready = regular; !ready;) {
+static ssize_t read_some(struct source *source, uint8_t *data, size_t size) {
+    struct pollfd input = {.fd = source->descriptor, .events = POLLIN};
+    while (!source->regular) {
         const int count = poll(&input, 1, POLL_MILLISECONDS);
         if (interrupt_seen()) {
             errno = EINTR;
             return -1;
         }
-        ready = count > 0 || (count < 0 && errno != EINTR);
+        if (count == 0 || (count < 0 && errno == EINTR)) {
+            continue;
+        }
+        const ssize_t got = read(source->descriptor, data, size);
+        const bool nothing = got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+        if (!nothing && (got != 0 || !source->awaited)) {
+            source->awaited = false;
+            return got;
+        }
+        source->awaited = source->awaited && !nothing; // there is somebody who may write
+        poll(NULL, 0, POLL_MILLISECONDS);
     }
-    return read(descriptor, data, size);
+    return read(source->descriptor, data, size);
 }
 
 // Reads to the end, one block larger than before each time.
 static bool read_all(int descriptor, const struct stat *status, size_t limit, uint8_t **out_data, size_t *out_size,
                      struct cause *cause) {
-    const bool regular = S_ISREG(status->st_mode);
+    struct source source = source_of(descriptor, status);
     // One more than expected, so that the end shows without growing.
-    size_t capacity = (regular ? (size_t)status->st_size : (size_t)1 << 16) + 1, size = 0;
+    size_t capacity = (source.regular ? (size_t)status->st_size : (size_t)1 << 16) + 1, size = 0;
     uint8_t *data = malloc(capacity);
     ssize_t got = 0;
-    while (data != NULL && size <= limit && (got = read_some(descriptor, regular, data + size, capacity - size)) > 0) {
+    while (data != NULL && size <= limit && (got = read_some(&source, data + size, capacity - size)) > 0) {
         size += (size_t)got;
         if (size == capacity) {
             capacity = capacity < (size_t)64 << 20 ? capacity * 2 : capacity + capacity / 2;
@@ -77,7 +109,7 @@ bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_s
     *out_data = NULL;
     *out_size = 0;
     const bool standard = strcmp(path, "-") == 0;
-    const int descriptor = standard ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    const int descriptor = standard ? STDIN_FILENO : open_to_read(path);
     if (descriptor < 0) {
         return cause_system(cause, "cannot be opened");
     }
@@ -142,6 +174,23 @@ static int redirection_to(const struct stat *file) {
     return -1;
 }
 
+// A pipe, once somebody reads it; an interrupt ends the wait. The descriptor; -1 with errno.
+static int open_pipe(const char *path) {
+    int descriptor;
+    while ((descriptor = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO) {
+        poll(NULL, 0, POLL_MILLISECONDS);
+        if (interrupt_seen()) {
+            errno = EINTR;
+            return -1;
+        }
+    }
+    const int flags = descriptor >= 0 ? fcntl(descriptor, F_GETFL) : -1;
+    if (flags >= 0) {
+        fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
+    }
+    return descriptor;
+}
+
 // Whether `path` is not to be replaced: a device, a pipe, or a link as /dev/stdout is one, to the file of a descriptor,
 // where what is written goes on from that one's place. *out_descriptor: opened for it, -1 with errno.
 static bool open_in_place(const char *path, int *out_descriptor) {
@@ -153,7 +202,9 @@ static bool open_in_place(const char *path, int *out_descriptor) {
     if (redirection < 0 && S_ISREG(status.st_mode)) {
         return false;
     }
-    *out_descriptor = redirection >= 0 ? fcntl(redirection, F_DUPFD_CLOEXEC, 0) : open(path, O_WRONLY | O_CLOEXEC);
+    *out_descriptor = redirection >= 0           ? fcntl(redirection, F_DUPFD_CLOEXEC, 0)
+                      : S_ISFIFO(status.st_mode) ? open_pipe(path)
+                                                 : open(path, O_WRONLY | O_CLOEXEC);
     return true;
 }
 
@@ -191,7 +242,11 @@ bool output_open(struct output *output, const char *path, struct cause *cause) {
     }
     output->stream = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (output->stream == NULL) {
-        cause_system(cause, "cannot be written");
+        if (interrupt_seen() && errno == EINTR) {
+            cause_set(cause, "interrupted");
+        } else {
+            cause_system(cause, "cannot be written");
+        }
         if (descriptor >= 0) {
             close(descriptor);
         }

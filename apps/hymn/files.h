@@ -12,12 +12,13 @@
 
 // The whole of a file, or of standard input for "-", in a block from malloc that the caller frees. A folder, an empty
 // file and more than `limit` bytes are errors, and so is an interrupt while there is nothing to be read from a pipe or
-// a terminal.
+// a terminal, or nobody has opened a pipe to write to it.
 bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause);
 
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
 // damaged older one. A link stays a link, and what it leads to is written. What is no regular file (a pipe, a device)
 // is written in place, and so is what a link like /dev/stdout leads to, which is the file of a descriptor that is open.
+// An interrupt ends the wait for who reads a pipe.
 struct output {
     FILE *stream;
     char *path, *temporary; // NULL: in place
