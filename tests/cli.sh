@@ -371,7 +371,9 @@ unwritable_folder() {
 
 no_vulkan() {
     export VK_ICD_FILENAMES=/nonexistent VK_DRIVER_FILES=/nonexistent VK_LOADER_DEBUG=
-    complains 3 "" "$hymn" devices && complains 3 "" "$hymn" segment in -m "$model" -o none3 &&
+    complains 3 "there is no Vulkan device on this machine" "$hymn" devices && cp err said &&
+        expect 3 "$hymn" devices --report && cmp said err && holds out '"devices": []' &&
+        complains 3 "" "$hymn" segment in -m "$model" -o none3 &&
         complains 3 "" "$hymn" run -m "$model" -i zeros.npy -o y.npy && complains 3 "" "$hymn" bench -m "$model" &&
         expect 0 "$hymn" inspect "$model" # needs none
     result=$?

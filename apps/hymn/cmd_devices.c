@@ -147,8 +147,7 @@ static enum exit_code list_devices(const struct settings *settings) {
         return CODE_ENGINE;
     }
     if (hymn_device_list_count(list) == 0) {
-        console_error(NULL, "there is no Vulkan device on this machine (no driver is installed, or none works)");
-        code = CODE_ENGINE;
+        code = common_no_devices();
     }
     if (settings->json) {
         code = print_json(list, only) ? code : CODE_INPUT;

@@ -89,6 +89,11 @@ void common_device_status(const struct common *common, enum hymn_status status) 
     console_status(others ? "HYMN_DEVICE" : NULL, status);
 }
 
+enum exit_code common_no_devices(void) {
+    console_error(NULL, "there is no Vulkan device on this machine (no driver is installed, or none works)");
+    return CODE_ENGINE;
+}
+
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
                                    const struct hymn_session_params *params, struct hymn_session **out_session) {
     const enum hymn_status status = hymn_session_create(context, model, params, out_session);

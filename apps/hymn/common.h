@@ -97,6 +97,8 @@ enum exit_code common_open_device(const struct common *common, const char *cache
 // As console_status, of a failure to find or open common->device: where there is none of that name and it is from
 // HYMN_DEVICE, its lines begin with that.
 void common_device_status(const struct common *common, enum hymn_status status);
+// Reports that there are no devices at all: CODE_ENGINE.
+enum exit_code common_no_devices(void);
 // size 0 x 0: the model's. `model_path` is for messages.
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
                                    const struct hymn_session_params *params, struct hymn_session **out_session);

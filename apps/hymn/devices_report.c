@@ -203,7 +203,7 @@ static enum exit_code report_all(const struct devices_report_options *options, j
         console_status(NULL, status);
         return CODE_ENGINE;
     }
-    enum exit_code code = CODE_OK;
+    enum exit_code code = hymn_device_list_count(list) > 0 ? CODE_OK : common_no_devices();
     for (uint32_t i = 0; i < hymn_device_list_count(list); i++) {
         char selector[16];
         snprintf(selector, sizeof(selector), "%u", (unsigned)i);

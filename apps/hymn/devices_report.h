@@ -12,8 +12,8 @@ struct devices_report_options {
 };
 
 // `hymn devices --report`: one JSON document on standard output, with an entry for every device, those that cannot be
-// used too ("usable" and "reason"). CODE_ENGINE: a device cannot be used or opened, a pipeline not be made, or a
-// variant fails the self-test; the rest is in the document.
+// used too ("usable" and "reason"). CODE_ENGINE: there is no device, one cannot be used or opened, a pipeline not
+// be made, or a variant fails the self-test; the rest is in the document.
 enum exit_code devices_report(const struct devices_report_options *options);
 
 #endif
