@@ -382,6 +382,10 @@ no_vulkan() {
 }
 
 no_such_device() {
+    for number in 45 56 15 25; do # more devices than there are, though their names may have such digits
+        expect 3 "$hymn" run -m "$model" -i zeros.npy -o y.npy --device $number &&
+            holds err "hymn: no Vulkan device matches \"$number\"" "0: " || return 1
+    done
     # The devices that there are follow on further lines.
     expect 3 "$hymn" run -m "$model" -i zeros.npy -o y.npy --device nonesuch &&
         holds err 'hymn: no Vulkan device matches "nonesuch"' "0: " &&

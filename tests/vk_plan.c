@@ -495,7 +495,9 @@ static void devices_are_chosen_by_index_name_and_uuid(void **state) {
         {"2", 2},
         {"LLVM", 1},
         {"intel uhd", 2},
+        {"01", 1},
         {"4090", 4},
+        {"409", 4}, // of three digits, and there are fewer devices
         {"rtx", 4},
         {"0123456789abcdef0000000000000000", 3},
         {"I", 2}, // "Intel" and "llvmpipe" and "Tiny (old)": the best that can be used
@@ -518,7 +520,12 @@ static void unknown_and_unusable_devices_are_named(void **state) {
     assert_log(&log,
                "no Vulkan device matches \"Radeon\"; there are:\n  0: Tiny (old), cannot be used: it is old\n  1: "
                "llvmpipe\n");
-    assert_int_equal(choose("17", &index, &log), HYMN_STATUS_NO_DEVICE);
+    static const char *const numbers[] = {"5", "9", "17", "40", "90"}; // some are in a name, but it is for indices
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        assert_int_equal(choose(numbers[i], &index, &log), HYMN_STATUS_NO_DEVICE);
+        assert_log(&log, "\"; there are:\n  0: Tiny (old), cannot be used: it is old\n  1: llvmpipe\n");
+    }
+    assert_int_equal(choose("491", &index, &log), HYMN_STATUS_NO_DEVICE);
     assert_int_equal(choose("ffffffffffffffffffffffffffffffff", &index, &log), HYMN_STATUS_NO_DEVICE);
     assert_int_equal(choose("0", &index, &log), HYMN_STATUS_UNSUPPORTED);
     assert_log(&log, "Tiny (old) cannot be used: it is old");

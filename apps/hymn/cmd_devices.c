@@ -11,8 +11,8 @@ static const struct command command = {
     .usage = "[--json | --report] [OPTION]...",
     .description =
         "Lists the Vulkan devices of this machine, or the one that --device names. A command's --device takes\n"
-        "the number in front, a part of the name or the UUID; without it the device that HYMN_DEVICE names is\n"
-        "taken, or else the best usable one.\n"
+        "the number in front, a part of the name (but no number of one or two digits) or the UUID; without it\n"
+        "the device that HYMN_DEVICE names is taken, or else the best usable one.\n"
         "\n"
         "--report makes every shader variant that models of the shipped sizes use, or that tuning may choose\n"
         "for them, without running any, and prints one JSON document: driver, limits, features, the choice\n"

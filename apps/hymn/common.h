@@ -23,8 +23,8 @@ struct common {
 #define COMMON_DEVICE_OPTION(common)                                                                                   \
     {                                                                                                                  \
         "device", 'd', OPTION_TEXT, "DEVICE",                                                                          \
-            "device: an index, part of a name or a UUID (see\n'hymn devices'); default: $HYMN_DEVICE, or else "        \
-            "the\nbest one",                                                                                           \
+            "device: an index (all numbers of one or two digits\nare), part of a name or a UUID (see 'hymn devices');" \
+            "\ndefault: $HYMN_DEVICE, or else the best one",                                                           \
             &(common)->device, 0, 0, NULL                                                                              \
     }
 #define COMMON_PRECISION_OPTION(common)                                                                                \

@@ -172,10 +172,11 @@ static bool matches(const struct hymn_device_info *info, const char *wanted) {
 enum hymn_status hymn_vk_device_select(const struct hymn_device_info *infos, uint32_t count, const char *wanted,
                                        const struct hymn_log *log, uint32_t *out_index) {
     bool named = wanted && *wanted;
-    // "4090" is part of a name where there are fewer devices than that.
     uint32_t index = named ? parse_index(wanted) : UINT32_MAX;
     uint32_t found = index < count ? index : UINT32_MAX;
-    for (uint32_t i = 0; i < count && index >= count; i++) {
+    // Where there are fewer devices than that, "4090" is part of a name, and "5" is a slip: most names have some digit.
+    bool numbered = index < count || (index != UINT32_MAX && strlen(wanted) <= 2);
+    for (uint32_t i = 0; i < count && !numbered; i++) {
         bool candidate = !named || matches(&infos[i], wanted);
         if (candidate && (found == UINT32_MAX || better(&infos[i], &infos[found]))) {
             found = i;

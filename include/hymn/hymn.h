@@ -174,7 +174,8 @@ struct hymn_context;
 struct hymn_context_params {
     struct hymn_log log;
     // NULL or "": the best usable device (discrete before integrated before virtual before CPU, then memory).
-    // "3": index in the list. Otherwise a case-insensitive part of the name, or a UUID as 32 hexadecimal digits.
+    // "3": index in the list; a number of one or two digits is nothing else, and NO_DEVICE where the list is shorter.
+    // Otherwise a case-insensitive part of the name, or a UUID as 32 hexadecimal digits.
     const char *device;
     // Folder for the pipeline cache. NULL: "hymn" below the user's cache folder ($XDG_CACHE_HOME, ~/.cache,
     // ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from or written to disk.
