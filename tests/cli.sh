@@ -224,7 +224,11 @@ folders() {
         cp in/photo.jpg tree/b.jpg && echo text >tree/notes.txt || return 1
     expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 3 out &&
         there tree/out/b_mask.png tree/out/b-2_mask.png tree/out/deep/er/a_overlay.png || return 1
-    expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 3 out # what it wrote is no input
+    expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 3 out && count_is 0 err || return 1 # what it wrote is no input
+    mkdir elsewhere && cp in/photo.jpg elsewhere/c.jpg && cp in/photo.jpg tree/.hidden.jpg && ln -s ../elsewhere tree/link &&
+        ln -s .. tree/deep/up && expect 0 "$hymn" segment tree -m "$model" -o tree/out && count_is 4 out &&
+        there tree/out/link/c_mask.png && count_is 1 err &&
+        holds err "hymn: warning: tree/deep/up: leads back to a folder that it is in; left out"
 }
 
 order_of_lines() {

@@ -79,6 +79,32 @@ static void folders_are_walked_in_order(void **state) {
     inputs_free(&list);
 }
 
+// Each is a sub-folder by the name of the link. What leads back is left out, by whatever path.
+static void links_to_folders_are_followed(void **state) {
+    static const char *const stems[] = {"near/a", "real/a"};
+    static const char *const far[] = {"here/near/a", "here/real/a"};
+    struct input_list list = {0};
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("tree/real/out"), &cause));
+    assert_true(folder_make(at("far"), &cause));
+    touch("tree/real/a.png");
+    touch("tree/real/out/a_mask.png");
+    assert_int_equal(symlink("real", at("tree/near")), 0);
+    assert_int_equal(symlink("real/out", at("tree/output")), 0);
+    assert_int_equal(symlink("../../tree", at("tree/real/up")), 0);
+    assert_int_equal(symlink(".", at("tree/real/self")), 0);
+    assert_true(inputs_collect(&list, at("tree"), at("tree/real/out")));
+    assert_stems(&list, stems, 2);
+    assert_int_equal(list.failed, 0);
+    inputs_free(&list);
+    assert_int_equal(symlink("../tree", at("far/here")), 0);
+    assert_true(inputs_collect(&list, at("far"), at("tree/real/out")));
+    assert_stems(&list, far, 2);
+    assert_int_equal(list.failed, 0);
+    inputs_free(&list);
+}
+
 static void nothing_is_lost_silently(void **state) {
     struct input_list list = {0};
     (void)state;
@@ -251,6 +277,7 @@ static void queues(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_are_walked_in_order),
+        cmocka_unit_test(links_to_folders_are_followed),
         cmocka_unit_test(nothing_is_lost_silently),
         cmocka_unit_test(inputs_are_never_overwritten),
         cmocka_unit_test(many_names),

@@ -12,13 +12,14 @@
 static const struct command command = {
     .name = "segment",
     .usage = "INPUT... --model FILE --output DIR [OPTION]...",
-    .description = "Segments pictures: PNG and JPEG files, folders of them (and the folders below), or - for\n"
-                   "one picture on standard input. For each picture NAME it writes NAME_mask.png (one class:\n"
-                   "255 inside, 0 outside; several: the number of the class) and NAME_overlay.png (the outline\n"
-                   "drawn over the picture) to DIR, sub-folders as in the input, and one line of JSON to\n"
-                   "standard output: file, width, height, the files written, and area in pixels, fraction of the\n"
-                   "picture and bounding box [x, y, width, height] of all that is found and of each class. A\n"
-                   "picture that cannot be read is reported and the rest go on; the exit status is 1 then.\n",
+    .description = "Segments pictures: PNG and JPEG files, folders of them (with the folders below and links to\n"
+                   "folders; names that begin with a dot are left out), or - for one picture on standard input. For\n"
+                   "each picture NAME it writes NAME_mask.png (one class: 255 inside, 0 outside; several: the number\n"
+                   "of the class) and NAME_overlay.png (the outline drawn over the picture) to DIR, sub-folders as in\n"
+                   "the input, and one line of JSON to standard output: file, width, height, the files written, and\n"
+                   "area in pixels, fraction of the picture and bounding box [x, y, width, height] of all that is\n"
+                   "found and of each class. A picture that cannot be read is reported and the rest go on; the exit\n"
+                   "status is 1 then.\n",
     .examples = "  hymn segment photo.jpg --model tiny.safetensors --output out\n"
                 "  hymn segment pictures/ -m tiny.safetensors -o out --batch 8 --probabilities > out/list.jsonl\n"
                 "  hymn segment slide.png -m tiny.safetensors -o out --tile --overlap 0.5\n"

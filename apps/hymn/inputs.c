@@ -15,6 +15,11 @@
 
 enum { MAX_DEPTH = 64 };
 
+struct file_identity {
+    dev_t device;
+    ino_t number;
+};
+
 // --------------------------------------------------------------------------------------------------------- collecting
 
 static bool append(struct input_list *list, const char *path, const char *stem_path) {
@@ -103,13 +108,28 @@ static bool list_folder(struct input_list *list, const char *path, char ***out_n
     return true;
 }
 
-static bool collect_folder(struct input_list *list, const char *path, const char *below, const char *exclude,
-                           unsigned depth);
+// A folder that is walked.
+struct walk {
+    const struct walk *above; // what it was found in; NULL: the argument
+    const char *path, *below; // below: of what is in it, the path below the argument
+    const char *exclude;
+    struct file_identity identity;
+    unsigned depth;
+};
 
-static bool collect_entry(struct input_list *list, const char *path, const char *below, const char *exclude,
-                          unsigned depth) {
-    struct stat link, status;
-    if (lstat(path, &link) != 0 || stat(path, &status) != 0) {
+// Whether the walk is in this folder already, so that a link to it would be followed for ever.
+static bool is_walked(const struct walk *walk, const struct stat *status) {
+    while (walk != NULL && (walk->identity.device != status->st_dev || walk->identity.number != status->st_ino)) {
+        walk = walk->above;
+    }
+    return walk != NULL;
+}
+
+static bool collect_folder(struct input_list *list, const struct walk *walk);
+
+static bool collect_entry(struct input_list *list, const struct walk *walk, const char *path, const char *below) {
+    struct stat status;
+    if (stat(path, &status) != 0) {
         if (!is_picture(path)) {
             return true;
         }
@@ -117,29 +137,35 @@ static bool collect_entry(struct input_list *list, const char *path, const char 
         list->failed++;
         return true;
     }
-    if (S_ISDIR(status.st_mode)) {
-        const bool skipped = S_ISLNK(link.st_mode) || (exclude != NULL && inputs_same_file(path, exclude));
-        return skipped || collect_folder(list, path, below, exclude, depth + 1);
+    if (!S_ISDIR(status.st_mode)) {
+        return !S_ISREG(status.st_mode) || !is_picture(path) || append(list, path, below);
     }
-    return !S_ISREG(status.st_mode) || !is_picture(path) || append(list, path, below);
+    if (walk->exclude != NULL && inputs_same_file(path, walk->exclude)) {
+        return true;
+    }
+    if (is_walked(walk, &status)) {
+        console_warning(path, "leads back to a folder that it is in; left out");
+        return true;
+    }
+    const struct walk child = {walk, path, below, walk->exclude, {status.st_dev, status.st_ino}, walk->depth + 1};
+    return collect_folder(list, &child);
 }
 
-static bool collect_folder(struct input_list *list, const char *path, const char *below, const char *exclude,
-                           unsigned depth) {
+static bool collect_folder(struct input_list *list, const struct walk *walk) {
     char **names = NULL;
     size_t count = 0;
-    if (depth > MAX_DEPTH) {
-        console_error(path, "folders are nested more than %d deep", MAX_DEPTH);
+    if (walk->depth > MAX_DEPTH) {
+        console_error(walk->path, "folders are nested more than %d deep", MAX_DEPTH);
         list->failed++;
         return true;
     }
-    bool good = list_folder(list, path, &names, &count);
+    bool good = list_folder(list, walk->path, &names, &count);
     for (size_t i = 0; good && i < count; i++) {
-        char *child = path_join(path, names[i]);
-        char *child_below = path_join(below, names[i]);
-        good = child != NULL && child_below != NULL && collect_entry(list, child, child_below, exclude, depth);
-        free(child);
-        free(child_below);
+        char *path = path_join(walk->path, names[i]);
+        char *below = path_join(walk->below, names[i]);
+        good = path != NULL && below != NULL && collect_entry(list, walk, path, below);
+        free(path);
+        free(below);
     }
     free_names(names, count);
     return good;
@@ -159,7 +185,8 @@ bool inputs_collect(struct input_list *list, const char *argument, const char *e
         return append(list, argument, path_name(argument));
     }
     const size_t count = list->count, failed = list->failed;
-    const bool good = collect_folder(list, argument, "", exclude, 0);
+    const struct walk walk = {NULL, argument, "", exclude, {status.st_dev, status.st_ino}, 0};
+    const bool good = collect_folder(list, &walk);
     if (good && list->count == count && list->failed == failed) {
         console_error(argument, "there is no .png, .jpg or .jpeg file in this folder");
         list->failed++;
@@ -213,11 +240,6 @@ static const char **find_slot(const struct name_set *set, const char *name) {
     }
     return &set->slots[slot];
 }
-
-struct file_identity {
-    dev_t device;
-    ino_t number;
-};
 
 static int compare_identities(const void *a, const void *b) {
     const struct file_identity *one = a, *other = b;
