@@ -21,7 +21,7 @@ static const struct command command = {
                    "found and of each class. A picture that cannot be read is reported and the rest go on; the exit\n"
                    "status is 1 then.\n",
     .examples = "  hymn segment photo.jpg --model tiny.safetensors --output out\n"
-                "  hymn segment pictures/ -m tiny.safetensors -o out --batch 8 --probabilities > out/list.jsonl\n"
+                "  hymn segment pictures/ -m tiny.safetensors -o out --batch 8 --probabilities > list.jsonl\n"
                 "  hymn segment slide.png -m tiny.safetensors -o out --tile --overlap 0.5\n"
                 "  curl -s https://example.org/photo.jpg | hymn segment - -m tiny.safetensors -o out\n",
 };
