@@ -420,7 +420,7 @@ enum exit_code bench_measure(const struct bench_setup *setup, struct bench_resul
         console_error(NULL, "out of memory for %u x %u, batch %u", setup->height, setup->width, setup->batch);
         return CODE_ENGINE;
     }
-    enum exit_code code = make_cache(&bench) ? measure(&bench) : CODE_ENGINE;
+    enum exit_code code = make_cache(&bench) ? measure(&bench) : CODE_INPUT;
     code = common_close(&bench.session, &bench.context, code);
     if (setup->cache == NULL && bench.cache[0] != '\0') {
         folder_remove(bench.cache);
