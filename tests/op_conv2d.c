@@ -36,6 +36,9 @@ static void check(const struct test_conv_case *shape, enum variants variants, st
     if (variants == FEW) {
         plan.needs_met &= ~(uint32_t)HYMN_NEEDS_BUFFERS;
     }
+    if (test_random_range(&own, 0, 3) == 0) {
+        plan.max_groups_x = test_random_range(&own, 1, 5); // tiles in layers of the dispatch
+    }
     plan.weights_f32 = shape->sources[1] == HYMN_STORAGE_F32; // both kinds of weights, on any device
     if (plan.cpu) { // matrices are emulated there, and take seconds to compile: they have a test of their own
         plan.needs_met &= ~(uint32_t)HYMN_NEEDS_COOPERATIVE_MATRIX;

@@ -65,6 +65,9 @@ static void check(const struct test_conv_case *shape, const struct hymn_conv2d_t
     struct test_conv b;
     test_conv_build(&b, shape, random);
     plan.unrolled_ends = test_random_range(random, 0, 1);
+    if (tile->splits == 1 && test_random_range(random, 0, 1)) {
+        plan.max_groups_x = test_random_range(random, 1, 5); // tiles in layers of the dispatch
+    }
     float *expected = test_conv_reference(&b);
     hymn_conv2d_matrix_force(tile);
     assert_true(hymn_conv2d_matrix_fits(&b.graph, b.node, &plan));
