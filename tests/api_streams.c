@@ -419,6 +419,44 @@ static void streams_divide_what_they_submit(void **state) {
     assert_true(fabs(estimates[1] / estimates[0] - 1.0) < 1e-6);
 }
 
+// What a run says of how slow the device is, however short it was.
+static double slowness_by(struct hymn_session *session, struct job *job, double before) {
+    struct hymn_vk_device *device = context->device;
+    const double limit = device->submission_seconds;
+    device->submission_seconds = 1e-12;
+    assert_int_equal(hymn_session_wait(session, job->ticket), HYMN_STATUS_OK);
+    device->submission_seconds = limit;
+    const double found = device->slowness;
+    device->slowness = before;
+    return found * session->seconds / (1e-3 * hymn_session_gpu_ms(session));
+}
+
+// A run with others beside it has had its share of the device only.
+static void runs_beside_others_tell_of_their_share(void **state) {
+    (void)state;
+    const double slowness = context->device->slowness, little = 1e-6;
+    if (!context->device->plan.timestamps) {
+        skip();
+    }
+    struct test_random random = test_random_start("runs_beside_others_tell_of_their_share");
+    static struct job jobs[2];
+    make_jobs(&random, jobs, 2);
+    pretend_queues(4);
+    context->device->slowness = little;
+    struct hymn_session *session = open_session(4, 4);
+    assert_int_equal(submit(session, &jobs[0]), HYMN_STATUS_OK);
+    const double alone = slowness_by(session, &jobs[0], little); // of the run, but for what surrounds the network
+    assert_int_equal(submit(session, &jobs[0]), HYMN_STATUS_OK);
+    assert_int_equal(submit(session, &jobs[1]), HYMN_STATUS_OK);
+    const double first = slowness_by(session, &jobs[0], little);
+    slowness_by(session, &jobs[1], little);
+    context->device->slowness = slowness;
+    hymn_session_destroy(&session);
+    pretend_nothing();
+    free_jobs(jobs, 2);
+    assert_true(alone > 0.0 && fabs(first / alone - 0.25) < 1e-3);
+}
+
 static void sessions_end_with_runs_in_flight(void **state) {
     (void)state;
     struct test_random random = test_random_start("sessions_end_with_runs_in_flight");
@@ -475,6 +513,7 @@ int main(void) {
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
         cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
         cmocka_unit_test_teardown(streams_divide_what_they_submit, heal),
+        cmocka_unit_test_teardown(runs_beside_others_tell_of_their_share, heal),
         cmocka_unit_test_teardown(sessions_end_with_runs_in_flight, heal),
     };
     return cmocka_run_group_tests_name("api_streams", tests, open_context, close_context);
