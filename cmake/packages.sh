@@ -11,7 +11,7 @@ package_prefix=$(brew --prefix 2>/dev/null || true) # Homebrew's folder
 package_there() {
     case $1 in
     cc) package_command ${CC:-cc} ;;
-    make | cmake | cmp | shellcheck | clang-format | spirv-val) command -v "$1" >/dev/null ;;
+    make | cmake | cmp | shellcheck | clang | clang-format | spirv-val) command -v "$1" >/dev/null ;;
     pkg-config) command -v pkg-config >/dev/null ;;
     glslang) command -v glslangValidator >/dev/null || command -v glslang >/dev/null ;;
     vulkan-headers) package_header vulkan/vulkan.h ;;
@@ -110,6 +110,7 @@ package_names() {
     dnf:clang-format) echo clang-tools-extra ;;
     pacman:clang-format) echo clang ;;
     *:clang-format) echo clang-format ;;
+    *:clang) echo clang ;;
     apt:pkg-config | brew:pkg-config) echo pkg-config ;;
     dnf:pkg-config | pacman:pkg-config) echo pkgconf ;;
     apt:glslang) echo glslang-tools ;;

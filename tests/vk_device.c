@@ -197,13 +197,21 @@ static VKAPI_ATTR VkResult VKAPI_CALL hide_extension(VkPhysicalDevice physical, 
     return result;
 }
 
+// An instance whose functions a test replaces before it opens the device by hymn_vk_device_create_on.
+static struct hymn_vk_instance *make_instance(struct test_log *log, bool validation,
+                                              struct hymn_context_params *out_params) {
+    struct hymn_vk_instance *instance = NULL;
+    *out_params =
+        (struct hymn_context_params){.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(log)};
+    assert_int_equal(hymn_vk_instance_create(&out_params->log, validation, &instance), HYMN_STATUS_OK);
+    return instance;
+}
+
 static uint32_t needs_met_of(uint32_t version, const char *hidden) {
     struct test_log log;
-    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
-    struct hymn_vk_instance *instance = NULL;
+    struct hymn_context_params params;
+    struct hymn_vk_instance *instance = make_instance(&log, getenv("HYMN_VALIDATION") != NULL, &params);
     struct hymn_vk_device *device = NULL;
-    assert_int_equal(hymn_vk_instance_create(&params.log, getenv("HYMN_VALIDATION") != NULL, &instance),
-                     HYMN_STATUS_OK);
     get_properties = instance->table.vkGetPhysicalDeviceProperties;
     enumerate_extensions = instance->table.vkEnumerateDeviceExtensionProperties;
     instance->table.vkGetPhysicalDeviceProperties = lower_version;
@@ -245,11 +253,10 @@ static VKAPI_ATTR void VKAPI_CALL limit_buffers(VkPhysicalDevice physical, VkPhy
 static void allocations_are_no_larger_than_buffers(void **state) {
     (void)state;
     struct test_log log;
-    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
-    struct hymn_vk_instance *instance = NULL;
+    struct hymn_context_params params;
+    struct hymn_vk_instance *instance = make_instance(&log, false, &params);
     struct hymn_vk_device *device = NULL;
     struct hymn_vk_buffer buffer;
-    assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
     get_properties_2 = instance->table.vkGetPhysicalDeviceProperties2;
     instance->table.vkGetPhysicalDeviceProperties2 = limit_buffers;
     assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OK);
@@ -275,10 +282,9 @@ static VKAPI_ATTR VkResult VKAPI_CALL fail_to_list(VkPhysicalDevice physical, co
 static void failing_lists_of_extensions_are_told(void **state) {
     (void)state;
     struct test_log log;
-    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
-    struct hymn_vk_instance *instance = NULL;
+    struct hymn_context_params params;
+    struct hymn_vk_instance *instance = make_instance(&log, false, &params);
     struct hymn_vk_device *device = NULL;
-    assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
     instance->table.vkEnumerateDeviceExtensionProperties = fail_to_list;
     assert_int_equal(hymn_vk_device_create_on(instance, &params, &device), HYMN_STATUS_OUT_OF_MEMORY);
     assert_null(device);
@@ -302,12 +308,11 @@ static VKAPI_ATTR VkResult VKAPI_CALL hide_half_sums(VkPhysicalDevice physical, 
 static void sums_of_halves_are_a_need_of_their_own(void **state) {
     (void)state;
     struct test_log log;
-    struct hymn_context_params params = {.device = getenv("HYMN_DEVICE"), .cache_dir = "", .log = test_log_start(&log)};
-    struct hymn_vk_instance *instance = NULL;
+    struct hymn_context_params params;
     struct hymn_vk_device *device = NULL;
     uint32_t met[2];
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(hymn_vk_instance_create(&params.log, false, &instance), HYMN_STATUS_OK);
+        struct hymn_vk_instance *instance = make_instance(&log, false, &params);
         get_matrices = instance->table.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR;
         if (i == 1) {
             instance->table.vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = hide_half_sums;
