@@ -24,6 +24,7 @@ struct hymn_selftest_outcome {
     const char *kind;       // of operator; NULL with no cases
     const char *reason;     // why it is wrong, static; NULL: it is right
     const char *where;      // the case that failed
+    bool refused;           // it could not be run, which may be the machine's fault, and no number was wrong
 };
 
 // Runs a shader of hymn_shaders, which the plan must allow, through the cases that can be made to use it. OK whatever
@@ -41,8 +42,9 @@ enum hymn_status hymn_selftest_collect(struct hymn_vk_device *device, const stru
 // Sees to it that every shader of a program that not every device can run has a verdict on this device: one given to
 // this device before, or one from the store, or one found now and stored. Wrong ones are demoted in the device's plan
 // and in `plan`; then *out_demoted is true, and the program must be lowered again. A shader whose check began twice and
-// never ended (the process crashed, the device was lost) counts as wrong, and so does one that no case uses. Does
-// nothing on a device that trusts variants.
+// never ended (the process crashed or was killed, the device was lost) counts as wrong for a day, and twice as long
+// after each further time, up to 32 days; one that could not be run for a day; and one that no case uses. Does nothing
+// on a device that trusts variants.
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
                                      const struct hymn_vk_program *program, bool *out_demoted);
 

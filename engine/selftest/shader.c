@@ -24,10 +24,13 @@ struct check {
                                        // one batch
 };
 
+// The first reason stays, but for that it could not be run once: wrong numbers tell more.
 static void fail(const struct check *check, const char *reason) {
-    if (!check->outcome->reason) {
-        check->outcome->reason = reason;
-        check->outcome->where = hymn_selftest_case_name(check->index);
+    struct hymn_selftest_outcome *outcome = check->outcome;
+    if (!outcome->reason || outcome->refused) {
+        outcome->reason = reason;
+        outcome->where = hymn_selftest_case_name(check->index);
+        outcome->refused = false;
     }
 }
 
@@ -157,7 +160,10 @@ static enum hymn_status ready_and_execute(const struct check *check, struct hymn
     enum hymn_status status = hymn_selftest_ready(run);
     status = status == HYMN_STATUS_OK ? execute_all(check, run) : status;
     if (is_shaders_fault(status)) {
-        fail(check, "cannot be run");
+        if (!check->outcome->reason) {
+            fail(check, "cannot be run");
+            check->outcome->refused = true;
+        }
         check->outcome->cases += check->outcome->cases == 0;
         return HYMN_STATUS_OK;
     }

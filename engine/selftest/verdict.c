@@ -10,13 +10,23 @@
 #include "vk/pipeline.h"
 #include "vk/store.h"
 
-// To be raised when the cases change, so that they are run again.
-#define SELFTEST_VERSION 10u
+// To be raised when the cases or the states change, so that they are run again.
+#define SELFTEST_VERSION 11u
 #define QUICK_RUNS 5u
 #define MOST_ATTEMPTS 2u
 #define LONGEST_CHECK 120u // seconds; longer than hymn_vk_store_lock waits for one
+// Seconds for which a shader is left alone that did not come back from MOST_ATTEMPTS checks, twice as many after each
+// further one, or that could not be run: somebody may have ended the process, or the machine been to blame.
+#define REST 86400u
+#define MOST_DOUBLINGS 5u
 
-enum state { STATE_GOOD = 1, STATE_WRONG = 2, STATE_TRYING = 3 };
+enum state {
+    STATE_GOOD = 1,
+    STATE_WRONG = 2,
+    STATE_TRYING = 3,   // a check has begun, or may
+    STATE_TOGETHER = 4, // its pipelines are being made with others': if that does not end, any may be to blame
+    STATE_REFUSED = 5   // it could not be run
+};
 
 struct verdict {
     uint32_t state;
@@ -61,7 +71,7 @@ static void conclude(struct hymn_vk_device *device, const struct hymn_shader *sh
 void hymn_selftest_conclude(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                             const struct hymn_shader *shader, const struct hymn_selftest_outcome *outcome) {
     const bool unproven = outcome->cases == 0, wrong = unproven || outcome->reason != NULL;
-    put(device, key_of(plan, shader), wrong ? STATE_WRONG : STATE_GOOD, 0);
+    put(device, key_of(plan, shader), outcome->refused ? STATE_REFUSED : wrong ? STATE_WRONG : STATE_GOOD, 0);
     conclude(device, shader, wrong);
     if (unproven) {
         hymn_log_write(&device->log, HYMN_LOG_WARNING, "%s is not used on %s: no case of the self-test uses it there",
@@ -87,36 +97,49 @@ static bool is_checked(const struct hymn_vk_device *device, const struct hymn_sh
     return index < 0 || index >= HYMN_VK_MAX_SHADERS || (device->checked[index / 32] >> index % 32 & 1);
 }
 
-// Whether a mark is of a check that did not come back. alone: nobody else is checking now, so it is of somebody who
-// died. Where files cannot be locked time alone tells.
-static bool is_gone(const struct verdict *verdict, bool alone) {
+// In seconds; of what was put before the clock was set back: for ever.
+static uint64_t age_of(const struct verdict *verdict) {
     const uint64_t now = (uint64_t)time(NULL);
-    bool over = alone || now < verdict->when || now - verdict->when > LONGEST_CHECK;
-    return verdict->state == STATE_TRYING && verdict->attempts >= MOST_ATTEMPTS && over;
+    return now < verdict->when ? UINT64_MAX : now - verdict->when;
+}
+
+// Whether a mark is of the last of too many checks that did not come back, and not of long ago. alone: nobody else is
+// checking now, so it is of somebody who died. Where files cannot be locked time alone tells.
+static bool is_gone(const struct verdict *verdict, bool alone) {
+    const uint64_t age = age_of(verdict);
+    const uint32_t further = verdict->attempts > MOST_ATTEMPTS ? verdict->attempts - MOST_ATTEMPTS : 0;
+    const uint64_t rest = (uint64_t)REST << (further < MOST_DOUBLINGS ? further : MOST_DOUBLINGS);
+    return verdict->state == STATE_TRYING && verdict->attempts >= MOST_ATTEMPTS && age < rest &&
+           (alone || age > LONGEST_CHECK);
+}
+
+// Whether the check came to an end, and need not be run again yet.
+static bool is_final(const struct verdict *verdict) {
+    return verdict->state == STATE_GOOD || verdict->state == STATE_WRONG ||
+           (verdict->state == STATE_REFUSED && age_of(verdict) < REST);
 }
 
 // Of marks: whether those of checks that did not come back are judged, and by whom.
 enum marks { MARKS_LEFT, MARKS_JUDGED, MARKS_JUDGED_ALONE };
 
-// From the store; false when the check is to be run. Attempts that have begun in out_attempts, where there was no
-// verdict.
+// From the store; false when the check is to be run. *out_verdict: what is in the store, or zeros.
 static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct hymn_shader *shader,
-                   enum marks marks, uint32_t *out_attempts) {
-    struct verdict verdict = {0};
-    bool known = hymn_vk_store_get(device, key_of(plan, shader), &verdict, sizeof verdict);
-    bool gone = marks != MARKS_LEFT && known && is_gone(&verdict, marks == MARKS_JUDGED_ALONE);
-    *out_attempts = verdict.attempts;
-    if (!gone && (!known || verdict.state == STATE_TRYING)) {
+                   enum marks marks, struct verdict *out_verdict) {
+    struct verdict *verdict = out_verdict;
+    *verdict = (struct verdict){0};
+    hymn_vk_store_get(device, key_of(plan, shader), verdict, sizeof *verdict);
+    const bool gone = marks != MARKS_LEFT && is_gone(verdict, marks == MARKS_JUDGED_ALONE);
+    if (!gone && !is_final(verdict)) {
         return false;
     }
-    conclude(device, shader, gone || verdict.state != STATE_GOOD);
+    conclude(device, shader, verdict->state != STATE_GOOD);
     if (gone) {
         hymn_log_write(&device->log, HYMN_LOG_WARNING,
-                       "%s: not used, it did not come back twice from a check; `hymn selftest` tries it again",
-                       shader->name);
+                       "%s: not used for now, %u checks of it did not come back; `hymn selftest` tries it again",
+                       shader->name, verdict->attempts);
     } else {
         hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%s: found %s by an earlier check", shader->name,
-                       verdict.state == STATE_GOOD ? "right" : "wrong");
+                       verdict->state == STATE_GOOD ? "right" : "wrong");
     }
     return true;
 }
@@ -144,14 +167,14 @@ static enum hymn_status run_check(struct hymn_vk_device *device, const struct hy
 // From the store, or by running it.
 static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                      const struct hymn_shader *shader) {
-    uint32_t attempts;
+    struct verdict verdict;
     enum hymn_status status = HYMN_STATUS_OK;
-    if (recall(device, plan, shader, MARKS_LEFT, &attempts)) {
+    if (recall(device, plan, shader, MARKS_LEFT, &verdict)) {
         return status;
     }
     const enum marks marks = hymn_vk_store_lock(device) ? MARKS_JUDGED_ALONE : MARKS_JUDGED;
-    if (!recall(device, plan, shader, marks, &attempts)) {
-        status = run_check(device, plan, shader, attempts + 1);
+    if (!recall(device, plan, shader, marks, &verdict)) {
+        status = run_check(device, plan, shader, verdict.attempts + 1);
     }
     hymn_vk_store_unlock(device);
     return status;
@@ -165,16 +188,17 @@ static bool is_among(const struct hymn_shader *const *shaders, uint32_t count, c
     return found;
 }
 
-// The shaders of a program that will be checked for the first time. One whose check has begun before is not among them:
-// it may take the process with it, and must be alone then.
+// The shaders of a program that will be checked for the first time. One whose check has begun before, or whose
+// pipelines were being made with others', is not among them: it may take the process with it, and must be alone then.
 static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                          const struct hymn_vk_program *program, const struct hymn_shader **out_shaders) {
-    uint32_t count = 0, attempts;
+    struct verdict verdict;
+    uint32_t count = 0;
     for (uint32_t i = 0; i < program->count && count < HYMN_VK_MAX_SHADERS; i++) {
         const struct hymn_shader *shader = program->steps[i].shader;
         if (shader && !hymn_shader_is_base(shader) && !is_checked(device, shader) &&
-            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, MARKS_LEFT, &attempts) &&
-            attempts == 0) {
+            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, MARKS_LEFT, &verdict) &&
+            verdict.attempts == 0 && verdict.state != STATE_TOGETHER) {
             out_shaders[count++] = shader;
         }
     }
@@ -182,16 +206,16 @@ static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_pla
 }
 
 static void mark_all(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                     const struct hymn_shader *const *shaders, uint32_t count, uint32_t attempts) {
+                     const struct hymn_shader *const *shaders, uint32_t count, enum state state) {
     for (uint32_t i = 0; i < count; i++) {
-        put(device, key_of(plan, shaders[i]), STATE_TRYING, attempts);
+        put(device, key_of(plan, shaders[i]), state, 0);
     }
     hymn_vk_store_flush(device);
 }
 
 // Makes the pipelines of all shaders' first checks at once: they are made on several threads, and each check by itself
-// has few. A process that dies meanwhile leaves a mark at all of them, which is one of two: the next one checks them
-// one after the other.
+// has few. A process that dies meanwhile leaves a mark at all of them, which counts against none: the next one checks
+// them one after the other.
 static enum hymn_status make_pipelines(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                        const struct hymn_shader *const *shaders, uint32_t count) {
     const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
@@ -201,9 +225,11 @@ static enum hymn_status make_pipelines(struct hymn_vk_device *device, const stru
         status = hymn_selftest_collect(device, plan, shaders[i], &options, &all);
     }
     if (status == HYMN_STATUS_OK) {
-        mark_all(device, plan, shaders, count, 1);
+        mark_all(device, plan, shaders, count, STATE_TOGETHER);
         status = hymn_vk_pipelines_prepare(device, all.steps, all.count);
-        mark_all(device, plan, shaders, count, 0);
+        if (status != HYMN_STATUS_DEVICE_LOST) {
+            mark_all(device, plan, shaders, count, STATE_TRYING);
+        }
     }
     hymn_vk_program_free(&all);
     // What else cannot be made is found again, and blamed, in the check of its shader.

@@ -187,7 +187,11 @@ struct hymn_context_params {
     // Use every shader that the device claims to be able to run without checking it first. By default one that not
     // every device can run is checked when a session would use it for the first time on this device and driver, on
     // small random problems against plain C (milliseconds; seconds on a software device); one that is wrong is not
-    // used, with a warning. Verdicts are kept in cache_dir.
+    // used, with a warning. Verdicts are kept in cache_dir. A check that was interrupted (the process was killed or
+    // crashed, the device was lost) is run again by the next session of a new context. After the second time the shader
+    // is not used for a day, with a warning, and then checked again; after each further time that takes twice as long,
+    // up to 32 days. One that could not be run at all is checked again after a day too. hymn_selftest_create checks
+    // anew what it is asked for.
     bool trust_variants;
     enum hymn_transfer transfer;
     // Queues for computing that are opened, for hymn_session_params::streams. 0: 1; at most 8, and at most as many as
