@@ -473,6 +473,7 @@ enum role {
     ROLE_CHECKS = 'c', // goes on
     ROLE_DIES = 'd',
     ROLE_DIES_COMPILING = 'p', // before that, when the first pipelines are made
+    ROLE_EXITS = 'e',          // goes on, and ends as soon as it has a session
     ROLE_HOLDS = 'h',          // tells its parent, and goes on when it is told to
     ROLE_COMES = 'o'           // goes on; tells its parent when it has read the facts
 };
@@ -532,6 +533,9 @@ static int run_child(const char *where, enum role role) {
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_session_create(context, golden.model, NULL, &session);
+    }
+    if (role == ROLE_EXITS) {
+        _exit(status == HYMN_STATUS_OK ? 0 : 1);
     }
     hymn_session_destroy(&session);
     hymn_context_destroy(&context);
@@ -648,6 +652,22 @@ static void interrupted_starts_demote_nothing(void **state) {
     expect_verdicts();
 }
 
+// Processes that never come to destroy anything keep what they have compiled.
+static void compiled_pipelines_outlive_their_process(void **state) {
+    (void)state;
+    char path[512];
+    struct process process = start(ROLE_EXITS);
+    expect_good_end(&process);
+    assert_true(find_file("pipelines-", path, sizeof path));
+    assert_int_equal(remove(path), 0);
+    if (victim) {
+        facts_path(path, sizeof path);
+        assert_int_equal(remove(path), 0);
+        expect_death(ROLE_DIES);
+        assert_int_equal(find_file("pipelines-", path, sizeof path), several);
+    }
+}
+
 // The mark of a check that is going on is not that of a process that died, but for who did.
 static void checks_of_others_are_waited_for(void **state) {
     (void)state;
@@ -720,7 +740,8 @@ int main(int count, char **arguments) {
         SELFTEST(damaged_verdicts_are_found_anew),         SELFTEST(checks_that_never_end_demote),
         SELFTEST(marks_are_judged_by_time_without_a_lock), SELFTEST(marks_are_not_for_good),
         SELFTEST(verdicts_on_what_cannot_be_run_expire),   SELFTEST(processes_share_verdicts),
-        SELFTEST(interrupted_starts_demote_nothing),       SELFTEST(checks_of_others_are_waited_for),
+        SELFTEST(interrupted_starts_demote_nothing),       SELFTEST(compiled_pipelines_outlive_their_process),
+        SELFTEST(checks_of_others_are_waited_for),
     };
     return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
 }

@@ -204,13 +204,57 @@ static void two_writers_leave_a_good_file(void **state) {
     assert_int_equal(one.log.warnings, 0);
 }
 
+static size_t blob_bytes;  // of a driver's cache, as it tells
+static uint32_t blobs_got; // how often it was asked for more than that
+
+static VKAPI_ATTR VkResult VKAPI_CALL counting_get_data(VkDevice device, VkPipelineCache cache, size_t *bytes,
+                                                        void *data) {
+    (void)device, (void)cache;
+    *bytes = blob_bytes;
+    if (data) {
+        memset(data, 7, blob_bytes);
+        blobs_got++;
+    }
+    return VK_SUCCESS;
+}
+
+// A device that is in use writes its cache when pipelines have added something to it, and else does next to nothing.
+static void new_pipelines_are_stored_at_once(void **state) {
+    (void)state;
+    const struct {
+        uint32_t multiplier;
+        size_t bytes;
+        uint32_t stored; // by then
+    } turns[] = {{1, 100, 1}, {1, 100, 1}, {2, 100, 1}, {3, 200, 2}, {3, 200, 2}};
+    struct test_vk vk;
+    struct stat file;
+    test_vk_open(&vk, folder);
+    snprintf(path, sizeof path, "%s", vk.device->cache_path);
+    vk.device->table.vkGetPipelineCacheData = counting_get_data;
+    blobs_got = 0;
+    hymn_vk_pipelines_store(vk.device);
+    assert_int_not_equal(stat(path, &file), 0);
+    for (size_t i = 0; i < sizeof turns / sizeof *turns; i++) {
+        struct hymn_vk_step step = step_with(turns[i].multiplier);
+        blob_bytes = turns[i].bytes;
+        assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
+        hymn_vk_pipelines_store(vk.device);
+        assert_int_equal(blobs_got, turns[i].stored);
+        assert_int_equal(stat(path, &file), 0);
+        assert_int_equal(file.st_size, 88 + turns[i].bytes);
+    }
+    test_vk_close(&vk);
+    assert_int_equal(blobs_got, 2);
+}
+
 #define CACHE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        CACHE_TEST(cache_is_written_and_read),   CACHE_TEST(unchanged_cache_is_not_written),
-        CACHE_TEST(damaged_files_are_ignored),   CACHE_TEST(foreign_files_are_ignored),
-        CACHE_TEST(cache_can_be_off_or_nowhere), CACHE_TEST(two_writers_leave_a_good_file),
+        CACHE_TEST(cache_is_written_and_read),        CACHE_TEST(unchanged_cache_is_not_written),
+        CACHE_TEST(damaged_files_are_ignored),        CACHE_TEST(foreign_files_are_ignored),
+        CACHE_TEST(cache_can_be_off_or_nowhere),      CACHE_TEST(two_writers_leave_a_good_file),
+        CACHE_TEST(new_pipelines_are_stored_at_once),
     };
     return cmocka_run_group_tests_name("vk_device_cache", tests, NULL, NULL);
 }

@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "selftest/verdict.h"
 #include "session/context.h"
+#include "vk/pipeline.h"
 #include "vk/store.h"
 
 #define DEFAULT_RUNS 100u
@@ -94,6 +95,7 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
         }
     }
     hymn_vk_store_flush(device);
+    hymn_vk_pipelines_store(device);
     return status;
 }
 

@@ -161,6 +161,7 @@ static enum hymn_status run_check(struct hymn_vk_device *device, const struct hy
         put(device, key_of(plan, shader), STATE_TRYING, attempts - 1); // no fault of the shader
     }
     hymn_vk_store_flush(device);
+    hymn_vk_pipelines_store(device);
     return status;
 }
 
@@ -230,6 +231,7 @@ static enum hymn_status make_pipelines(struct hymn_vk_device *device, const stru
         if (status != HYMN_STATUS_DEVICE_LOST) {
             mark_all(device, plan, shaders, count, STATE_TRYING);
         }
+        hymn_vk_pipelines_store(device);
     }
     hymn_vk_program_free(&all);
     // What else cannot be made is found again, and blamed, in the check of its shader.

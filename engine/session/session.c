@@ -467,6 +467,7 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     session->info.tier = session->plan.tier;
     hymn_session_copy_model(session, model);
     enum hymn_status status = make_session(session, model, params);
+    hymn_vk_pipelines_store(session->device);
     *tuning = (struct tuning){session->tuning_ms, session->info.tuning_ms};
     if (status != HYMN_STATUS_OK) {
         hymn_session_destroy(&session);

@@ -146,8 +146,20 @@ static enum hymn_status read_cache(struct hymn_vk_device *device, const struct h
     return hymn_vk_result(device, result, "vkCreatePipelineCache");
 }
 
+// 0: not known.
+static size_t size_of(const struct hymn_vk_device *device, VkPipelineCache cache) {
+    size_t bytes = 0;
+    return device->table.vkGetPipelineCacheData(device->handle, cache, &bytes, NULL) == VK_SUCCESS ? bytes : 0;
+}
+
 enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache) {
-    return read_cache(device, &device->log, out_cache, &device->cache_checksum);
+    enum hymn_status status = read_cache(device, &device->log, out_cache, &device->cache_checksum);
+    device->cache_bytes = device->cache_checksum != 0 ? size_of(device, *out_cache) : 0;
+    return status;
+}
+
+bool hymn_vk_cache_grew(const struct hymn_vk_device *device, VkPipelineCache cache) {
+    return device->cache_bytes == 0 || size_of(device, cache) != device->cache_bytes;
 }
 
 // Adds what another process has stored since this one loaded or stored.
@@ -197,6 +209,7 @@ enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCa
             status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &warn);
             device->cache_checksum = status == HYMN_STATUS_OK ? header.checksum : device->cache_checksum;
         }
+        device->cache_bytes = size_of(device, cache);
     }
     hymn_free(file);
     return status;

@@ -27,6 +27,8 @@ enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *c
 // Makes a VkPipelineCache from device->cache_path; an absent, damaged or foreign file makes an empty one (the latter
 // two are logged).
 enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache);
+// Whether its size is another one than when it was loaded or last stored; always, where nothing was loaded.
+bool hymn_vk_cache_grew(const struct hymn_vk_device *device, VkPipelineCache cache);
 // Writes the cache if its contents are not what was loaded or last stored. Failures are logged and change nothing else.
 enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache);
 

@@ -36,6 +36,7 @@ struct hymn_vk_device {
     const struct hymn_shader *replaced, *replacement; // tests: the second one's code stands in for the first one's
     struct hymn_vk_pipelines *pipelines;              // pipeline.h
     uint64_t cache_checksum;                          // of what the pipeline cache was loaded from or last stored as
+    size_t cache_bytes;                               // of the pipeline cache then; 0: of nothing
     char *cache_path;                                 // of the pipeline cache; NULL: none
     struct hymn_vk_store *store;                      // store.h
     bool owns_instance, owns_device;                  // false once a host lends its own

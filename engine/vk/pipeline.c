@@ -25,8 +25,8 @@ struct entry {
 
 struct hymn_vk_pipelines {
     VkPipelineCache cache;
-    struct entry **slots; // open addressing; capacity is a power of two, at least twice the count
-    uint32_t capacity, count, made;
+    struct entry **slots;                   // open addressing; capacity is a power of two, at least twice the count
+    uint32_t capacity, count, made, stored; // stored: of those made, at the last write of the cache
     double milliseconds;
     VkDescriptorSetLayout set_layouts[HYMN_VK_MAX_BINDINGS + 1];
     VkPipelineLayout layouts[HYMN_VK_MAX_BINDINGS + 1][PUSH_SIZES];
@@ -40,13 +40,25 @@ enum hymn_status hymn_vk_pipelines_create(struct hymn_vk_device *device) {
     return hymn_vk_cache_load(device, &device->pipelines->cache);
 }
 
+static void store(struct hymn_vk_device *device) {
+    device->pipelines->stored = device->pipelines->made;
+    hymn_vk_cache_store(device, device->pipelines->cache);
+}
+
+void hymn_vk_pipelines_store(struct hymn_vk_device *device) {
+    const struct hymn_vk_pipelines *pipelines = device->pipelines;
+    if (pipelines->made > pipelines->stored && hymn_vk_cache_grew(device, pipelines->cache)) {
+        store(device);
+    }
+}
+
 void hymn_vk_pipelines_destroy(struct hymn_vk_device *device) {
     struct hymn_vk_pipelines *pipelines = device->pipelines;
     if (!pipelines) {
         return;
     }
-    if (pipelines->made > 0) {
-        hymn_vk_cache_store(device, pipelines->cache);
+    if (pipelines->made > pipelines->stored) {
+        store(device);
     }
     for (uint32_t i = 0; i < pipelines->capacity; i++) {
         if (pipelines->slots[i]) {

@@ -24,6 +24,9 @@ const struct hymn_vk_pipeline *hymn_vk_pipeline_find(struct hymn_vk_device *devi
 VkResult hymn_vk_pipeline_result(struct hymn_vk_device *device, const struct hymn_vk_step *step, double *out_ms);
 // Pipelines made so far, and the milliseconds that making them took.
 uint32_t hymn_vk_pipelines_count(const struct hymn_vk_device *device, double *out_ms);
+// Writes the pipeline cache, if making pipelines has added anything to it: a process that ends without destroying the
+// device has not compiled them in vain. Quick where nothing is new. Failures are logged.
+void hymn_vk_pipelines_store(struct hymn_vk_device *device);
 
 // Called by the device.
 enum hymn_status hymn_vk_pipelines_create(struct hymn_vk_device *device);

@@ -177,8 +177,9 @@ struct hymn_context_params {
     // "3": index in the list; a number of one or two digits is nothing else, and NO_DEVICE where the list is shorter.
     // Otherwise a case-insensitive part of the name, or a UUID as 32 hexadecimal digits.
     const char *device;
-    // Folder for the pipeline cache. NULL: "hymn" below the user's cache folder ($XDG_CACHE_HOME, ~/.cache,
-    // ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from or written to disk.
+    // Folder for the pipeline cache, which is written when a session or a self-test has added to it. NULL: "hymn" below
+    // the user's cache folder ($XDG_CACHE_HOME, ~/.cache, ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from
+    // or written to disk.
     const char *cache_dir;
     enum hymn_tier tier; // the most that any of the context's sessions uses
     // Load VK_LAYER_KHRONOS_validation (core and synchronization checks) and log what it says as errors. The layer not
