@@ -26,13 +26,14 @@ static struct golden golden;
 static PFN_vkQueueSubmit real_submit;
 static PFN_vkWaitForFences real_wait;
 static uint32_t submissions, most_buffers, submit_fails_at; // 1: the next one; 0: never
+static VkResult submit_failure = VK_ERROR_DEVICE_LOST;
 
 static VKAPI_ATTR VkResult VKAPI_CALL counting_submit(VkQueue queue, uint32_t count, const VkSubmitInfo *infos,
                                                       VkFence fence) {
     submissions++;
     most_buffers = infos->commandBufferCount > most_buffers ? infos->commandBufferCount : most_buffers;
     if (submissions == submit_fails_at) {
-        return VK_ERROR_DEVICE_LOST;
+        return submit_failure;
     }
     return real_submit(queue, count, infos, fence);
 }
@@ -250,7 +251,7 @@ static void networks_half_recorded_are_recorded_again(void **state) {
 }
 
 static PFN_vkDeviceWaitIdle real_wait_idle;
-static uint32_t waits, waits_idle;
+static uint32_t waits, waits_idle, idle_fails; // idle_fails: how many of the next of these fail
 
 // Gives up at once, as drivers may, the first two times.
 static VKAPI_ATTR VkResult VKAPI_CALL failing_wait(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
@@ -263,7 +264,16 @@ static VKAPI_ATTR VkResult VKAPI_CALL failing_wait(VkDevice device, uint32_t cou
 
 static VKAPI_ATTR VkResult VKAPI_CALL counting_wait_idle(VkDevice device) {
     waits_idle++;
+    if (idle_fails > 0) {
+        idle_fails--;
+        return VK_ERROR_OUT_OF_HOST_MEMORY;
+    }
     return real_wait_idle(device);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_queue_wait_idle(VkQueue queue) {
+    (void)queue;
+    return VK_ERROR_OUT_OF_HOST_MEMORY;
 }
 
 // Nothing of the run is pending when the status is there: the next one may use its buffers, or they may go.
@@ -287,6 +297,46 @@ static void waits_that_fail_leave_nothing_pending(void **state) {
     device->table.vkWaitForFences = real_wait;
     device->table.vkDeviceWaitIdle = real_wait_idle;
     hymn_session_destroy(&session);
+    free(first);
+    free(second);
+}
+
+// Runs that fail in their midst, with and without an input that goes ahead. Where the device can tell when what was
+// submitted is done, the next run is as any; where it cannot, it counts as lost, and what may be in use goes only after
+// another wait.
+static void runs_that_fail_midway_leave_nothing_pending(void **state) {
+    (void)state;
+    float *first = new_logits(), *second = new_logits();
+    for (int ahead = 0; ahead < 2; ahead++) {
+        struct hymn_context *opened = test_context_open_with(ahead ? HYMN_TRANSFER_ON : HYMN_TRANSFER_OFF);
+        assert_non_null(opened);
+        struct hymn_vk_device *device = opened->device;
+        const uint32_t drained = 1 + (uint32_t)ahead; // queues that are waited for
+        PFN_vkQueueWaitIdle real_queue_wait_idle = device->table.vkQueueWaitIdle;
+        device->submission_seconds = 1e-5;
+        struct hymn_session *session = open_session(opened, HYMN_PRECISION_FP32, HYMN_TIER_AUTO);
+        assert_int_equal(run(session, first), HYMN_STATUS_OK);
+        real_wait_idle = device->table.vkDeviceWaitIdle;
+        device->table.vkDeviceWaitIdle = counting_wait_idle;
+        device->table.vkQueueWaitIdle = failing_queue_wait_idle;
+        submit_failure = VK_ERROR_OUT_OF_HOST_MEMORY;
+        for (uint32_t fails = 0; fails <= drained; fails += drained) {
+            count_submissions(opened, 3);
+            waits_idle = 0;
+            idle_fails = fails;
+            assert_int_equal(run(session, second), HYMN_STATUS_OUT_OF_MEMORY);
+            assert_int_equal(waits_idle, drained);
+            assert_int_equal(run(session, second), fails ? HYMN_STATUS_DEVICE_LOST : HYMN_STATUS_OK);
+            assert_true(fails || memcmp(first, second, golden.output_count * sizeof *first) == 0);
+        }
+        waits_idle = 0;
+        hymn_session_destroy(&session);
+        assert_true(waits_idle > 0);
+        device->table.vkQueueSubmit = real_submit;
+        device->table.vkQueueWaitIdle = real_queue_wait_idle;
+        device->table.vkDeviceWaitIdle = real_wait_idle;
+        assert_int_equal(test_context_close(&opened), 0);
+    }
     free(first);
     free(second);
 }
@@ -679,6 +729,7 @@ static int heal(void **state) {
     device->trust_variants = false;
     device->tier = tier_as_opened;
     submit_fails_at = 0;
+    submit_failure = VK_ERROR_DEVICE_LOST;
     if (device->table.vkAllocateMemory == watching_allocate) {
         device->table.vkAllocateMemory = real_allocate;
     }
@@ -712,6 +763,7 @@ int main(void) {
         cmocka_unit_test_teardown(runs_are_timed_by_the_host_without_timestamps, heal),
         cmocka_unit_test_teardown(networks_half_recorded_are_recorded_again, heal),
         cmocka_unit_test_teardown(waits_that_fail_leave_nothing_pending, heal),
+        cmocka_unit_test_teardown(runs_that_fail_midway_leave_nothing_pending, heal),
         cmocka_unit_test_teardown(lost_device_is_a_status, heal),
         cmocka_unit_test_teardown(losses_of_long_runs_are_of_slow_devices, heal),
         cmocka_unit_test_teardown(device_lost_in_the_self_test, heal),

@@ -558,6 +558,9 @@ void hymn_slot_destroy(struct hymn_session *session, struct hymn_slot *slot) {
     if (slot->ticket) {
         hymn_vk_wait(session->device, slot->fence); // a lost device does not wait
     }
+    if (atomic_load(&session->device->lost)) {
+        hymn_vk_drain(session->device, VK_NULL_HANDLE); // it may count as lost because it was not idle
+    }
     hymn_vk_upload_destroy(session->device, &slot->copy);
     hymn_vk_command_destroy(session->device, &slot->before);
     hymn_vk_command_destroy(session->device, &slot->behind);

@@ -66,8 +66,12 @@ enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue,
 // One vkQueueSubmit of command buffers.
 enum hymn_status hymn_vk_submit_buffers(struct hymn_vk_device *device, const VkCommandBuffer *buffers, uint32_t count,
                                         VkFence fence);
+// Waits until nothing of a queue is pending (VK_NULL_HANDLE: of any queue), where no fence tells. False where the
+// driver cannot tell either: what was submitted may still be running, and the device counts as lost, so that nothing
+// follows it.
+bool hymn_vk_drain(struct hymn_vk_device *device, VkQueue queue);
 // Waits without a time limit. DEVICE_LOST; OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY: the driver could not tell, and nothing
-// that was submitted is pending any more, as with OK.
+// that was submitted is pending any more, as with OK, or the device counts as lost from then on.
 enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence);
 // True when the fence is signalled or the device is lost.
 bool hymn_vk_done(struct hymn_vk_device *device, VkFence fence);

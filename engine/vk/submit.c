@@ -27,6 +27,15 @@ static enum hymn_status begin(struct hymn_vk_device *device, VkFence fence) {
     return hymn_vk_result(device, result, "vkResetFences");
 }
 
+bool hymn_vk_drain(struct hymn_vk_device *device, VkQueue queue) {
+    const bool idle = (queue && device->table.vkQueueWaitIdle(queue) == VK_SUCCESS) ||
+                      device->table.vkDeviceWaitIdle(device->handle) == VK_SUCCESS;
+    if (!idle) {
+        atomic_store(&device->lost, true);
+    }
+    return idle;
+}
+
 // wait: a semaphore, or VK_NULL_HANDLE. What is submitted to the queue later waits for it too.
 static enum hymn_status submit(struct hymn_vk_device *device, VkQueue queue, VkSemaphore wait,
                                const VkCommandBuffer *buffers, uint32_t count, VkFence fence) {
@@ -103,7 +112,7 @@ enum hymn_status hymn_vk_submit_to(struct hymn_vk_device *device, VkQueue queue,
         status = send_all(device, commands, count, fence, &group);
     }
     if (status != HYMN_STATUS_OK && group.pending) {
-        device->table.vkQueueWaitIdle(queue); // no fence tells when what was submitted is done
+        hymn_vk_drain(device, queue);
     }
     if (status != HYMN_STATUS_OK && ahead) {
         hymn_vk_upload_abandon(device, upload);
@@ -126,9 +135,8 @@ enum hymn_status hymn_vk_wait(struct hymn_vk_device *device, VkFence fence) {
         result = device->table.vkWaitForFences(device->handle, 1, &fence, VK_TRUE, UINT64_MAX);
     } while (result == VK_TIMEOUT);
     status = hymn_vk_result(device, result, "vkWaitForFences");
-    if (status != HYMN_STATUS_OK && status != HYMN_STATUS_DEVICE_LOST &&
-        device->table.vkDeviceWaitIdle(device->handle) != VK_SUCCESS) {
-        atomic_store(&device->lost, true); // what was submitted may still be running: nothing may follow it
+    if (status != HYMN_STATUS_OK && status != HYMN_STATUS_DEVICE_LOST) {
+        hymn_vk_drain(device, VK_NULL_HANDLE);
     }
     return status;
 }

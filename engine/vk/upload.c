@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "vk/command.h"
+
 bool hymn_vk_upload_apart(const struct hymn_vk_device *device, uint64_t bytes, bool busy) {
     if (!device->transfer_queue || bytes == 0) {
         return false;
@@ -90,9 +92,10 @@ enum hymn_status hymn_vk_upload_start(struct hymn_vk_device *device, struct hymn
 }
 
 void hymn_vk_upload_abandon(struct hymn_vk_device *device, struct hymn_vk_upload *upload) {
-    device->table.vkQueueWaitIdle(device->transfer_queue);
-    device->table.vkDestroySemaphore(device->handle, upload->arrived, NULL); // a signal cannot be taken back
-    upload->arrived = VK_NULL_HANDLE;
+    if (hymn_vk_drain(device, device->transfer_queue)) {
+        device->table.vkDestroySemaphore(device->handle, upload->arrived, NULL); // a signal cannot be taken back
+        upload->arrived = VK_NULL_HANDLE;
+    }
 }
 
 void hymn_vk_upload_destroy(struct hymn_vk_device *device, struct hymn_vk_upload *upload) {

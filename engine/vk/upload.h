@@ -63,7 +63,7 @@ enum hymn_status hymn_vk_upload_record(struct hymn_vk_device *device, const stru
 // abandoned. On failure nothing is pending.
 enum hymn_status hymn_vk_upload_start(struct hymn_vk_device *device, struct hymn_vk_upload *upload);
 // After a start, where the run does not come to its end: waits until the copy is done, and drops the signal. What has
-// waited for the signal is done.
+// waited for the signal is done. Where that cannot be told the device counts as lost, and the signal stays.
 void hymn_vk_upload_abandon(struct hymn_vk_device *device, struct hymn_vk_upload *upload);
 // No submission may be pending. Zeroes *upload.
 void hymn_vk_upload_destroy(struct hymn_vk_device *device, struct hymn_vk_upload *upload);
