@@ -204,6 +204,40 @@ static void two_writers_leave_a_good_file(void **state) {
     assert_int_equal(one.log.warnings, 0);
 }
 
+static PFN_vkCreatePipelineCache real_create_cache;
+
+static VKAPI_ATTR VkResult VKAPI_CALL refusing_create_cache(VkDevice device, const VkPipelineCacheCreateInfo *info,
+                                                            const VkAllocationCallbacks *callbacks,
+                                                            VkPipelineCache *cache) {
+    return info->initialDataSize > 0 ? VK_ERROR_UNKNOWN : real_create_cache(device, info, callbacks, cache);
+}
+
+// Whole and undamaged, but the driver makes nothing of it: as if it were not there, and it is replaced.
+static void refused_files_are_ignored(void **state) {
+    (void)state;
+    struct test_vk vk;
+    struct stat before, after;
+    use_cache(&vk, 1);
+    test_vk_open(&vk, folder);
+    VkPipelineCache cache = VK_NULL_HANDLE;
+    real_create_cache = vk.device->table.vkCreatePipelineCache;
+    vk.device->table.vkCreatePipelineCache = refusing_create_cache;
+    assert_int_equal(hymn_vk_cache_load(vk.device, &cache), HYMN_STATUS_OK);
+    assert_true(cache != VK_NULL_HANDLE);
+    assert_int_equal(vk.log.errors, 0);
+    assert_int_equal(vk.log.warnings, 1);
+    assert_log(&vk.log, "refused by the driver (VK_ERROR_UNKNOWN); ignored");
+    assert_int_equal(stat(path, &before), 0);
+    assert_int_equal(hymn_vk_cache_store(vk.device, cache), HYMN_STATUS_OK);
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_not_equal(before.st_ino, after.st_ino);
+    assert_int_equal(vk.log.errors, 0);
+    vk.device->table.vkDestroyPipelineCache(vk.device->handle, cache, NULL);
+    test_vk_close(&vk);
+    use_cache(&vk, 1);
+    assert_int_equal(vk.log.warnings, 0);
+}
+
 static size_t blob_bytes;  // of a driver's cache, as it tells
 static uint32_t blobs_got; // how often it was asked for more than that
 
@@ -254,7 +288,7 @@ int main(void) {
         CACHE_TEST(cache_is_written_and_read),        CACHE_TEST(unchanged_cache_is_not_written),
         CACHE_TEST(damaged_files_are_ignored),        CACHE_TEST(foreign_files_are_ignored),
         CACHE_TEST(cache_can_be_off_or_nowhere),      CACHE_TEST(two_writers_leave_a_good_file),
-        CACHE_TEST(new_pipelines_are_stored_at_once),
+        CACHE_TEST(new_pipelines_are_stored_at_once), CACHE_TEST(refused_files_are_ignored),
     };
     return cmocka_run_group_tests_name("vk_device_cache", tests, NULL, NULL);
 }

@@ -116,8 +116,8 @@ static const char *check_file(const struct hymn_vk_device *device, const struct 
     return NULL;
 }
 
-// The blob of a good file is read into *out_cache, else it becomes an empty cache and *out_checksum 0. What is wrong
-// with the file goes to `log`.
+// The blob of a good file is read into *out_cache, else, or where the driver refuses that, it becomes an empty cache
+// and *out_checksum 0. What is wrong with the file goes to `log`.
 static enum hymn_status read_cache(struct hymn_vk_device *device, const struct hymn_log *log,
                                    VkPipelineCache *out_cache, uint64_t *out_checksum) {
     struct hymn_file_map map = {0};
@@ -137,6 +137,14 @@ static enum hymn_status read_cache(struct hymn_vk_device *device, const struct h
         }
     }
     VkResult result = device->table.vkCreatePipelineCache(device->handle, &info, NULL, out_cache);
+    if (result != VK_SUCCESS && info.pInitialData) {
+        hymn_log_write(log, HYMN_LOG_WARNING, "%s: refused by the driver (%s); ignored", device->cache_path,
+                       hymn_vk_result_string(result));
+        info.initialDataSize = 0;
+        info.pInitialData = NULL;
+        *out_checksum = 0;
+        result = device->table.vkCreatePipelineCache(device->handle, &info, NULL, out_cache);
+    }
     if (opened) {
         hymn_file_map_close(&map);
     }

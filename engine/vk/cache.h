@@ -24,8 +24,8 @@ enum hymn_status hymn_vk_cache_file(const struct hymn_vk_device *device, const c
                                     uint64_t hash, char **out_path);
 // Where the pipeline cache lies.
 enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *cache_dir, char **out_path);
-// Makes a VkPipelineCache from device->cache_path; an absent, damaged or foreign file makes an empty one (the latter
-// two are logged).
+// Makes a VkPipelineCache from device->cache_path; an absent, damaged or foreign file, or one that the driver refuses,
+// makes an empty one (the latter three are logged).
 enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache);
 // Whether its size is another one than when it was loaded or last stored; always, where nothing was loaded.
 bool hymn_vk_cache_grew(const struct hymn_vk_device *device, VkPipelineCache cache);
