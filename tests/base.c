@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // Log, memory, threads and half floats; files are in base_file.c.
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE // pthread_setattr_default_np
+#endif
+
 #include "base/alloc.h"
 #include "base/half.h"
 #include "base/log.h"
@@ -265,6 +269,42 @@ static void a_signal_wakes_the_waiter(void **state) {
     hymn_mutex_destroy(&counter.mutex);
 }
 
+// Writes to 2 MiB of stack, a piece at a time as deep calls do, and gives a number that depends on all of it.
+static uint32_t dig(uint32_t depth) {
+    volatile uint8_t piece[16384];
+    for (size_t i = 0; i < sizeof piece; i += 512) {
+        piece[i] = (uint8_t)depth;
+    }
+    uint32_t below = depth > 1 ? dig(depth - 1) : 0;
+    return below + (piece[0] == (uint8_t)depth);
+}
+
+static void dig_deep(void *argument) {
+    *(uint32_t *)argument = dig(128);
+}
+
+// Drivers compile shaders in them, by code that was written for the main thread's stack.
+static void threads_have_room_for_a_compiler(void **state) {
+    (void)state;
+#if defined(__linux__) && defined(__GLIBC__)
+    pthread_attr_t usual, small; // as other C libraries' threads are by default
+    assert_int_equal(pthread_getattr_default_np(&usual), 0);
+    assert_int_equal(pthread_attr_init(&small), 0);
+    assert_int_equal(pthread_attr_setstacksize(&small, 131072), 0);
+    assert_int_equal(pthread_setattr_default_np(&small), 0);
+#endif
+    hymn_thread thread;
+    uint32_t depth = 0;
+    assert_true(hymn_thread_start(&thread, dig_deep, &depth));
+    hymn_thread_join(thread);
+    assert_int_equal(depth, 128);
+#if defined(__linux__) && defined(__GLIBC__)
+    assert_int_equal(pthread_setattr_default_np(&usual), 0);
+    pthread_attr_destroy(&small);
+    pthread_attr_destroy(&usual);
+#endif
+}
+
 static void the_clock_and_the_processors_are_there(void **state) {
     (void)state;
     double before = hymn_time_now();
@@ -383,6 +423,7 @@ int main(void) {
         cmocka_unit_test(arena_blocks_do_not_overlap),
         cmocka_unit_test(threads_take_turns),
         cmocka_unit_test(a_signal_wakes_the_waiter),
+        cmocka_unit_test(threads_have_room_for_a_compiler),
         cmocka_unit_test(the_clock_and_the_processors_are_there),
         cmocka_unit_test(every_half_survives_a_round_trip),
         cmocka_unit_test(floats_round_to_the_nearest_half),

@@ -7,6 +7,9 @@
 
 #include "base/alloc.h"
 
+// Drivers' compilers run in threads, and are used to a main thread's stack. musl gives threads 128 KiB, macOS 512 KiB.
+#define STACK_BYTES (8u << 20)
+
 struct start {
     void (*entry)(void *);
     void *argument;
@@ -74,7 +77,11 @@ static unsigned __stdcall run(void *block) {
 
 bool hymn_thread_start(hymn_thread *out_thread, void (*entry)(void *), void *argument) {
     struct start *start = make_start(entry, argument);
-    uintptr_t handle = start ? _beginthreadex(NULL, 0, run, start, 0, NULL) : 0;
+    uintptr_t handle =
+        start ? _beginthreadex(NULL, STACK_BYTES, run, start, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL) : 0;
+    if (start && !handle) {
+        handle = _beginthreadex(NULL, 0, run, start, 0, NULL);
+    }
     if (!handle) {
         hymn_free(start);
         return false;
@@ -151,9 +158,21 @@ static void *run(void *block) {
     return NULL;
 }
 
+// With the default stack where a large one is refused.
+static bool create(hymn_thread *out_thread, struct start *start) {
+    pthread_attr_t attributes;
+    bool created = false;
+    if (pthread_attr_init(&attributes) == 0) {
+        created = pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
+                  pthread_create(out_thread, &attributes, run, start) == 0;
+        pthread_attr_destroy(&attributes);
+    }
+    return created || pthread_create(out_thread, NULL, run, start) == 0;
+}
+
 bool hymn_thread_start(hymn_thread *out_thread, void (*entry)(void *), void *argument) {
     struct start *start = make_start(entry, argument);
-    if (!start || pthread_create(out_thread, NULL, run, start) != 0) {
+    if (!start || !create(out_thread, start)) {
         hymn_free(start);
         return false;
     }
