@@ -5,16 +5,16 @@ One program walks one sequence (a batch element's direction) for a block of chan
 positions at a time, and finds its pixels by index arithmetic, so nothing is permuted.  A chunk is
 a tile (positions, states, channels) with the positions in registers: all loads of a chunk are
 under way at once, the next chunks' too, and the recurrence inside it is an associative scan of
-pairs, (a, b) then (c, d) being (a*c, c*b + d).  The forward pass keeps the
-states at the start of every chunk; the backward pass takes the chunks from the last to the first
-and computes each again from there.  Gradients that sum over channels (B, C) or over the batch
-(A, skip) are written a block or a batch element each and summed afterwards, so they do not depend
-on the run.
+pairs, (a, b) then (c, d) being (a*c, c*b + d).  Where gradients are wanted, the forward pass keeps
+the states at the start of every chunk; the backward pass takes the chunks from the last to the
+first and computes each again from there.  Gradients that sum over channels (B, C) or over the
+batch (A, skip) are written a block or a batch element each and summed afterwards, so they do not
+depend on the run.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import torch
 import triton
@@ -25,9 +25,21 @@ from .scan import DIRECTIONS
 
 Gradients = Tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
-CHUNK = 4
-BLOCK_CHANNELS = 16
-STAGES = 3
+
+
+class Tiling(NamedTuple):
+    """How a kernel divides its work: positions of a chunk, channels of a program, chunks whose
+    loads are under way at once, and the warps of a program per 16 states."""
+
+    chunk: int
+    channels: int
+    stages: int
+    warps: int
+
+
+# The fastest of some twenty on an H100: up to 16 states by one warp, so that no sum crosses warps.
+TRAINING = Tiling(chunk=4, channels=16, stages=3, warps=1)
+INFERENCE = TRAINING
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -52,8 +64,8 @@ def _load(base, pixels, columns, stride, inside):
 
 @triton.jit
 def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-             CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
-             STAGES: tl.constexpr):
+             KEEP: tl.constexpr, CHUNK: tl.constexpr, BLOCK_D: tl.constexpr,
+             BLOCK_N: tl.constexpr, STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     direction = tl.program_id(0) % 4
     length = height * width
@@ -71,10 +83,12 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
     B += sequence * length * states
     C += sequence * length * states
     chunks = tl.cdiv(length, CHUNK)
-    checkpoints += sequence * chunks * states * channels + n[:, None] * channels + d[None, :]
+    if KEEP:
+        checkpoints += sequence * chunks * states * channels + n[:, None] * channels + d[None, :]
     state = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     for chunk in tl.range(0, chunks, num_stages=STAGES):
-        tl.store(checkpoints + chunk * states * channels, state, mask=in_state)
+        if KEEP:
+            tl.store(checkpoints + chunk * states * channels, state, mask=in_state)
         positions = chunk * CHUNK + t
         pixels = _pixels(positions, direction, height, width)
         in_length = (positions < length)[:, None]
@@ -96,7 +110,7 @@ def _forward(u, delta, A, B, C, skip, y, checkpoints, height, width, channels, s
 def _backward(u, delta, A, B, C, skip, dy, checkpoints,
               du, ddelta, dA, dB, dC, dskip, height, width, channels, states,
               CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr,
-             STAGES: tl.constexpr):
+              STAGES: tl.constexpr):
     sequence = tl.program_id(0).to(tl.int64)
     sequences = tl.num_programs(0).to(tl.int64)
     direction = tl.program_id(0) % 4
@@ -172,19 +186,44 @@ def _scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tenso
           height: int, width: int) -> Tuple[Tensor, Tensor]:
     """y of the scan, and the states at the start of every chunk; float32, contiguous."""
     y, checkpoints = _scan_shapes(u, delta, A, B, C, skip, height, width)
-    sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-    _forward[_grid(sequences, channels)](
-        u, delta, A, B, C, skip, y, checkpoints, height, width, channels, states,
-        **_blocks(states))
+    run_forward((u, delta, A, B, C, skip), y, checkpoints, height, width, TRAINING)
     return y, checkpoints
 
 
 @_scan.register_fake
 def _scan_shapes(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
                  height: int, width: int) -> Tuple[Tensor, Tensor]:
-    chunks = -(-height * width // CHUNK)
+    chunks = -(-height * width // TRAINING.chunk)
     checkpoints = u.new_empty(delta.shape[0] * DIRECTIONS, chunks, A.shape[2], A.shape[1])
     return torch.empty_like(delta), checkpoints
+
+
+@torch.library.custom_op("hymn_train::scan_inference", mutates_args=(), schema=(
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor skip, int height, int width)"
+    " -> Tensor"))
+def _scan_inference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+                    height: int, width: int) -> Tensor:
+    """y of the scan, with nothing kept for a backward pass; float32, contiguous."""
+    y = torch.empty_like(delta)
+    run_forward((u, delta, A, B, C, skip), y, None, height, width, INFERENCE)
+    return y
+
+
+@_scan_inference.register_fake
+def _scan_inference_shape(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
+                          height: int, width: int) -> Tensor:
+    return torch.empty_like(delta)
+
+
+def run_forward(inputs: Tuple[Tensor, ...], y: Tensor, checkpoints: Optional[Tensor], height: int,
+                width: int, tiling: Tiling) -> None:
+    """Write y of the scan of u, delta, A, B, C and skip, and the states at the start of every
+    chunk to ``checkpoints`` where those are given; float32, contiguous."""
+    sequences, (channels, states) = y.shape[0] * DIRECTIONS, inputs[2].shape[1:]
+    keep = checkpoints is not None
+    _forward[_grid(sequences, channels, tiling)](
+        *inputs, y, checkpoints if keep else y, height, width, channels, states, KEEP=keep,
+        **_blocks(states, tiling))
 
 
 @torch.library.custom_op("hymn_train::scan_backward", mutates_args=(), schema=(
@@ -195,7 +234,7 @@ def _scan_backward(dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C
                    skip: Tensor, checkpoints: Tensor, height: int, width: int) -> Gradients:
     """The gradients of u, delta, A, B, C and skip."""
     sequences, (channels, states) = delta.shape[0] * DIRECTIONS, A.shape[1:]
-    grid, sizes = _grid(sequences, channels), _blocks(states)
+    grid, sizes = _grid(sequences, channels, TRAINING), _blocks(states, TRAINING)
     du, ddelta = torch.empty_like(delta), torch.empty_like(delta)
     dA = u.new_empty(delta.shape[0], *A.shape)
     dskip = u.new_empty(delta.shape[0], *skip.shape)
@@ -229,17 +268,19 @@ _scan.register_autograd(_differentiate, setup_context=_keep_inputs)
 def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, skip: Tensor,
          height: int, width: int) -> Tensor:
     """The scan of scan.py's docstring, float32, on a CUDA device."""
-    tensors = (x.contiguous() for x in (u, delta, A, B, C, skip))
-    return _scan(*tensors, height, width)[0]
+    tensors = [x.contiguous() for x in (u, delta, A, B, C, skip)]
+    # torch.compile knows both conditions while it traces, and compiles anew where they change.
+    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
+        return _scan(*tensors, height, width)[0]
+    return _scan_inference(*tensors, height, width)
 
 
-def _grid(sequences: int, channels: int) -> Tuple[int, int]:
-    return sequences, -(-channels // BLOCK_CHANNELS)
+def _grid(sequences: int, channels: int, tiling: Tiling) -> Tuple[int, int]:
+    return sequences, -(-channels // tiling.channels)
 
 
-def _blocks(states: int) -> Dict[str, int]:
-    """Compile-time sizes, the fastest of some twenty on an H100: up to 16 states by one warp, so
-    that no sum crosses warps, and loads three chunks ahead."""
+def _blocks(states: int, tiling: Tiling) -> Dict[str, int]:
+    """Compile-time sizes of a kernel."""
     block = max(triton.next_power_of_2(states), 4)
-    return {"CHUNK": CHUNK, "BLOCK_D": BLOCK_CHANNELS, "BLOCK_N": block, "STAGES": STAGES,
-            "num_warps": max(block // 16, 1)}
+    return {"CHUNK": tiling.chunk, "BLOCK_D": tiling.channels, "BLOCK_N": block,
+            "STAGES": tiling.stages, "num_warps": tiling.warps * max(block // 16, 1)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import unittest
-from typing import List, Tuple
+from typing import Any, Callable, List, Tuple
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -72,10 +73,51 @@ class ScanForms(unittest.TestCase):
         self.check("chunked", torch.float32, 1e-5)
 
     def test_triton(self) -> None:
+        self.check("triton", torch.float32, 1e-5, self.triton_device())
+
+    def test_triton_keeps_nothing_without_gradients(self) -> None:
+        device = self.triton_device()
+        from hymn_train import scan_triton
+
+        def run(inputs: List[Tensor], size: Tuple[int, int]) -> Tensor:
+            with mock.patch.object(scan_triton, "_scan", None):  # the one that keeps states
+                return scan.scan(*inputs, *size, form="triton")
+
+        for batch, height, width, channels, states in self.SIZES:
+            with self.subTest(height=height, width=width, states=states):
+                exact = random_inputs(batch, height, width, channels, states, torch.float64)
+                inputs = random_inputs(batch, height, width, channels, states, torch.float32, device)
+                with torch.no_grad():
+                    reference = [scan.sequential(*exact, height, width)]
+                    values = [run(inputs, (height, width))]
+                with torch.inference_mode():
+                    values.append(run(inputs, (height, width)))
+                values.append(run([x.detach() for x in inputs], (height, width)))
+                self.assertLess(worst_error(values, 3 * reference), 1e-5)
+
+    def test_triton_compiled_without_gradients(self) -> None:
+        inputs = random_inputs(1, 2, 3, 4, 4, torch.float32, self.triton_device())
+        graphs: List[str] = []
+
+        def backend(module: torch.fx.GraphModule, _: List[Tensor]) -> Callable[..., Any]:
+            graphs.append(" ".join(str(node.target) for node in module.graph.nodes))
+            return module.forward
+
+        compiled = torch.compile(lambda *x: scan.scan(*x, 2, 3, form="triton"), backend=backend,
+                                 fullgraph=True)
+        with torch.no_grad():
+            compiled(*inputs)
+        compiled(*inputs)
+        self.assertIn("hymn_train.scan_inference", graphs[0])
+        self.assertNotIn("hymn_train.scan_inference", graphs[1])
+        self.assertIn("hymn_train.scan", graphs[1])
+
+    def triton_device(self) -> str:
+        """Where the Triton form runs; skips the test where it does not."""
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
         if not scan.triton_available() or not (interpreted or torch.cuda.is_available()):
             self.skipTest("no Triton, or nothing to run it on")
-        self.check("triton", torch.float32, 1e-5, "cpu" if interpreted else "cuda")
+        return "cpu" if interpreted else "cuda"
 
     def test_mamba(self) -> None:
         if not (torch.cuda.is_available() and scan.mamba_available()):
