@@ -74,7 +74,7 @@ def train_command(options: argparse.Namespace) -> None:
             fit(network.state_dict(), HyMUNet(config))
         initial = network.state_dict()
     config.require_pictures()
-    device = _join(usable_device(options.device))
+    device = _join(use_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})
     teachers = [_teacher(path, config) for path in options.teacher]
@@ -106,8 +106,9 @@ def _teacher(path: pathlib.Path, student: Config) -> HyMUNet:
     return network
 
 
-def usable_device(name: str) -> torch.device:
-    """The device of ``--device``; ValueError where PyTorch cannot use it here."""
+def use_device(name: str) -> torch.device:
+    """The device of ``--device``, made CUDA's current one, on which Triton runs whatever its
+    tensors' device is; ValueError where PyTorch cannot use it here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -115,6 +116,8 @@ def usable_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name}: PyTorch {torch.__version__} finds "
                          f"{torch.cuda.device_count()} CUDA devices here")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 
@@ -134,7 +137,7 @@ def eval_command(options: argparse.Namespace) -> None:
     set_precision("fp32")
     network, config = load_model(options.model)
     config.require_pictures()
-    device = usable_device(options.device)
+    device = use_device(options.device)
     height, width = config.input_size
     samples = load_folder(options.data, (height, width), options.limit,
                           config.num_classes).to(device)

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from hymn_train import Config, ConfigError, HyMUNet, tensorfile
-from hymn_train.__main__ import usable_device
+from hymn_train.__main__ import use_device
 from hymn_train.augment import augment
 from hymn_train.convert import config_text, read_weights
 from hymn_train.data import Samples, load_folder, split
@@ -424,8 +424,15 @@ class Data(Folder):
     def test_device(self) -> None:
         for name in ("cuda:99", "nonsense"):
             with self.assertRaisesRegex(ValueError, f"^--device {name}: "):
-                usable_device(name)
-        self.assertEqual(usable_device("cpu"), torch.device("cpu"))
+                use_device(name)
+        self.assertEqual(use_device("cpu"), torch.device("cpu"))
+
+    def test_current_device(self) -> None:
+        with mock.patch("torch.cuda.device_count", return_value=2), \
+                mock.patch("torch.cuda.set_device") as set_device:
+            for name in ("cuda", "cuda:1", "cpu"):
+                self.assertEqual(use_device(name), torch.device(name))
+        set_device.assert_called_once_with(torch.device("cuda:1"))
 
     def test_teachers(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
