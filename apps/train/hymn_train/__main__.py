@@ -96,7 +96,8 @@ def train_command(options: argparse.Namespace) -> None:
                DTYPES[options.dtype])
     draw_curves(read_log(options.output), options.output / "curves.png")
     if trainer.validation is not None:
-        draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png")
+        draw_samples(trainer.averaged, trainer.validation, options.output / "samples.png",
+                     batch=trainer.judged_at_once)
 
 
 def _teacher(path: pathlib.Path, student: Config) -> HyMUNet:
@@ -145,7 +146,7 @@ def eval_command(options: argparse.Namespace) -> None:
     print(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
                       "iou_mean": round(scores.iou, 5)}), flush=True)
     if options.samples:
-        draw_samples(network, samples, options.samples)
+        draw_samples(network, samples, options.samples, batch=options.batch)
 
 
 def export_command(options: argparse.Namespace) -> None:

@@ -36,12 +36,13 @@ def draw_curves(rows: Sequence[Dict[str, str]], path: pathlib.Path) -> None:
     sheet.save(path)
 
 
-def draw_samples(network: HyMUNet, samples: Samples, path: pathlib.Path, count: int = 12) -> None:
+def draw_samples(network: HyMUNet, samples: Samples, path: pathlib.Path, count: int = 12,
+                 batch: int = 50) -> None:
     """``count`` pictures spread over the samples, with true outlines in white, predicted ones in
-    red, and the Dice of each; a line at the bottom says so."""
+    red, and the Dice of each; a line at the bottom says so.  ``batch`` are computed at once."""
     chosen = numpy.unique(numpy.linspace(0, len(samples.names) - 1, count).astype(int)).tolist()
     samples = samples.select(chosen)
-    pairs = list(predict(network, samples))
+    pairs = list(predict(network, samples, batch))
     predicted = torch.cat([pair[0] for pair in pairs])
     masks = torch.cat([pair[1] for pair in pairs])
     dice = overlap_scores(predicted, masks)[:, 0].tolist()

@@ -39,6 +39,9 @@ CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_KEYS = ("config", "recipe", "epoch", "step", "model", "supervised", "optimizer")
 DATA_NAMES = {"training": "training pictures", "validation": "validation pictures",
               "initial": "initial weights", "teachers": "teachers"}
+# Pictures that are judged at once, or a process' share of a batch if that is less: what a step of
+# training fits into suffices for judging too.
+JUDGED = 50
 LOG = "log.csv"
 LOG_FIELDS = ("epoch", "seconds", "lr", "loss", "dice", "iou")
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -143,6 +146,7 @@ class Trainer:
             **({"fused": True} if device.type == "cuda" else {}))
         self.generator = torch.Generator(device)
         self.epoch, self.step = 0, 0
+        self.trained: Dict[str, float] = {}  # loss and seconds of the epoch, until it is logged
         self._pair_averages()
         folder.mkdir(parents=True, exist_ok=True)
         set_precision(recipe.precision)
@@ -150,27 +154,44 @@ class Trainer:
     def run(self, until: Optional[int] = None) -> Optional[Scores]:
         """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores.
 
-        ValueError where an epoch's loss or weights are not finite: it is neither logged nor saved.
+        An epoch is saved before it is judged and logged: what fails there is done first when the
+        run is gone on with.  ValueError where an epoch's loss or weights are not finite: it is neither logged nor saved.
         """
-        scores = None
+        scores = self._report()
         while self.epoch < min(self.recipe.epochs, until or self.recipe.epochs):
             start = time.monotonic()
             loss = self._train_epoch()
             self._require_finite(loss)
             self.epoch += 1
-            last = self.epoch == self.recipe.epochs
-            due = last or self.epoch % self.recipe.every == 0
-            if due and self.validation is not None and self.rank == 0:
-                scores = evaluate(self.averaged, self.validation)
+            self.trained = {"loss": loss, "seconds": time.monotonic() - start}
             if self.rank == 0:
-                self._log(time.monotonic() - start, loss, scores if due else None)
                 self.save()
+            scores = self._report() or scores
+        return scores
+
+    @property
+    def judged_at_once(self) -> int:
+        """Pictures of a batch of validation."""
+        return min(JUDGED, max(self.recipe.batch // self.world, 1))
+
+    def _report(self) -> Optional[Scores]:
+        """Judge the epoch that ended if it is due, and log it, unless that has been done."""
+        if self.rank != 0 or not self.trained:
+            return None
+        start, scores = time.monotonic(), None
+        due = self.epoch == self.recipe.epochs or self.epoch % self.recipe.every == 0
+        if due and self.validation is not None:
+            scores = evaluate(self.averaged, self.validation, self.judged_at_once)
+        seconds = self.trained["seconds"] + time.monotonic() - start
+        self._log(seconds, self.trained["loss"], scores)
+        self.trained = {}
         return scores
 
     def save(self) -> None:
         """Write the checkpoint, replacing the last one at once."""
         state = {"config": self.config.to_json(), "recipe": self._recipe_json(),
                  "data": json.dumps(self.data), "epoch": self.epoch, "step": self.step,
+                 "trained": json.dumps(self.trained),
                  "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
@@ -194,8 +215,11 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(),
                                         "state": state["optimizer"]})
         self.epoch, self.step = state["epoch"], state["step"]
+        self.trained = {}
         if self.rank == 0:
             self._trim_log()
+            if str(self.epoch) not in [row["epoch"] for row in read_log(self.folder)]:
+                self.trained = json.loads(state.get("trained", "{}"))  # older checkpoints have none
         return True
 
     def _differences(self, state: Mapping[str, Any]) -> List[str]:

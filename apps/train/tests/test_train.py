@@ -122,7 +122,7 @@ class Killed(Folder):
         self.assertGreaterEqual(logged, 2)
         resumed = self.run_command(*words).splitlines()[0]
         self.assertRegex(resumed, "^resumed after epoch [0-9]+$")
-        self.assertGreaterEqual(int(resumed.split()[-1]), logged - 1)
+        self.assertGreaterEqual(int(resumed.split()[-1]), logged)
         rows = [[{**row, "seconds": ""} for row in read_log(self.root / run)]
                 for run in ("whole", "killed")]
         self.assertEqual(rows[0], rows[1])
@@ -132,6 +132,33 @@ class Killed(Folder):
         for name in ("curves.png", "samples.png"):
             with Image.open(self.root / "killed" / name) as picture:
                 self.assertGreater(len(picture.convert("RGB").getcolors(1 << 24)), 2)
+
+    def test_failure_of_validation(self) -> None:
+        train, validation = split(load_folder(make_folder(self.root / "data", 12), SIZE), 0.34)
+
+        def trainer(name: str) -> Trainer:
+            return Trainer(Config(**SMALL), Recipe(epochs=3, batch=2, every=2, precision="fp32"),
+                           self.root / name, torch.device("cpu"), train, validation)
+
+        trainer("whole").run()
+        with mock.patch("hymn_train.train.evaluate", side_effect=RuntimeError("out of memory")), \
+                self.assertRaises(RuntimeError):
+            trainer("failed").run()
+        self.assertEqual([row["epoch"] for row in read_log(self.root / "failed")], ["1"])
+        again = trainer("failed")
+        again.resume()
+        self.assertEqual(again.epoch, 2)
+        with mock.patch("hymn_train.train.evaluate", side_effect=evaluate) as judge:
+            again.run()
+        self.assertEqual([call.args[2] for call in judge.call_args_list], [2, 2])
+        whole, failed = ([{**row, "seconds": ""} for row in read_log(self.root / name)]
+                         for name in ("whole", "failed"))
+        self.assertEqual([bool(row["dice"]) for row in failed], [False, True, True])
+        self.assertEqual(whole, failed)
+        again = trainer("failed")
+        again.resume()
+        self.assertIsNone(again.run())
+        self.assertEqual(len(read_log(self.root / "failed")), 3)
 
     def test_loss_that_is_not_finite(self) -> None:
         samples = load_folder(make_folder(self.root / "data", 4), SIZE)
