@@ -125,7 +125,7 @@ def triton_available() -> bool:
     """Whether the Triton form can be imported here."""
     try:
         from . import scan_triton  # noqa: F401
-    except ImportError:
+    except (ImportError, AttributeError):  # no Triton; a PyTorch before 2.4, without custom_op
         return False
     return True
 

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import subprocess
+import sys
 import unittest
 from typing import Any, Callable, List, Tuple
 from unittest import mock
@@ -118,6 +121,19 @@ class ScanForms(unittest.TestCase):
         if not scan.triton_available() or not (interpreted or torch.cuda.is_available()):
             self.skipTest("no Triton, or nothing to run it on")
         return "cpu" if interpreted else "cuda"
+
+    def test_triton_without_custom_operators(self) -> None:
+        script = """if True:
+            import sys
+            from unittest import mock
+            import torch
+            vars(torch.library).pop("custom_op", None)
+            sys.modules["triton"] = sys.modules["triton.language"] = mock.MagicMock()
+            from hymn_train import scan
+            print(scan.triton_available())"""
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                              cwd=pathlib.Path(__file__).parents[1], check=False)
+        self.assertEqual((done.stdout, done.returncode), ("False\n", 0), done.stderr)
 
     def test_mamba(self) -> None:
         if not (torch.cuda.is_available() and scan.mamba_available()):
