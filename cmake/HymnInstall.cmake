@@ -2,8 +2,8 @@
 include(CMakePackageConfigHelpers)
 set(hymn_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hymn")
 
-# The licence asks to go with every copy.
-install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+# The licence asks to go with every copy. Not to CMAKE_INSTALL_DOCDIR, which is another project's if hymn is part of it.
+install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/hymn")
 install(DIRECTORY include/hymn DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 install(TARGETS hymn EXPORT hymnTargets
         RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"
