@@ -48,7 +48,7 @@ RECIPE_HELP = {
 TRAIN_EXAMPLES = """examples:
   python3 -m hymn_train train --train DATA/train --validation DATA/val --output runs/tiny
   python3 -m hymn_train train --train DATA --holdout 0.1 --output runs/base --preset base \\
-      --set input_size=[128,128] --epochs 80 --drop-path 0.1
+      --set 'input_size=[128,128]' --epochs 80 --drop-path 0.1
 The same command again goes on with a run that was killed."""
 
 
