@@ -84,10 +84,10 @@ package_qemu_aarch64() {
     command -v qemu-aarch64-static || command -v qemu-aarch64
 }
 
-# Prints a Python that has PyTorch and NumPy.
+# Prints a Python that has PyTorch, NumPy and Pillow.
 package_python() {
     for package_name in "${PYTHON:-python3}" /usr/bin/python3; do
-        if "$package_name" -c 'import numpy, torch' >/dev/null 2>&1; then
+        if "$package_name" -c 'import numpy, torch, PIL.Image' >/dev/null 2>&1; then
             echo "$package_name"
             return 0
         fi
