@@ -8,12 +8,14 @@
 
 Each round measures every contestant once, one after the other, so that what else the machine does
 meets all of them; a contestant's number is the median over the rounds of its rounds' medians.
-GPU times are of hymn's runs with their transfers, and of PyTorch's without; wall times are of one
-run, from a float tensor in host memory to logits there. Images a second are hymn's from and to
-host memory, with four runs in flight that the GPU may compute at the same time, and those of
-PyTorch's graphs without transfers: one, or four on streams of their own, whichever is faster. Outputs are compared with those of PyTorch
-in float64. A contestant that fails is reported and the others go on. ``--ncnn`` needs ncnn's
-Python package and a model without Mamba stages (``tests/golden/make.py --large DIR`` makes one).
+GPU times are of hymn's runs with their transfers, and of PyTorch's without; with transfers PyTorch
+is given 8-bit pictures, which it normalises on the GPU. Wall times are of one run, from a float
+tensor in host memory to logits there. Images a second are hymn's from and to host memory, with four
+runs in flight that the GPU may compute at the same time, and those of PyTorch's graphs without
+transfers: one, or four on streams of their own, whichever is faster. Outputs are compared with
+those of PyTorch in float64. A contestant that fails is reported and the others go on. ``--ncnn``
+needs ncnn's Python package and a model without Mamba stages (``tests/golden/make.py --large DIR``
+makes one).
 """
 
 from __future__ import annotations

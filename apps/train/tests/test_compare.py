@@ -27,6 +27,7 @@ from hymn_train import Config, HyMUNet, scan
 from hymn_train.compare import layers, pytorch, report
 from hymn_train.compare.job import Deadline, Job
 from hymn_train.compare.rounds import Field
+from hymn_train.data import normalise
 from hymn_train.export import save_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -207,6 +208,17 @@ class Inference(unittest.TestCase):
                     expected, found = network.double()(x), fast(x)
                 self.assertLess(float((found - expected).pow(2).sum() / expected.pow(2).sum()),
                                 1e-24)
+
+
+    def test_pictures(self) -> None:
+        config = Config(in_channels=2, mean=[0.1, 0.7], std=[0.5, 0.25])
+        x = torch.zeros(3, 2, 8, 12).to(memory_format=torch.channels_last)
+        pictures = pytorch.Pictures(config, x)
+        pictures.bring()
+        for tensor, dtype in ((pictures.host, torch.uint8), (x, torch.float32)):
+            self.assertEqual((tensor.dtype, tensor.shape), (dtype, (3, 2, 8, 12)))
+            self.assertTrue(tensor.is_contiguous(memory_format=torch.channels_last))
+        self.assertLess(float((x - normalise(pictures.host, config)).abs().max()), 1e-5)
 
 
 class Layers(unittest.TestCase):
