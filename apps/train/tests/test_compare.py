@@ -320,6 +320,8 @@ class Command(WithModel):
             self.assertGreater(image.height, 100)
         # Nothing of the file tells where others lie on the machine.
         self.assertFalse({"hymn", "json", "chart", "table"} & set(summary["options"]))
+        self.assertNotIn(str(self.path), result.read_text())
+        self.assertEqual((summary["model"], summary["options"]["model"]), (self.model.name, self.model.name))
         self.assertEqual(summary["machine"]["system"].split(",")[0], platform.system())
         with contextlib.redirect_stdout(io.StringIO()) as again:
             self.assertEqual(compare.main(["--table", str(result)]), 0)

@@ -57,11 +57,12 @@ def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
     """Everything that the options ask for, as the JSON file holds it."""
     deadline = Deadline(options.seconds)
     reserve = LAYER_SECONDS if options.layers else 0.0
-    summary: Result = {"format": FORMAT, "model": options.model,
+    model = pathlib.Path(options.model).name
+    summary: Result = {"format": FORMAT, "model": model,
                        "sha256": file_hash(options.model),
                        "machine": {**describe_machine(), "hymn": version(options.hymn)},
-                       "options": {name: value for name, value in vars(options).items()
-                                   if name not in PATHS}, "cases": []}
+                       "options": {**{name: value for name, value in vars(options).items()
+                                      if name not in PATHS}, "model": model}, "cases": []}
     prepared: Dict[str, float] = {}
     for batch in options.batch:
         note(f"batch {batch}, {deadline.spent():.0f} s after the start")
