@@ -90,13 +90,18 @@ def earlier(path: str) -> Any:
         sys.exit(f"compare.py: --table {path}: {error}")
 
 
-def require_model(path: str) -> None:
-    """Ends with one line where that is no model file, before anything is measured."""
+def require_model(path: str, size: Optional[int]) -> None:
+    """Ends with one line where that is no model file, or none for pictures of that size (None: the
+    model's), before anything is measured."""
     from hymn_train.export import load_model
     try:
-        load_model(path)
+        config = load_model(path)[1]
     except (OSError, ValueError) as error:
         sys.exit(f"compare.py: --model: {error}")
+    height, width = config.input_size if size is None else (size, size)
+    if min(height, width) < 1 or height % config.multiple or width % config.multiple:
+        sys.exit(f"compare.py: --size: PyTorch's network takes multiples of {config.multiple}, not "
+                 f"{height} x {width}")
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -109,7 +114,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             from hymn_train.compare.measure import measure_all
         except ImportError as error:
             sys.exit(f"compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md): {error}")
-        require_model(options.model)
+        require_model(options.model, options.size)
         with tempfile.TemporaryDirectory() as folder:
             summary = measure_all(options, pathlib.Path(folder))
     if options.chart:

@@ -341,6 +341,9 @@ class Command(WithModel):
         none = self.path / "none"
         for words, message in ((["--model", str(none)], f"compare.py: --model: .*{none}'$"),
                                (["--model", __file__], f"compare.py: --model: {__file__}: .*"),
+                               (["--model", str(self.model), "--size", "13"],
+                                "compare.py: --size: .* multiples of 2, not 13 x 13"),
+                               (["--model", str(self.model), "--size", "0"], "compare.py: --size: .*"),
                                (["--table", str(none)], f"compare.py: --table {none}: .*"),
                                (["--table", __file__], f"compare.py: --table {__file__}: .*"),
                                (["--model", str(self.model), "--json", f"{none}/x.json"], None),
