@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=sh
 #
-# Counting tests across programs, scripts and builds. Sourced; sets tally_passed, tally_failed and tally_skipped.
+# Counting tests across programs, scripts and builds. Sourced; sets tally_passed, tally_failed and tally_skipped, and
+# traps for SIGINT and SIGTERM, which end the script with what it has begun and remove its files.
 tally_passed=0 tally_failed=0 tally_skipped=0
+tally_process='' tally_begun='' tally_log=''
 
 # tally_add PASSED FAILED SKIPPED
 tally_add() {
@@ -41,6 +43,7 @@ tally_script() {
     tally_counts=$(tail -n 1 "$tally_log" |
         sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
     rm -f "$tally_log" "$tally_log.status"
+    tally_log=''
     if [ -z "$tally_counts" ]; then
         echo "FAILED  $tally_name: ended with status $tally_status and without its counts"
         tally_counts="0 1 0"
@@ -52,6 +55,37 @@ tally_script() {
         set -- "$1" 1 "${3:-0}"
     fi
     tally_add "$1" "$2" "${3:-0}"
+}
+
+# tally_interrupted STATUS. What runs in the background ignores SIGINT: all that it has begun is ended by name.
+tally_interrupted() {
+    trap '' INT TERM
+    if [ "$tally_process" ]; then
+        # shellcheck disable=SC2046 # a list of numbers
+        kill $(tally_descendants "$tally_process") 2>/dev/null
+        wait "$tally_process" 2>/dev/null
+    fi
+    for tally_file in "$tally_begun" "$tally_log"; do
+        [ -z "$tally_file" ] || rm -f "$tally_file" "$tally_file.status"
+    done
+    exit "$1"
+}
+trap 'tally_interrupted 130' INT
+trap 'tally_interrupted 143' TERM
+
+# Prints a process and all that descend from it.
+tally_descendants() {
+    ps -A -o pid= -o ppid= 2>/dev/null | awk -v first="$1" '
+        { parent[$1] = $2 }
+        END {
+            found[first]
+            do {
+                more = 0
+                for (process in parent)
+                    if (!(process in found) && parent[process] in found) { found[process]; more = 1 }
+            } while (more)
+            for (process in found) print process
+        }'
 }
 
 # tally_begin COMMAND...: a script as above, beside what comes next, for it has one process and there are more cores.
@@ -69,8 +103,10 @@ tally_told() {
 
 tally_join() {
     wait "$tally_process"
+    tally_process=''
     tally_script "$1" tally_told
     rm -f "$tally_begun" "$tally_begun.status"
+    tally_begun=''
 }
 
 # tally_ctest NAME FOLDER [COMMAND...]: runs COMMAND (default: ctest), which runs the tests of a build folder, and counts
