@@ -472,6 +472,43 @@ static uint64_t least_cap(uint32_t height, uint32_t width, uint32_t batch) {
     return peak;
 }
 
+static void submit_all(struct hymn_session *session, const struct hymn_run_params *params) {
+    uint64_t tickets[HYMN_SESSION_MAX_SLOTS];
+    const uint32_t count = hymn_session_get_info(session)->runs_in_flight;
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(hymn_session_submit(session, params, &tickets[i]), HYMN_STATUS_OK);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        assert_int_equal(hymn_session_wait(session, tickets[i]), HYMN_STATUS_OK);
+    }
+}
+
+// As many as may be in flight, of images of the session's size; all: of tensors too, with all outputs, not masks alone.
+static void expect_runs(struct hymn_session *session, bool all) {
+    enum { MOST_BATCH = 12 };
+    const struct hymn_session_info *info = hymn_session_get_info(session);
+    const size_t area = (size_t)info->height * info->width, floats = area * session->num_classes;
+    uint8_t *pixels = calloc(area, 3), *mask = malloc(area);
+    float *logits = malloc(2 * floats * sizeof *logits);
+    float *tensor = calloc(info->batch * area * session->in_channels, sizeof *tensor);
+    struct hymn_image images[MOST_BATCH];
+    struct hymn_output outputs[MOST_BATCH];
+    assert_true(pixels && mask && logits && tensor && info->batch <= MOST_BATCH);
+    for (uint32_t i = 0; i < info->batch; i++) {
+        images[i] = (struct hymn_image){.pixels = pixels, .height = info->height, .width = info->width};
+        outputs[i] = (struct hymn_output){all ? logits : NULL, all ? logits + floats : NULL, mask};
+    }
+    submit_all(session, &(struct hymn_run_params){.images = images, .outputs = outputs});
+    if (all) {
+        submit_all(session, &(struct hymn_run_params){.tensor = tensor, .outputs = outputs});
+    }
+    free(pixels);
+    free(mask);
+    free(logits);
+    free(tensor);
+}
+
+// Of such a size, and with memory for all outputs of its runs; batch 0: none.
 static void expect_session(const struct hymn_session_params *params, uint32_t height, uint32_t width, uint32_t batch) {
     struct hymn_session *session = NULL;
     enum hymn_status status = hymn_session_create(context, golden.model, params, &session);
@@ -487,6 +524,7 @@ static void expect_session(const struct hymn_session_params *params, uint32_t he
     assert_int_equal(info->batch, batch);
     assert_int_equal(session->log.level, HYMN_LOG_WARNING); // its own log, not the one of the tries
     assert_ptr_equal(session->log.callback, context->device->log.callback);
+    expect_runs(session, true);
     hymn_session_destroy(&session);
 }
 
@@ -496,16 +534,17 @@ static void smaller_sessions_where_allowed(void **state) {
     const uint64_t three = least_cap(64, 64, 3), small = least_cap(33, 32, 1);
     assert_true(before < small && small < least_cap(64, 64, 1) && three < least_cap(64, 64, 6));
     hymn_vk_memory_cap(context->device, three);
-    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 12, .tuning_ms = HYMN_TUNING_NONE};
+    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 24, .tuning_ms = HYMN_TUNING_NONE};
     expect_session(&params, 0, 0, 0);
-    params.min_batch = 4;
-    expect_session(&params, 0, 0, 0); // 12, 6, 4
+    params.min_batch = 10;
+    expect_session(&params, 0, 0, 0); // 24, 12, 10
     params.min_batch = 1;
     expect_session(&params, 64, 64, 3);
     params.batch = params.min_batch = 3;
     expect_session(&params, 64, 64, 3);
     hymn_vk_memory_cap(context->device, three - 1);
-    expect_session(&params, 0, 0, 0);
+    params.min_batch = 1;
+    expect_session(&params, 64, 64, 2); // the network of three would fit
     hymn_vk_memory_cap(context->device, small);
     params.batch = 5;
     params.min_batch = 1;
@@ -518,6 +557,18 @@ static void smaller_sessions_where_allowed(void **state) {
     hymn_vk_memory_cap(context->device, 0);
     expect_session(&params, 64, 64, 5);
     assert_int_equal(context->device->memory_bytes, before);
+}
+
+// Where no smaller one is allowed, memory for all that a run may ask for need not be there.
+static void sessions_of_one_size_need_no_room(void **state) {
+    (void)state;
+    struct hymn_session *session = NULL;
+    struct hymn_session_params params = {.height = 64, .width = 64, .batch = 3, .tuning_ms = HYMN_TUNING_NONE};
+    hymn_vk_memory_cap(context->device, least_cap(64, 64, 3) - 1);
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    assert_int_equal(hymn_session_get_info(session)->batch, 3);
+    expect_runs(session, false);
+    hymn_session_destroy(&session);
 }
 
 // As on a discrete GPU, on any.
@@ -768,6 +819,7 @@ int main(void) {
         cmocka_unit_test_teardown(losses_of_long_runs_are_of_slow_devices, heal),
         cmocka_unit_test_teardown(device_lost_in_the_self_test, heal),
         cmocka_unit_test_teardown(smaller_sessions_where_allowed, heal),
+        cmocka_unit_test_teardown(sessions_of_one_size_need_no_room, heal),
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),
         cmocka_unit_test_teardown(sessions_tell_their_own_log, heal),
         cmocka_unit_test_teardown(sizes_that_are_tried_share_the_tuning, heal),

@@ -381,19 +381,19 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
     return status;
 }
 
-uint64_t hymn_io_bytes(const struct hymn_session *session) {
-    const struct hymn_io_image image = {
+void hymn_io_bytes(const struct hymn_session *session, uint64_t *out_device, uint64_t *out_host) {
+    const struct hymn_io_image tensor = {
         .height = session->info.height,
         .width = session->info.width,
-        .format = HYMN_PIXEL_RGBA8,
+        .tensor = true, // has a float where an image has a byte
         .logits = true,
         .probabilities = true,
         .mask = true,
     };
     struct hymn_io_place place;
-    struct layout layout = lay_out(session, &image, 1, &place);
-    lay_out_image(&layout, true);
-    return (2 * layout.upload + layout.readback) * session->info.batch + layout.image; // staged and copied
+    const struct layout layout = lay_out(session, &tensor, 1, &place);
+    *out_device = session->plan.skip_staging ? 0 : layout.upload * session->info.batch;
+    *out_host = (layout.upload + layout.readback) * session->info.batch;
 }
 
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program) {

@@ -230,16 +230,26 @@ static enum hymn_status make_stream(struct hymn_session *session, const struct h
     return status;
 }
 
-// Whether there is memory left for what all of the session's runs need by themselves, as far as one allocation can
-// tell: it must not go into streams.
-static enum hymn_status leave_room(struct hymn_session *session) {
-    struct hymn_vk_buffer room;
-    uint64_t bytes = session->info.runs_in_flight * hymn_io_bytes(session);
-    const uint64_t most = session->device->snapshot.max_allocation_bytes;
-    bytes = most > 0 && bytes > most ? most : bytes;
-    enum hymn_status status =
-        hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, bytes, "images and results", &room);
-    hymn_vk_buffer_destroy(session->device, &room);
+// What all of the session's runs will need by themselves, held while further streams take what else there is: as much
+// as one allocation can have of each kind of memory. OUT_OF_DEVICE_MEMORY, quietly, if there is not; there is something
+// to destroy then too.
+static enum hymn_status hold_room(struct hymn_session *session, struct hymn_vk_buffer room[2]) {
+    static const enum hymn_vk_usage usages[2] = {HYMN_VK_USAGE_DEVICE, HYMN_VK_USAGE_READBACK};
+    struct hymn_vk_device *device = session->device;
+    const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
+    const uint64_t most = device->snapshot.max_allocation_bytes;
+    uint64_t bytes[2];
+    hymn_io_bytes(session, &bytes[0], &bytes[1]);
+    device->log = soft;
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < 2 && status == HYMN_STATUS_OK; i++) {
+        bytes[i] *= session->info.runs_in_flight;
+        bytes[i] = most > 0 && bytes[i] > most ? most : bytes[i];
+        if (bytes[i] > 0) {
+            status = hymn_vk_buffer_create(device, usages[i], bytes[i], "images and results", &room[i]);
+        }
+    }
+    device->log = log;
     return status;
 }
 
@@ -257,28 +267,31 @@ static enum hymn_status make_further_stream(struct hymn_session *session, const 
     }
     device->log = soft;
     enum hymn_status status = make_stream(session, lower, &session->streams[index]);
-    if (status == HYMN_STATUS_OK) {
-        status = leave_room(session);
-    }
-    if (status != HYMN_STATUS_OK) {
-        destroy_stream(session, &session->streams[index]);
-    }
     device->log = log;
     return status;
 }
 
-// The first one must be; of the others as many as there is memory for.
+// The first one must be, and room for runs where a smaller session would have it; of the others as many as there is
+// memory for.
 static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_lower *lower) {
     const uint32_t wanted = session->info.streams;
+    struct hymn_vk_buffer room[2] = {{0}};
     uint32_t made = 0;
     enum hymn_status status = make_stream(session, lower, &session->streams[0]);
-    while (status == HYMN_STATUS_OK && ++made < wanted) {
+    if (status == HYMN_STATUS_OK) {
+        status = hold_room(session, room);
+        made = status == HYMN_STATUS_OK || !session->may_shrink;
+    }
+    while (status == HYMN_STATUS_OK && made < wanted) {
         status = make_further_stream(session, lower, made);
+        made += status == HYMN_STATUS_OK;
     }
-    if (made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
+    if (made > 0 && made < wanted && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
         hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", made, wanted);
-        status = HYMN_STATUS_OK;
     }
+    status = made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY ? HYMN_STATUS_OK : status;
+    hymn_vk_buffer_destroy(session->device, &room[0]);
+    hymn_vk_buffer_destroy(session->device, &room[1]);
     for (uint32_t i = 0; i < made; i++) {
         session->streams[i].queue = session->device->queues[i];
     }
@@ -445,10 +458,11 @@ struct tuning {
     double left, spent;
 };
 
-// Makes a session of exactly the size and batch that are asked for.
+// Makes a session of exactly the size and batch that are asked for. may_shrink: a smaller one would do.
 static enum hymn_status create_exactly(struct hymn_context *context, const struct hymn_model *model,
-                                       const struct hymn_session_params *params, const struct hymn_log *log,
-                                       struct tuning *tuning, struct hymn_session **out_session) {
+                                       const struct hymn_session_params *params, bool may_shrink,
+                                       const struct hymn_log *log, struct tuning *tuning,
+                                       struct hymn_session **out_session) {
     struct hymn_session *session = hymn_alloc(1, sizeof *session);
     if (!session) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "session: out of memory");
@@ -456,6 +470,7 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     session->log = *log;
     session->device = context->device;
     session->timings = params->timings;
+    session->may_shrink = may_shrink;
     session->gpu_ms = -1.0;
     session->tuning_ms = tuning->left;
     session->info.tuning_ms = tuning->spent;
@@ -511,7 +526,7 @@ static enum hymn_status create_largest(struct hymn_context *context, const struc
         // While a smaller session may still be tried, why one could not be made is a detail.
         const struct hymn_log soft = hymn_log_soften(log), *used = more ? &soft : log;
         context->device->log = *used;
-        enum hymn_status status = create_exactly(context, model, &params, used, &tuning, out_session);
+        enum hymn_status status = create_exactly(context, model, &params, more, used, &tuning, out_session);
         context->device->log = device_log;
         bool too_large = status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED;
         if (status == HYMN_STATUS_OK) {

@@ -70,6 +70,7 @@ struct hymn_session {
     uint32_t in_channels, num_classes;
     float mean[8], std[8], threshold;
     bool timings;
+    bool may_shrink;         // a smaller session would do: this one is to have room for all runs
     double tuning_ms;        // left
     struct hymn_arena names; // of the steps
     struct hymn_vk_program program;
@@ -104,8 +105,9 @@ enum hymn_status hymn_io_record_input(struct hymn_session *session, struct hymn_
 // Appends the steps of every kind of input and output that the model can have. Needs no device: of the session, its
 // plan and what it knows of the model and the network.
 enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct hymn_vk_program *program);
-// Device memory that the runs of a slot take by themselves, about: of images of the network's size, with all outputs.
-uint64_t hymn_io_bytes(const struct hymn_session *session);
+// The most that a run takes by itself, of tensors or of images of the network's size, with all outputs: in the device's
+// memory, and in what the host writes and reads.
+void hymn_io_bytes(const struct hymn_session *session, uint64_t *out_device, uint64_t *out_host);
 // The steps of the network that are the same in every run. Nothing of it is the caller's to free.
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
 // Looks at the first and the last steps of a lowered network: see hymn_session::head and first. The plan and the input

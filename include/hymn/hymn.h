@@ -313,7 +313,8 @@ enum hymn_precision {
 };
 
 // A model compiled for one device, network size and batch: weights uploaded, pipelines made, commands recorded. Running
-// it compiles nothing, and allocates no device memory unless an image is larger than any before.
+// it compiles nothing. Each run in flight has buffers of its own for images and results, which grow when it asks for
+// more than before, the first time too; otherwise runs allocate no device memory.
 struct hymn_session;
 
 #define HYMN_TUNING_NONE UINT32_MAX
@@ -325,8 +326,9 @@ struct hymn_session_params {
                             // again
     uint32_t batch;         // images per run, at most 1024; 0: 1
     // Where the device's memory, or its largest storage buffer, does not suffice, half the batch is tried, and so on
-    // down to min_batch, and then half the height and width, down to min_height and min_width, with a warning. 0: no
-    // less than asked for. The session's info tells what it became.
+    // down to min_batch, and then half the height and width, down to min_height and min_width, with a warning. As long
+    // as a smaller session may be tried, it is to suffice for all runs in flight too, of tensors or of images of the
+    // network's size, with all outputs. 0: no less than asked for. The session's info tells what it became.
     uint32_t min_batch, min_height, min_width;
     enum hymn_precision precision;
     uint32_t runs_in_flight; // 0: 2, or `streams` where that is more; at most 8
@@ -409,9 +411,9 @@ struct hymn_run_params {
     uint32_t count; // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
 };
 
-// Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (an image larger than any before needs larger
-// buffers), UNSUPPORTED (an image takes more than the device binds or dispatches), BUSY (runs_in_flight runs have been
-// submitted and not waited for), DEVICE_LOST, INTERNAL.
+// Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (images or results larger than any before need
+// larger buffers), UNSUPPORTED (an image takes more than the device binds or dispatches), BUSY (runs_in_flight runs
+// have been submitted and not waited for), DEVICE_LOST, INTERNAL.
 // Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
 // of different contexts may.
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
