@@ -18,6 +18,7 @@
 #include "support/test_context.h"
 #include "support/test_random.h"
 #include "vk/memory.h"
+#include "vk/pipeline.h"
 
 static struct hymn_context *context;
 static bool emulated; // matrices, for which there are small tiles then
@@ -600,6 +601,59 @@ static void whole_batches_are_as_others(void **state) {
     golden_free(&golden);
 }
 
+// Of images of any size, with any results.
+static void run_sizes(struct hymn_session *session) {
+    static const uint32_t sizes[][2] = {{30, 40}, {70, 100}, {5, 1000}, {20000, 3}, {65535, 1}, {256, 256}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        const size_t area = (size_t)sizes[i][0] * sizes[i][1];
+        const struct hymn_session_info *info = hymn_session_get_info(session);
+        uint8_t *pixels = calloc(area, 4), *mask = malloc(area);
+        float *probabilities = malloc(area * sizeof *probabilities);
+        float *logits = malloc((size_t)info->height * info->width * sizeof *logits);
+        assert_true(pixels && mask && probabilities && logits);
+        for (uint32_t kind = 0; kind < 5; kind++) {
+            const struct hymn_image image = {.pixels = pixels,
+                                             .height = sizes[i][0],
+                                             .width = sizes[i][1],
+                                             .format = (enum hymn_pixel_format)(kind % 3)};
+            const struct hymn_output output = {.logits = kind < 3 ? logits : NULL,
+                                               .probabilities = kind < 4 ? probabilities : NULL,
+                                               .mask = kind != 3 ? mask : NULL};
+            assert_int_equal(hymn_session_run(session, &(struct hymn_run_params){.images = &image, .outputs = &output}),
+                             HYMN_STATUS_OK);
+        }
+        free(pixels);
+        free(mask);
+        free(probabilities);
+        free(logits);
+    }
+}
+
+// Whatever images a run has, their pipelines were made with the session. On a GPU workgroups are of other sizes.
+static void runs_make_no_pipelines(void **state) {
+    (void)state;
+    const enum hymn_device_type own = context->device->snapshot.type;
+    struct golden golden;
+    golden_load("one_stage_conv", &golden);
+    assert_int_equal(hymn_model_get_info(golden.model)->num_classes, 1);
+    for (int i = 0; i < 3; i++) {
+        struct hymn_session_params params = {.height = i < 2 ? 256 : 40,
+                                             .width = i < 2 ? 256 : 24,
+                                             .tier = HYMN_TIER_BASE,
+                                             .tuning_ms = HYMN_TUNING_NONE};
+        struct hymn_session *session = NULL;
+        context->device->snapshot.type = i == 0 ? own : HYMN_DEVICE_TYPE_INTEGRATED_GPU;
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        const uint32_t before = hymn_vk_pipelines_count(context->device, NULL);
+        run_sizes(session);
+        const uint32_t after = hymn_vk_pipelines_count(context->device, NULL);
+        hymn_session_destroy(&session);
+        context->device->snapshot.type = own;
+        assert_int_equal(after, before);
+    }
+    golden_free(&golden);
+}
+
 static int open_context(void **state) {
     (void)state;
     context = test_context_open();
@@ -631,6 +685,7 @@ int main(void) {
         cmocka_unit_test(masks_alone_are_those_with_logits),
         cmocka_unit_test(whole_batches_are_as_others),
         cmocka_unit_test(a_run_beside_all_that_may_be_is_busy),
+        cmocka_unit_test(runs_make_no_pipelines),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

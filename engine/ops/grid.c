@@ -17,8 +17,13 @@ static uint32_t local_size(uint64_t lanes) {
 
 enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                uint64_t lanes, uint64_t rows) {
+    return hymn_grid_set_like(step, plan, log, lanes, lanes, rows);
+}
+
+enum hymn_status hymn_grid_set_like(struct hymn_vk_step *step, const struct hymn_vk_plan *plan,
+                                    const struct hymn_log *log, uint64_t like, uint64_t lanes, uint64_t rows) {
     // Short rows share a pipeline on a processor, where making one takes longer than running it.
-    uint32_t local = plan->cpu && lanes <= 64 ? 16 : local_size(lanes);
+    uint32_t local = plan->cpu && like <= 64 ? 16 : local_size(like);
     if (lanes >= HYMN_GRID_MAX_LANES || rows >= HYMN_GRID_MAX_LANES || local > plan->max_invocations) {
         return hymn_fail(log, HYMN_STATUS_UNSUPPORTED, "%s: %llu lanes in %llu rows are more than one dispatch does",
                          step->name, (unsigned long long)lanes, (unsigned long long)rows);

@@ -13,6 +13,10 @@
 // and z. UNSUPPORTED (names the step) for HYMN_GRID_MAX_LANES lanes or rows and more.
 enum hymn_status hymn_grid_set(struct hymn_vk_step *step, const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                uint64_t lanes, uint64_t rows);
+// The same with workgroups of the size that rows of `like` lanes have: a step whose rows are of another length with
+// each image has one pipeline for all.
+enum hymn_status hymn_grid_set_like(struct hymn_vk_step *step, const struct hymn_vk_plan *plan,
+                                    const struct hymn_log *log, uint64_t like, uint64_t lanes, uint64_t rows);
 // Folds workgroups of which a dimension has too many, into *out_first and *out_folds of it: as few more than `total` as
 // there are folds, which are enough for a long step to be divided (vk/divide.h). most: of a dimension.
 void hymn_grid_fold(uint32_t total, uint32_t most, uint32_t *out_first, uint32_t *out_folds);

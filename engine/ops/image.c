@@ -11,6 +11,8 @@
 #define MAX_GROUPS 65535u
 // Output rows of a lane of image_output.comp.
 #define OUTPUT_ROWS 8u
+// Of a row of it, as of a picture 256 wide: its workgroups are the same for pictures of all widths.
+#define OUTPUT_LANES 64u
 
 enum { TENSOR_LOGITS = 0, TENSOR_SIGMOID = 1, TENSOR_SOFTMAX = 2 };
 enum { OUTPUT_FLOATS = 0, OUTPUT_THRESHOLD = 1, OUTPUT_LARGEST = 2 };
@@ -184,7 +186,8 @@ static enum hymn_status add_columns(const struct hymn_image_steps *steps, const 
     bind(step, band, false);
     bind(step, image->scratch, true);
     hymn_vk_step_push(step, params, sizeof *params);
-    status = hymn_grid_set(step, steps->plan, steps->log, params->tile_width, (uint64_t)steps->count * params->rows);
+    status = hymn_grid_set_like(step, steps->plan, steps->log, steps->width, params->tile_width,
+                                (uint64_t)steps->count * params->rows);
     hymn_step_constant(step, hymn_image_pixel_channels(image->format));
     hymn_step_constant(step, kept_channels(steps, image->format));
     return status;
@@ -224,8 +227,8 @@ static enum hymn_status add_rows(const struct hymn_image_steps *steps, const str
     bind(step, image->scratch, false);
     bind_value(steps, step, input, true);
     hymn_vk_step_push(step, &params, sizeof params);
-    status = hymn_grid_set(step, steps->plan, steps->log, params.tile_end - tile_first,
-                           (uint64_t)steps->count * input->height);
+    status = hymn_grid_set_like(step, steps->plan, steps->log, input->width, params.tile_end - tile_first,
+                                (uint64_t)steps->count * input->height);
     hymn_step_constant(step, kept_channels(steps, image->format));
     hymn_step_constant(step, steps->in_channels);
     return status;
@@ -424,8 +427,8 @@ static enum hymn_status add_output(const struct hymn_image_steps *steps, struct 
     bind(step, activated, false);
     bind(step, out, true);
     hymn_vk_step_push(step, &params, sizeof params);
-    status = hymn_grid_set(step, steps->plan, steps->log, (params.out_width + 3) / 4,
-                           source_row(&params, params.row_end - 1) - params.source_first + 1);
+    status = hymn_grid_set_like(step, steps->plan, steps->log, OUTPUT_LANES, (params.out_width + 3) / 4,
+                                source_row(&params, params.row_end - 1) - params.source_first + 1);
     hymn_step_constant(step, mode);
     step->groups[2] = steps->count * params.layers;
     return status;
