@@ -230,6 +230,65 @@ static void inputs_are_staged_where_they_must_be(void **state) {
     test_vk_close(&vk);
 }
 
+static uint32_t real_type; // that stands for both of pretend_two_heaps
+
+static VKAPI_ATTR void VKAPI_CALL two_types(VkDevice device, VkBuffer buffer, VkMemoryRequirements *requirements) {
+    real.vkGetBufferMemoryRequirements(device, buffer, requirements);
+    requirements->memoryTypeBits = 3;
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL allocate_either(VkDevice device, const VkMemoryAllocateInfo *info,
+                                                      const VkAllocationCallbacks *callbacks, VkDeviceMemory *memory) {
+    VkMemoryAllocateInfo changed = *info;
+    changed.memoryTypeIndex = real_type;
+    return real.vkAllocateMemory(device, &changed, callbacks, memory);
+}
+
+// As if the device had a heap of its own and that of the host, with a type each, which are the host's in truth.
+static void pretend_two_heaps(struct hymn_vk_device *device, uint64_t own_bytes, VkMemoryPropertyFlags own_flags,
+                              VkMemoryPropertyFlags host_flags) {
+    uint64_t room[VK_MAX_MEMORY_HEAPS] = {0};
+    real = device->table;
+    real_type = hymn_vk_memory_choose(&device->memory, true, true, HYMN_VK_USAGE_READBACK, UINT32_MAX, 0, room).type;
+    assert_int_not_equal(real_type, HYMN_VK_NO_TYPE);
+    const VkMemoryType *type = &device->memory.memoryTypes[real_type];
+    const VkMemoryPropertyFlags coherent = type->propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    device->memory = (VkPhysicalDeviceMemoryProperties){
+        .memoryTypeCount = 2,
+        .memoryTypes = {{own_flags | coherent, 0}, {host_flags | coherent, 1}},
+        .memoryHeapCount = 2,
+        .memoryHeaps = {{own_bytes, VK_MEMORY_HEAP_DEVICE_LOCAL_BIT},
+                        {device->memory.memoryHeaps[type->heapIndex].size, 0}},
+    };
+    device->memory_budget = false;
+    device->table.vkGetBufferMemoryRequirements = two_types;
+    device->table.vkAllocateMemory = allocate_either;
+}
+
+// What has no room in the memory that is set aside for an integrated device.
+static void integrated_devices_have_the_hosts_memory(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("integrated_devices_have_the_hosts_memory");
+    struct test_vk vk;
+    test_vk_open(&vk, "");
+    pretend_two_heaps(vk.device, 2 * MIB, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                      VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    vk.device->plan.skip_staging = false;
+    vk.device->plan.integrated = true;
+    for (uint32_t heap = 0; heap < 2; heap++) {
+        struct hymn_vk_buffer buffer;
+        create(vk.device, HYMN_VK_USAGE_DEVICE, (1 + 3 * heap) * MIB, &buffer);
+        assert_int_equal(buffer.heap, heap);
+        round_trips(vk.device, &buffer, &random);
+        hymn_vk_buffer_destroy(vk.device, &buffer);
+    }
+    vk.device->plan.integrated = false;
+    expect_no_memory(&vk, 4 * MIB, "4.0 MiB of device memory are needed; of ");
+    assert_log(&vk.log, "'s 2.0 MiB, 2.0 MiB are free");
+    vk.device->table = real;
+    test_vk_close(&vk);
+}
+
 static void ranges_beyond_the_buffer_are_refused(void **state) {
     (void)state;
     struct test_vk vk;
@@ -263,6 +322,7 @@ int main(void) {
         cmocka_unit_test(non_coherent_ranges_are_whole_atoms),
         cmocka_unit_test(missing_memory_is_named_before_it_is_taken),
         cmocka_unit_test(inputs_are_staged_where_they_must_be),
+        cmocka_unit_test(integrated_devices_have_the_hosts_memory),
         cmocka_unit_test(ranges_beyond_the_buffer_are_refused),
     };
     return cmocka_run_group_tests_name("vk_device_memory", tests, NULL, NULL);

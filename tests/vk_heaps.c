@@ -19,6 +19,7 @@
 #define PROTECTED VK_MEMORY_PROPERTY_PROTECTED_BIT
 #define UNCACHED_AMD (VK_MEMORY_PROPERTY_DEVICE_COHERENT_BIT_AMD | VK_MEMORY_PROPERTY_DEVICE_UNCACHED_BIT_AMD)
 #define NONE HYMN_VK_NO_TYPE
+#define NO_HEAP HYMN_VK_NO_HEAP
 
 struct table {
     const char *name;
@@ -31,9 +32,9 @@ struct table {
         uint32_t heap;
     } types[10];
     uint32_t type_count;
-    bool host_sees_all; // as hymn_vk_memory_is_unified says
-    uint64_t bytes;
-    bool unified;                      // and no bus between
+    bool host_sees_all;                // as hymn_vk_memory_is_unified says
+    uint64_t bytes;                    // as hymn_vk_memory_bytes says
+    bool integrated;                   // no bus between
     uint32_t device, upload, readback; // types that are chosen
     uint64_t visible;                  // as hymn_vk_memory_visible_bytes says
     uint32_t direct;
@@ -71,7 +72,7 @@ static const struct table tables[] = {
      .type_count = 3,
      .host_sees_all = true,
      .bytes = 8 * GIB,
-     .unified = true,
+     .integrated = true,
      .device = 1,
      .upload = 1,
      .readback = 2,
@@ -83,7 +84,7 @@ static const struct table tables[] = {
      .type_count = 3,
      .host_sees_all = true,
      .bytes = 6 * GIB,
-     .unified = true,
+     .integrated = true,
      .device = 1,
      .upload = 1,
      .readback = 2,
@@ -95,7 +96,7 @@ static const struct table tables[] = {
      .type_count = 2,
      .host_sees_all = true,
      .bytes = 6 * GIB,
-     .unified = true,
+     .integrated = true,
      .device = 0,
      .upload = 0,
      .readback = 0,
@@ -106,7 +107,7 @@ static const struct table tables[] = {
      .type_count = 1,
      .host_sees_all = true,
      .bytes = 2 * GIB,
-     .unified = true,
+     .integrated = true,
      .device = 0,
      .upload = 0,
      .readback = 0,
@@ -118,7 +119,7 @@ static const struct table tables[] = {
      .type_count = 2,
      .host_sees_all = true,
      .bytes = 4 * GIB,
-     .unified = true,
+     .integrated = true,
      .device = 0,
      .upload = 0,
      .readback = 1,
@@ -136,6 +137,29 @@ static const struct table tables[] = {
      .upload = 3,
      .readback = 4,
      .direct = NONE},
+    {.name = "integrated, a part set aside, a window of it",
+     .heaps = {{GIB / 4, true}, {8 * GIB, false}, {GIB / 4, true}},
+     .types = {{LOCAL, 0}, {VISIBLE | COHERENT, 1}, {LOCAL | VISIBLE | COHERENT, 2}, {VISIBLE | COHERENT | CACHED, 1}},
+     .type_count = 4,
+     .bytes = 8 * GIB,
+     .integrated = true,
+     .device = 0,
+     .upload = 1,
+     .readback = 3,
+     .visible = GIB / 4,
+     .direct = 2},
+    {.name = "integrated, a part set aside, all of it visible",
+     .heaps = {{GIB / 2, true}, {8 * GIB, false}},
+     .types = {{LOCAL, 0}, {LOCAL | VISIBLE | COHERENT, 0}, {VISIBLE | COHERENT, 1}, {VISIBLE | COHERENT | CACHED, 1}},
+     .type_count = 4,
+     .host_sees_all = true,
+     .bytes = 8 * GIB,
+     .integrated = true,
+     .device = 1,
+     .upload = 1,
+     .readback = 3,
+     .visible = GIB / 2,
+     .direct = 1},
     {.name = "nothing for the host",
      .heaps = {{8 * GIB, true}},
      .types = {{LOCAL, 0}},
@@ -160,19 +184,25 @@ static VkPhysicalDeviceMemoryProperties properties_of(const struct table *table)
     return memory;
 }
 
+static struct hymn_vk_memory_choice choose(const struct table *table, enum hymn_vk_usage usage, uint32_t allowed,
+                                           uint64_t bytes, const uint64_t room[VK_MAX_MEMORY_HEAPS]) {
+    const VkPhysicalDeviceMemoryProperties memory = properties_of(table);
+    return hymn_vk_memory_choose(&memory, table->host_sees_all && table->integrated, table->integrated, usage, allowed,
+                                 bytes, room);
+}
+
 static void each_usage_gets_its_memory(void **state) {
     (void)state;
     const uint64_t room[VK_MAX_MEMORY_HEAPS] = {GIB, GIB, GIB, GIB};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         const struct table *table = &tables[i];
         VkPhysicalDeviceMemoryProperties memory = properties_of(table);
-        uint64_t bytes = 0;
-        bool sees_all = hymn_vk_memory_is_unified(&memory, &bytes);
+        bool sees_all = hymn_vk_memory_is_unified(&memory);
+        uint64_t bytes = hymn_vk_memory_bytes(&memory, table->integrated);
         const uint32_t expected[] = {table->device, table->upload, table->readback, table->direct};
         for (uint32_t usage = 0; usage < 4; usage++) {
-            struct hymn_vk_memory_choice choice =
-                hymn_vk_memory_choose(&memory, table->unified, (enum hymn_vk_usage)usage, UINT32_MAX, 4096, room);
-            if (choice.type != expected[usage] || choice.best != expected[usage]) {
+            struct hymn_vk_memory_choice choice = choose(table, (enum hymn_vk_usage)usage, UINT32_MAX, 4096, room);
+            if (choice.type != expected[usage] || (choice.heap == NO_HEAP) != (choice.type == NONE)) {
                 fail_msg("%s: type %u for usage %u, expected %u", table->name, choice.type, usage, expected[usage]);
             }
         }
@@ -189,44 +219,65 @@ static void each_usage_gets_its_memory(void **state) {
 
 static void full_memory_is_not_replaced_by_slow_memory(void **state) {
     (void)state;
-    VkPhysicalDeviceMemoryProperties memory = properties_of(&tables[0]);
+    const struct table *table = &tables[0];
     const uint64_t room[VK_MAX_MEMORY_HEAPS] = {1000, GIB, 2000, 0};
-    struct hymn_vk_memory_choice choice =
-        hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1000, room);
+    struct hymn_vk_memory_choice choice = choose(table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1000, room);
     assert_int_equal(choice.type, 1);
     // The window is the device's own memory too.
-    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1500, room);
+    choice = choose(table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1500, room);
     assert_int_equal(choice.type, 4);
     // The host's is not, though it has room.
-    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 4096, room);
+    choice = choose(table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 4096, room);
     assert_int_equal(choice.type, NONE);
-    assert_int_equal(choice.best, 1);
+    assert_int_equal(choice.heap, 0);
     // For what the host reads any will do.
-    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_READBACK, UINT32_MAX & ~8u, 4096, room);
+    choice = choose(table, HYMN_VK_USAGE_READBACK, UINT32_MAX & ~8u, 4096, room);
     assert_int_equal(choice.type, 2);
-    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_UPLOAD, UINT32_MAX, 2 * GIB, room);
+    choice = choose(table, HYMN_VK_USAGE_UPLOAD, UINT32_MAX, 2 * GIB, room);
     assert_int_equal(choice.type, NONE);
-    assert_int_equal(choice.best, 2);
+    assert_int_equal(choice.heap, 1);
     // There is nothing like the window.
-    choice = hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DIRECT, UINT32_MAX, 4096, room);
+    choice = choose(table, HYMN_VK_USAGE_DIRECT, UINT32_MAX, 4096, room);
     assert_int_equal(choice.type, NONE);
-    assert_int_equal(choice.best, 4);
-    assert_int_equal(hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DIRECT, 15, 1, room).best, NONE);
+    assert_int_equal(choice.heap, 2);
+    assert_int_equal(choose(table, HYMN_VK_USAGE_DIRECT, 15, 1, room).heap, NO_HEAP);
+}
+
+// What a driver sets aside for an integrated device is no faster than the rest, and the first to be full.
+static void integrated_devices_have_the_hosts_memory(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        struct table table = tables[i];
+        const uint64_t room[VK_MAX_MEMORY_HEAPS] = {table.heaps[0].size, table.heaps[1].size, table.heaps[2].size};
+        if (!table.integrated || table.heaps[1].size == 0) {
+            continue;
+        }
+        struct hymn_vk_memory_choice choice = choose(&table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, GIB, room);
+        assert_true(choice.type != NONE && table.types[choice.type].heap == 1);
+        choice = choose(&table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 9 * GIB, room);
+        assert_true(choice.type == NONE && choice.heap == 1);
+        table.integrated = false;
+        choice = choose(&table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, GIB, room);
+        assert_true(choice.type == NONE && choice.heap == 0);
+        const VkPhysicalDeviceMemoryProperties memory = properties_of(&table);
+        assert_int_equal(hymn_vk_memory_bytes(&memory, false), table.heaps[0].size);
+    }
 }
 
 static void only_allowed_types_are_taken(void **state) {
     (void)state;
-    VkPhysicalDeviceMemoryProperties memory = properties_of(&tables[0]);
+    struct table table = tables[0];
     const uint64_t room[VK_MAX_MEMORY_HEAPS] = {GIB, GIB, GIB};
-    assert_int_equal(hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DEVICE, 1u << 4, 1, room).type, 4);
-    assert_int_equal(hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_UPLOAD, 1u << 1, 1, room).type, NONE);
-    assert_int_equal(hymn_vk_memory_choose(&memory, false, HYMN_VK_USAGE_DEVICE, 0, 1, room).best, NONE);
-    memory.memoryTypeCount = 0;
-    assert_int_equal(hymn_vk_memory_choose(&memory, true, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1, room).best, NONE);
-    memory.memoryHeapCount = 0;
-    uint64_t bytes = 1;
-    assert_false(hymn_vk_memory_is_unified(&memory, &bytes));
-    assert_int_equal(bytes, 0);
+    assert_int_equal(choose(&table, HYMN_VK_USAGE_DEVICE, 1u << 4, 1, room).type, 4);
+    assert_int_equal(choose(&table, HYMN_VK_USAGE_UPLOAD, 1u << 1, 1, room).type, NONE);
+    assert_int_equal(choose(&table, HYMN_VK_USAGE_DEVICE, 0, 1, room).heap, NO_HEAP);
+    table.type_count = 0;
+    table.integrated = true;
+    assert_int_equal(choose(&table, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 1, room).heap, NO_HEAP);
+    table.heaps[0].size = 0;
+    const VkPhysicalDeviceMemoryProperties memory = properties_of(&table);
+    assert_false(hymn_vk_memory_is_unified(&memory));
+    assert_int_equal(hymn_vk_memory_bytes(&memory, true), 0);
     assert_int_equal(hymn_vk_memory_visible_bytes(&memory), 0);
 }
 
@@ -253,6 +304,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_usage_gets_its_memory),
         cmocka_unit_test(full_memory_is_not_replaced_by_slow_memory),
+        cmocka_unit_test(integrated_devices_have_the_hosts_memory),
         cmocka_unit_test(only_allowed_types_are_taken),
         cmocka_unit_test(ranges_are_whole_atoms_within_the_allocation),
     };

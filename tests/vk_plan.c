@@ -123,6 +123,9 @@ static void phone_reads_host_memory_directly(void **state) {
     assert_int_equal(plan.max_invocations, 512);
     assert_int_equal(plan.subgroup_size, 16);
     assert_int_equal(plan.alignment, 256);
+    s.unified_memory = false; // of memory that is set aside for it the host may not see all
+    plan = plan_of(&s, HYMN_TIER_AUTO);
+    assert_true(plan.integrated && !plan.skip_staging);
 }
 
 static void desktop_keeps_its_limits_and_stages(void **state) {
@@ -130,7 +133,7 @@ static void desktop_keeps_its_limits_and_stages(void **state) {
     struct hymn_vk_snapshot s = desktop();
     struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO), small;
     assert_true(plan.usable && plan.timestamps);
-    assert_false(plan.skip_staging || plan.cpu);
+    assert_false(plan.skip_staging || plan.integrated || plan.cpu);
     assert_int_equal(plan.max_invocations, 1024); // no variant asks for more
     assert_int_equal(plan.max_groups_x, INT32_MAX);
     assert_int_equal(plan.max_binding_bytes, UINT32_MAX);
@@ -145,7 +148,7 @@ static void software_device_wants_few_lanes_and_wide_weights(void **state) {
     (void)state;
     struct hymn_vk_snapshot s = software();
     struct hymn_vk_plan plan = plan_of(&s, HYMN_TIER_AUTO);
-    assert_true(plan.usable && plan.cpu && plan.weights_f32 && plan.skip_staging);
+    assert_true(plan.usable && plan.cpu && plan.weights_f32 && plan.integrated && plan.skip_staging);
     assert_true(plan.target_lanes <= 256);
 }
 

@@ -52,16 +52,14 @@ static enum hymn_status choose_type(const struct hymn_vk_device *device, enum hy
     for (uint32_t i = 0; i < device->memory.memoryHeapCount; i++) {
         room[i] = heap_room(device, i).free;
     }
-    struct hymn_vk_memory_choice choice =
-        hymn_vk_memory_choose(&device->memory, device->plan.skip_staging, usage, allowed, bytes, room);
+    struct hymn_vk_memory_choice choice = hymn_vk_memory_choose(&device->memory, device->plan.skip_staging,
+                                                                device->plan.integrated, usage, allowed, bytes, room);
     *out_type = choice.type;
-    if (choice.best == HYMN_VK_NO_TYPE) {
+    if (choice.heap == HYMN_VK_NO_HEAP) {
         return hymn_fail(&device->log, HYMN_STATUS_INTERNAL, "%s: %s has no memory type for it", what,
                          device->info.name);
     }
-    return choice.type == HYMN_VK_NO_TYPE
-               ? no_room(device, what, bytes, device->memory.memoryTypes[choice.best].heapIndex)
-               : HYMN_STATUS_OK;
+    return choice.type == HYMN_VK_NO_TYPE ? no_room(device, what, bytes, choice.heap) : HYMN_STATUS_OK;
 }
 
 static enum hymn_status allocate(struct hymn_vk_device *device, enum hymn_vk_usage usage, const char *what,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "vk/memory_type.h"
 
+// More than what is not device-local can have, and less than what is has for HYMN_VK_USAGE_DEVICE.
+#define LOCAL_POINTS 8u
+
 // How well a memory type serves a usage; 0: not at all.
 static uint32_t score(bool unified, enum hymn_vk_usage usage, VkMemoryPropertyFlags flags) {
     // Memory that only some queues may touch, that exists on demand, or that bypasses caches.
@@ -22,48 +25,52 @@ static uint32_t score(bool unified, enum hymn_vk_usage usage, VkMemoryPropertyFl
     case HYMN_VK_USAGE_DEVICE:
         break;
     }
-    return 1 + 8 * local + 4 * (visible == unified) + 2 * (unified && coherent) + !cached;
+    return 1 + LOCAL_POINTS * local + 4 * (visible == unified) + 2 * (unified && coherent) + !cached;
 }
 
 struct hymn_vk_memory_choice hymn_vk_memory_choose(const VkPhysicalDeviceMemoryProperties *memory, bool unified,
-                                                   enum hymn_vk_usage usage, uint32_t allowed, uint64_t bytes,
-                                                   const uint64_t room[VK_MAX_MEMORY_HEAPS]) {
-    struct hymn_vk_memory_choice choice = {HYMN_VK_NO_TYPE, HYMN_VK_NO_TYPE};
-    uint32_t best = 0, fitting = 0;
-    for (uint32_t i = 0; i < memory->memoryTypeCount && i < VK_MAX_MEMORY_TYPES; i++) {
-        const VkMemoryType *type = &memory->memoryTypes[i];
-        uint32_t points = allowed >> i & 1 ? score(unified, usage, type->propertyFlags) : 0;
-        if (points > best) {
-            choice.best = i;
-            best = points;
-        }
-        if (points > fitting && room[type->heapIndex] >= bytes) {
-            choice.type = i;
-            fitting = points;
-        }
+                                                   bool integrated, enum hymn_vk_usage usage, uint32_t allowed,
+                                                   uint64_t bytes, const uint64_t room[VK_MAX_MEMORY_HEAPS]) {
+    struct hymn_vk_memory_choice choice = {HYMN_VK_NO_TYPE, HYMN_VK_NO_HEAP};
+    uint32_t points[VK_MAX_MEMORY_TYPES], least = 1, most = 0;
+    uint64_t largest = 0;
+    const uint32_t count =
+        memory->memoryTypeCount < VK_MAX_MEMORY_TYPES ? memory->memoryTypeCount : VK_MAX_MEMORY_TYPES;
+    for (uint32_t i = 0; i < count; i++) {
+        points[i] = allowed >> i & 1 ? score(unified, usage, memory->memoryTypes[i].propertyFlags) : 0;
+        least = points[i] > LOCAL_POINTS && !integrated ? LOCAL_POINTS + 1 : least;
     }
-    if (usage == HYMN_VK_USAGE_DEVICE && best >= 8 && fitting < 8) {
-        choice.type = HYMN_VK_NO_TYPE;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t heap = memory->memoryTypes[i].heapIndex;
+        if (points[i] >= least && memory->memoryHeaps[heap].size > largest) {
+            choice.heap = heap;
+            largest = memory->memoryHeaps[heap].size;
+        }
+        if (points[i] >= least && points[i] > most && room[heap] >= bytes) {
+            choice.type = i;
+            most = points[i];
+        }
     }
     return choice;
 }
 
-bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory, uint64_t *out_bytes) {
-    uint64_t local_bytes = 0, largest = 0;
-    bool all_visible = true;
+uint64_t hymn_vk_memory_bytes(const VkPhysicalDeviceMemoryProperties *memory, bool integrated) {
+    static const uint64_t room[VK_MAX_MEMORY_HEAPS];
+    uint32_t heap = hymn_vk_memory_choose(memory, false, integrated, HYMN_VK_USAGE_DEVICE, UINT32_MAX, 0, room).heap;
+    return heap == HYMN_VK_NO_HEAP ? 0 : memory->memoryHeaps[heap].size;
+}
+
+bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory) {
+    bool all_visible = memory->memoryHeapCount > 0;
     for (uint32_t heap = 0; heap < memory->memoryHeapCount; heap++) {
-        uint64_t size = memory->memoryHeaps[heap].size;
         bool local = memory->memoryHeaps[heap].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT, visible = false;
         for (uint32_t type = 0; type < memory->memoryTypeCount; type++) {
             visible = visible || (memory->memoryTypes[type].heapIndex == heap &&
                                   memory->memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT);
         }
-        local_bytes = local && size > local_bytes ? size : local_bytes;
-        largest = size > largest ? size : largest;
         all_visible = all_visible && (visible || !local);
     }
-    *out_bytes = local_bytes > 0 ? local_bytes : largest;
-    return all_visible && largest > 0;
+    return all_visible;
 }
 
 uint64_t hymn_vk_memory_visible_bytes(const VkPhysicalDeviceMemoryProperties *memory) {

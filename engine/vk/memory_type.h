@@ -17,23 +17,27 @@ enum hymn_vk_usage {
                                 // there is one, and read by shaders; the host never reads it, for it is not cached
 };
 
-enum { HYMN_VK_NO_TYPE = 32 }; // VK_MAX_MEMORY_TYPES
+enum { HYMN_VK_NO_TYPE = 32, HYMN_VK_NO_HEAP = 16 }; // VK_MAX_MEMORY_TYPES, VK_MAX_MEMORY_HEAPS
 
 struct hymn_vk_memory_choice {
     uint32_t type; // the best with room, or HYMN_VK_NO_TYPE
-    uint32_t best; // the best whether it has room or not; HYMN_VK_NO_TYPE: none serves the usage at all
+    uint32_t heap; // the largest that could serve the usage; HYMN_VK_NO_HEAP: none has a type for it
 };
 
-// unified: shaders may as well read what the host sees (the plan's skip_staging). allowed: bit i: type i may be used.
-// room: free bytes of each heap. A usage that has device-local types does not fall back to others when those are full:
-// the reason for its slowness would be hard to find.
+// unified, integrated: the plan's skip_staging and integrated: whether shaders may as well read what the host sees, and
+// whether a bus lies between otherwise. allowed: bit i: type i may be used. room: free bytes of each heap. Behind a bus
+// a usage that has device-local types does not fall back to others when those are full: the reason for its slowness
+// would be hard to find.
 struct hymn_vk_memory_choice hymn_vk_memory_choose(const VkPhysicalDeviceMemoryProperties *memory, bool unified,
-                                                   enum hymn_vk_usage usage, uint32_t allowed, uint64_t bytes,
-                                                   const uint64_t room[VK_MAX_MEMORY_HEAPS]);
+                                                   bool integrated, enum hymn_vk_usage usage, uint32_t allowed,
+                                                   uint64_t bytes, const uint64_t room[VK_MAX_MEMORY_HEAPS]);
 
 // Whether the host sees all of the device's own memory, so that nothing need be copied where no bus lies between; true
-// too where nothing is device-local, and *out_bytes, the size of the largest heap, device-local if there is such a one.
-bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory, uint64_t *out_bytes);
+// too where nothing is device-local.
+bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory);
+// The size of the largest heap that serves HYMN_VK_USAGE_DEVICE: of an integrated device it may be the host's, beside a
+// small part that is set aside for the device.
+uint64_t hymn_vk_memory_bytes(const VkPhysicalDeviceMemoryProperties *memory, bool integrated);
 
 // The size of the largest heap that has memory for HYMN_VK_USAGE_DIRECT; 0: none. All of the device's memory (resizable
 // BAR), or a window, classically of 256 MiB, in which the driver keeps things too.

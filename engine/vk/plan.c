@@ -225,8 +225,9 @@ void hymn_vk_plan_make(const struct hymn_vk_snapshot *snapshot, enum hymn_tier t
     memset(plan, 0, sizeof *plan);
     plan->usable = check_required(s, plan);
     plan->cpu = s->type == HYMN_DEVICE_TYPE_CPU;
+    plan->integrated = hymn_vk_is_integrated(s->type);
     // A discrete device whose whole memory the host can see is still behind a bus: shaders must not read across it.
-    plan->skip_staging = s->unified_memory && (plan->cpu || s->type == HYMN_DEVICE_TYPE_INTEGRATED_GPU);
+    plan->skip_staging = s->unified_memory && plan->integrated;
     plan->transfer_queue = plan->usable && s->transfer_queue && !plan->skip_staging;
     plan->direct_bytes = plan->usable && !plan->skip_staging ? s->visible_bytes / DIRECT_PART : 0;
     choose_tier(s, tier, plan);

@@ -50,10 +50,10 @@ struct hymn_vk_snapshot {
     uint32_t compute_queues; // of its family, HYMN_VK_MAX_QUEUES at most
     bool transfer_queue;     // a family that only copies (queues.h)
     uint32_t timestamp_bits;
-    float timestamp_period; // nanoseconds a tick
-    uint64_t device_heap_bytes;
-    bool unified_memory;    // the host sees all of the device's memory (memory_type.h)
-    uint64_t visible_bytes; // heap of the device's own that the host can write to (memory_type.h); 0: none
+    float timestamp_period;     // nanoseconds a tick
+    uint64_t device_heap_bytes; // hymn_vk_memory_bytes
+    bool unified_memory;        // the host sees all of the device's memory (memory_type.h)
+    uint64_t visible_bytes;     // heap of the device's own that the host can write to (memory_type.h); 0: none
 };
 
 enum { HYMN_VK_MAX_SHADERS = 256 };
@@ -66,6 +66,7 @@ struct hymn_vk_plan {
     uint32_t demoted[HYMN_VK_MAX_SHADERS / 32]; // bit i: hymn_shaders[i] is wrong on this device
     bool cpu;                                   // a software device: few wide threads, no use for occupancy
     bool weights_f32;      // keep weights in 32 bits even with fp16 activations (converting costs more than it saves)
+    bool integrated;       // the host's memory is as fast for shaders as the device's own
     bool skip_staging;     // shaders read and write host-visible memory directly
     bool transfer_queue;   // uploads may overlap with computing, on a queue of their own (upload.h)
     uint64_t direct_bytes; // up to so many of a run's input are written across the bus by the host (upload.h); 0: none
@@ -86,6 +87,11 @@ struct hymn_vk_plan {
     bool timestamps;
     double bytes_per_second, flops_per_second; // a careful guess, for estimates of how long work takes
 };
+
+// Whether no bus lies between such a device and the host's memory.
+static inline bool hymn_vk_is_integrated(enum hymn_device_type type) {
+    return type == HYMN_DEVICE_TYPE_INTEGRATED_GPU || type == HYMN_DEVICE_TYPE_CPU;
+}
 
 // tier: the most to make use of. BASE decides as for the smallest device class (128 invocations, 16 KiB shared memory,
 // nothing optional), on whatever device this is. AUTO on a software device does not use its matrix units, but needs_met

@@ -42,7 +42,8 @@ static void read_memory(const struct hymn_vk_instance *instance, VkPhysicalDevic
                         struct hymn_vk_snapshot *s) {
     VkPhysicalDeviceMemoryProperties memory;
     instance->table.vkGetPhysicalDeviceMemoryProperties(physical, &memory);
-    s->unified_memory = hymn_vk_memory_is_unified(&memory, &s->device_heap_bytes);
+    s->unified_memory = hymn_vk_memory_is_unified(&memory);
+    s->device_heap_bytes = hymn_vk_memory_bytes(&memory, hymn_vk_is_integrated(s->type));
     s->visible_bytes = hymn_vk_memory_visible_bytes(&memory);
 }
 

@@ -123,7 +123,7 @@ struct hymn_device_info {
     uint8_t uuid[16]; // VkPhysicalDeviceIDProperties::deviceUUID
     uint32_t vendor_id, device_id;
     enum hymn_device_type type;
-    uint64_t memory_bytes; // size of the largest device-local heap
+    uint64_t memory_bytes; // size of the largest device-local heap; of integrated and software devices of the largest
     uint32_t subgroup_size;
     bool storage_16bit, arithmetic_16bit; // 16-bit storage buffers, fp16 arithmetic in shaders
     enum hymn_tier tier;                  // what HYMN_TIER_AUTO means on it; BASE where it is not usable
