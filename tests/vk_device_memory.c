@@ -289,6 +289,50 @@ static void integrated_devices_have_the_hosts_memory(void **state) {
     test_vk_close(&vk);
 }
 
+static uint32_t copies;
+
+static VKAPI_ATTR void VKAPI_CALL counting_copy(VkCommandBuffer commands, VkBuffer from, VkBuffer to, uint32_t count,
+                                                const VkBufferCopy *regions) {
+    copies += count;
+    real.vkCmdCopyBuffer(commands, from, to, count, regions);
+}
+
+// Mapped memory without the host's cache is copied to memory that has it, unless there is none.
+static void uncached_memory_is_copied_before_it_is_read(void **state) {
+    (void)state;
+    const VkMemoryPropertyFlags visible = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT;
+    const VkMemoryPropertyFlags cached = visible | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+    const struct {
+        VkMemoryPropertyFlags own, host;
+        uint32_t copies;
+    } cases[] = {{visible, cached, 3}, {cached, cached, 0}, {cached, visible, 0}, {visible, visible, 0}};
+    struct test_random random = test_random_start("uncached_memory_is_copied_before_it_is_read");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_vk vk;
+        test_vk_open(&vk, "");
+        pretend_two_heaps(vk.device, 64 * MIB, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT | cases[i].own, cases[i].host);
+        vk.device->table.vkCmdCopyBuffer = counting_copy;
+        vk.device->plan.skip_staging = vk.device->plan.integrated = true;
+        struct hymn_vk_buffer buffer;
+        create(vk.device, HYMN_VK_USAGE_DEVICE, 40 * MIB, &buffer);
+        assert_true(buffer.mapped && buffer.heap == 0);
+        uint32_t *words = random_words(&random, 10 * MIB), *read = calloc(10 * MIB, sizeof *read);
+        const struct hymn_vk_write write = {0, words, 40 * MIB};
+        assert_non_null(read);
+        copies = 0;
+        assert_int_equal(hymn_vk_buffer_write(vk.device, &buffer, &write, 1), HYMN_STATUS_OK);
+        assert_int_equal(copies, 0);
+        assert_int_equal(hymn_vk_buffer_read(vk.device, &buffer, 0, read, 40 * MIB), HYMN_STATUS_OK);
+        assert_int_equal(copies, cases[i].copies);
+        assert_memory_equal(words, read, 40 * MIB);
+        free(words);
+        free(read);
+        hymn_vk_buffer_destroy(vk.device, &buffer);
+        vk.device->table = real;
+        test_vk_close(&vk);
+    }
+}
+
 static void ranges_beyond_the_buffer_are_refused(void **state) {
     (void)state;
     struct test_vk vk;
@@ -323,6 +367,7 @@ int main(void) {
         cmocka_unit_test(missing_memory_is_named_before_it_is_taken),
         cmocka_unit_test(inputs_are_staged_where_they_must_be),
         cmocka_unit_test(integrated_devices_have_the_hosts_memory),
+        cmocka_unit_test(uncached_memory_is_copied_before_it_is_read),
         cmocka_unit_test(ranges_beyond_the_buffer_are_refused),
     };
     return cmocka_run_group_tests_name("vk_device_memory", tests, NULL, NULL);

@@ -243,6 +243,26 @@ static void full_memory_is_not_replaced_by_slow_memory(void **state) {
     assert_int_equal(choose(table, HYMN_VK_USAGE_DIRECT, 15, 1, room).heap, NO_HEAP);
 }
 
+static void cached_memory_is_read_where_there_is_any(void **state) {
+    (void)state;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        const struct table *table = &tables[i];
+        const VkPhysicalDeviceMemoryProperties memory = properties_of(table);
+        const bool cached = table->readback != NONE && table->types[table->readback].flags & CACHED;
+        for (uint32_t type = 0; type < table->type_count; type++) {
+            assert_int_equal(hymn_vk_memory_reads_slowly(&memory, type),
+                             cached && !(table->types[type].flags & CACHED));
+        }
+    }
+    struct table table = tables[2];
+    assert_true(table.integrated && table.device == 1);
+    VkPhysicalDeviceMemoryProperties memory = properties_of(&table);
+    assert_true(hymn_vk_memory_reads_slowly(&memory, 1));
+    assert_false(hymn_vk_memory_reads_slowly(&memory, 2));
+    memory.memoryTypeCount = 2;
+    assert_false(hymn_vk_memory_reads_slowly(&memory, 1)); // there is no better
+}
+
 // What a driver sets aside for an integrated device is no faster than the rest, and the first to be full.
 static void integrated_devices_have_the_hosts_memory(void **state) {
     (void)state;
@@ -305,6 +325,7 @@ int main(void) {
         cmocka_unit_test(each_usage_gets_its_memory),
         cmocka_unit_test(full_memory_is_not_replaced_by_slow_memory),
         cmocka_unit_test(integrated_devices_have_the_hosts_memory),
+        cmocka_unit_test(cached_memory_is_read_where_there_is_any),
         cmocka_unit_test(only_allowed_types_are_taken),
         cmocka_unit_test(ranges_are_whole_atoms_within_the_allocation),
     };

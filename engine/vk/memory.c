@@ -89,6 +89,7 @@ static enum hymn_status allocate(struct hymn_vk_device *device, enum hymn_vk_usa
     buffer->allocated = requirements.size;
     buffer->heap = memory_type->heapIndex;
     buffer->coherent = memory_type->propertyFlags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    buffer->reads_slowly = hymn_vk_memory_reads_slowly(&device->memory, type);
     device->heap_bytes[buffer->heap] += buffer->allocated;
     device->memory_bytes += buffer->allocated;
     bool map = (memory_type->propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) &&

@@ -16,6 +16,7 @@ struct hymn_vk_buffer {
     uint32_t heap;      // that it was taken from
     uint8_t *mapped;    // NULL: not host-visible
     bool coherent;      // flush and invalidate do nothing
+    bool reads_slowly;  // hymn_vk_memory_reads_slowly
 };
 
 // `what` names the buffer in messages ("activations"). OUT_OF_DEVICE_MEMORY says how much was needed and how much there
@@ -45,8 +46,8 @@ struct hymn_vk_write {
     uint64_t bytes; // a multiple of 4
 };
 
-// One-time transfers of any size: straight to mapped memory, else in pieces through a staging buffer. They wait for
-// the device; no submission may be using the ranges.
+// One-time transfers of any size: straight to mapped memory, and from it unless the host reads that slowly, else in
+// pieces through a staging buffer. They wait for the device; no submission may be using the ranges.
 enum hymn_status hymn_vk_buffer_write(struct hymn_vk_device *device, struct hymn_vk_buffer *buffer,
                                       const struct hymn_vk_write *writes, uint32_t count);
 // Fills a range with the `period` bytes at data, again and again; the device multiplies them. All three numbers are

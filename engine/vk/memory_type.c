@@ -73,6 +73,15 @@ bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory) {
     return all_visible;
 }
 
+bool hymn_vk_memory_reads_slowly(const VkPhysicalDeviceMemoryProperties *memory, uint32_t type) {
+    bool other = false;
+    for (uint32_t i = 0; i < memory->memoryTypeCount; i++) {
+        other = other || (score(false, HYMN_VK_USAGE_READBACK, memory->memoryTypes[i].propertyFlags) &&
+                          memory->memoryTypes[i].propertyFlags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+    }
+    return other && !(memory->memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_CACHED_BIT);
+}
+
 uint64_t hymn_vk_memory_visible_bytes(const VkPhysicalDeviceMemoryProperties *memory) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < memory->memoryTypeCount && i < VK_MAX_MEMORY_TYPES; i++) {

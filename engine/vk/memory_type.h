@@ -39,6 +39,10 @@ bool hymn_vk_memory_is_unified(const VkPhysicalDeviceMemoryProperties *memory);
 // small part that is set aside for the device.
 uint64_t hymn_vk_memory_bytes(const VkPhysicalDeviceMemoryProperties *memory, bool integrated);
 
+// Whether the host reads memory of this type without its cache, a word at a time, where it has other that is cached:
+// a copy there is faster, but for a few bytes.
+bool hymn_vk_memory_reads_slowly(const VkPhysicalDeviceMemoryProperties *memory, uint32_t type);
+
 // The size of the largest heap that has memory for HYMN_VK_USAGE_DIRECT; 0: none. All of the device's memory (resizable
 // BAR), or a window, classically of 256 MiB, in which the driver keeps things too.
 uint64_t hymn_vk_memory_visible_bytes(const VkPhysicalDeviceMemoryProperties *memory);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// One-time transfers between the host and a buffer that it cannot see.
+// One-time transfers between the host and a buffer that it cannot see, or not read as fast as it might.
 #include <string.h>
 
 #include "vk/command.h"
@@ -309,6 +309,6 @@ enum hymn_status hymn_vk_buffer_read(struct hymn_vk_device *device, const struct
     if (status != HYMN_STATUS_OK || bytes == 0) {
         return status;
     }
-    return buffer->mapped ? read_mapped(device, buffer, offset, data, bytes)
-                          : read_staged(device, buffer, offset, data, bytes);
+    return buffer->mapped && !buffer->reads_slowly ? read_mapped(device, buffer, offset, data, bytes)
+                                                   : read_staged(device, buffer, offset, data, bytes);
 }
