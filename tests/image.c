@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -30,12 +31,15 @@ struct bytes {
     size_t size;
 };
 
-static void on_write(png_structp png, png_bytep data, size_t size) {
-    struct bytes *file = png_get_io_ptr(png);
+static void append(struct bytes *file, const uint8_t *data, size_t size) {
     file->data = realloc(file->data, file->size + size);
     assert_non_null(file->data);
     memcpy(file->data + file->size, data, size);
     file->size += size;
+}
+
+static void on_write(png_structp png, png_bytep data, size_t size) {
+    append(png_get_io_ptr(png), data, size);
 }
 
 static void on_flush(png_structp png) {
@@ -46,6 +50,7 @@ struct png_kind {
     int colour, depth;
     bool interlaced, transparent;
     int orientation;          // 0: no eXIf chunk
+    char *text;               // of a zTXt chunk; NULL: none
     const png_color *palette; // [palette_count]
     int palette_count;
 };
@@ -109,6 +114,11 @@ static void set_chunks(png_structp png, png_infop info, const struct png_kind *k
     if (kind->orientation > 0) {
         const size_t size = make_tiff(tiff, kind->orientation, kind->orientation % 2 == 0);
         png_set_eXIf_1(png, info, (png_uint_32)size, tiff);
+    }
+    if (kind->text != NULL) {
+        char key[] = "Comment";
+        const png_text text = {.compression = PNG_TEXT_COMPRESSION_zTXt, .key = key, .text = kind->text};
+        png_set_text(png, info, &text, 1);
     }
 }
 
@@ -378,6 +388,44 @@ static void png_orientation(void **state) {
         assert_memory_equal(image.pixels, turned[orientation].shown, 6);
         image_free(&image);
     }
+}
+
+// The most memory that this process has had, in MiB.
+static long most_memory(void) {
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+#ifdef __APPLE__
+    return usage.ru_maxrss >> 20;
+#else
+    return usage.ru_maxrss >> 10;
+#endif
+}
+
+// A few kilobytes of compressed text become megabytes each; nobody reads them.
+static void png_with_much_text(void **state) {
+    enum { TEXTS = 200, MOST_MIB = 100 };
+    static char text[(6 << 20) + 1];
+    const struct png_kind kind = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 8, .orientation = 6, .text = text};
+    (void)state;
+    memset(text, 'a', sizeof(text) - 1);
+    struct bytes one = make_png(&kind, 2, 3, (const uint8_t *)"abcdef", 2), many = {0};
+    size_t at = 8; // of the chunks' lengths
+    while (memcmp(one.data + at + 4, "zTXt", 4) != 0) {
+        at += 12 + png_get_uint_32(one.data + at);
+    }
+    const size_t length = 12 + png_get_uint_32(one.data + at);
+    append(&many, one.data, at);
+    for (int i = 0; i < TEXTS; i++) {
+        append(&many, one.data + at, length);
+    }
+    append(&many, one.data + at, one.size - at);
+    free(one.data);
+    const long before = most_memory();
+    struct image image = decode_good(many);
+    assert_in_range(most_memory() - before, 0, MOST_MIB);
+    assert_int_equal(image.width, 3);
+    assert_memory_equal(image.pixels, turned[6].shown, 6);
+    image_free(&image);
 }
 
 static void jpeg_orientation(void **state) {
@@ -690,6 +738,7 @@ int main(void) {
         cmocka_unit_test(jpeg_grey_and_colour),
         cmocka_unit_test(jpeg_four_channels),
         cmocka_unit_test(png_orientation),
+        cmocka_unit_test(png_with_much_text),
         cmocka_unit_test(jpeg_orientation),
         cmocka_unit_test(exif_is_hostile),
         cmocka_unit_test(broken_png),

@@ -118,6 +118,7 @@ static void read_rows(struct reader *reader) {
 
 static void decode_body(struct reader *reader) {
     png_set_user_limits(reader->png, IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
+    png_set_chunk_cache_max(reader->png, 1); // keep none: the texts of a small file may inflate to gigabytes
     png_set_read_fn(reader->png, reader, on_read);
     png_read_info(reader->png, reader->info);
     reader->depth = png_get_bit_depth(reader->png, reader->info);
