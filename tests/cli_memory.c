@@ -29,6 +29,7 @@
 #include "vk/memory.h"
 
 enum { SIDE = 64, PICTURES = 7 }; // two and a third runs of three
+enum { WIDE = 8 * SIDE };         // of pictures beside which the network's own memory is small
 // Of few shaders, which software devices compile for every session.
 static const char model[] = HYMN_GOLDEN_DIR "/one_stage_conv.safetensors";
 static char folder[] = "/tmp/hymn-memory-XXXXXX";
@@ -37,6 +38,7 @@ static char folder[] = "/tmp/hymn-memory-XXXXXX";
 
 static bool spoils;                   // what waited runs have written
 static uint64_t cap;                  // of the device's memory; 0: none
+static uint64_t room;                 // for runs, beside the session's memory; 0: no limit
 static uint32_t most_streams = 1;     // of a session: with more of them there is no one amount of memory that it needs
 static bool exact;                    // sessions are of the batch that is asked for
 static uint32_t asked;                // sessions
@@ -102,6 +104,9 @@ enum hymn_status __wrap_hymn_session_create(struct hymn_context *context, const 
         uint64_t own_bytes, host_bytes;
         hymn_io_bytes(*out_session, &own_bytes, &host_bytes);
         roomy += last.runs_in_flight * (own_bytes + host_bytes);
+    }
+    if (room > 0) {
+        hymn_vk_memory_cap(device, at_first + room);
     }
     return status;
 }
@@ -296,6 +301,42 @@ static void several_streams_do_the_same_work(void **state) {
     most_streams = 1;
 }
 
+// A run in flight keeps its buffers from others that would have room without it.
+static void runs_wait_for_memory(void **state) {
+    enum { STREAMS = 8, MANY = 12 };
+    static uint8_t pixels[WIDE * WIDE * 3];
+    const char *words[MANY + 8] = {"-m", model, "-s", "64", "--streams", "8", "-o", at("roomy")};
+    struct cause cause;
+    (void)state;
+    for (int i = 0; i < MANY; i++) {
+        char name[32];
+        memset(pixels + i * 1000, 20 * i, sizeof(pixels) - i * 1000);
+        snprintf(name, sizeof(name), "wide-%d.png", i);
+        words[8 + i] = at(name);
+        assert_true(image_write_png(words[8 + i], pixels, WIDE, WIDE, 3, &cause));
+    }
+    const char *all[MANY + 9] = {NULL};
+    memcpy(all, words, sizeof(words));
+    most_streams = STREAMS;
+    assert_int_equal(run(command_segment, all, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, STREAMS);
+    room = (used - at_first) / STREAMS * 5 / 2; // of two and a half runs
+    all[7] = at("tight");
+    assert_int_equal(run(command_segment, all, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, STREAMS);
+    assert_true(used <= at_first + room);
+    for (int i = 0; i < MANY; i++) {
+        char reference[40], mask[40];
+        snprintf(reference, sizeof(reference), "roomy/wide-%d_mask.png", i);
+        snprintf(mask, sizeof(mask), "tight/wide-%d_mask.png", i);
+        expect_same_file(reference, mask);
+    }
+    room = 1; // not of one
+    assert_int_equal(run(command_segment, all, 0), CODE_INPUT);
+    room = 0;
+    most_streams = 1;
+}
+
 static void expect_comparison(bool known) {
     static const char *const names[] = {"max_abs_error", "max_abs_logit", "nmse"};
     json_error_t error;
@@ -348,8 +389,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
         cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
-        cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(bench_without_memory_for_fp32),
-        cmocka_unit_test(bench_compares_runs_in_flight),
+        cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(runs_wait_for_memory),
+        cmocka_unit_test(bench_without_memory_for_fp32),    cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

@@ -184,9 +184,16 @@ static enum hymn_status take_off(struct pipeline *pipeline, struct pipeline_item
     return status;
 }
 
-// Starts a run; where a batch is refused, its pictures are tried one by one, so that only the culprit fails.
+// Starts a run. Where there is no memory for it, the runs in flight give theirs back; where a batch is refused, its
+// pictures are tried one by one, so that only the culprit fails.
 static void submit(struct pipeline *pipeline, struct pipeline_item **items, uint32_t count) {
-    const enum hymn_status status = take_off(pipeline, items, count);
+    enum hymn_status status = take_off(pipeline, items, count);
+    if ((status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_OUT_OF_MEMORY) &&
+        pipeline->flight_count > 0) {
+        console_forget();
+        land_all(pipeline);
+        status = take_off(pipeline, items, count);
+    }
     if (status == HYMN_STATUS_OK) {
         return;
     }

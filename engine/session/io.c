@@ -281,7 +281,7 @@ static enum hymn_status grow_upload(struct hymn_session *session, struct hymn_sl
 }
 
 // Where the upload is decides what the image buffer holds.
-static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, struct layout *layout) {
+static enum hymn_status grow_each(struct hymn_session *session, struct hymn_slot *slot, struct layout *layout) {
     enum hymn_status status = grow_upload(session, slot, layout->upload);
     lay_out_image(layout, slot->direct);
     if (status == HYMN_STATUS_OK) {
@@ -289,6 +289,32 @@ static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot 
     }
     if (status == HYMN_STATUS_OK) {
         status = grow(session, HYMN_VK_USAGE_READBACK, layout->readback, "results", &slot->readback);
+    }
+    return status;
+}
+
+// Frees the buffers of all slots without a run: each keeps what its largest run took.
+static void shrink_free_slots(struct hymn_session *session) {
+    for (uint32_t i = 0; i < session->info.runs_in_flight; i++) {
+        struct hymn_slot *slot = &session->slots[i];
+        struct hymn_vk_buffer *const buffers[] = {&slot->upload, &slot->image, &slot->readback};
+        for (uint32_t k = 0; k < 3 && !slot->ticket; k++) {
+            session->info.io_bytes -= buffers[k]->allocated;
+            hymn_vk_buffer_destroy(session->device, buffers[k]);
+            slot->recorded = 0;
+            slot->before_recorded = slot->behind_recorded = false;
+        }
+    }
+}
+
+static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, struct layout *layout) {
+    const struct hymn_log log = session->device->log;
+    session->device->log = hymn_log_soften(&log);
+    enum hymn_status status = grow_each(session, slot, layout);
+    session->device->log = log;
+    if (status != HYMN_STATUS_OK) {
+        shrink_free_slots(session);
+        status = grow_each(session, slot, layout);
     }
     return status;
 }
