@@ -107,7 +107,7 @@ static void check_classes(const char *output) {
     struct cause cause;
     size_t areas[CLASSES] = {0};
     snprintf(name, sizeof(name), "%s/picture_mask.png", output);
-    assert_true(image_read_labels(at(name), &mask, &cause));
+    assert_true(image_read(at(name), IMAGE_LABELS, NULL, &mask, &cause));
     snprintf(name, sizeof(name), "%s/picture_probability.npy", output);
     assert_true(npy_read(at(name), &probabilities, &cause));
     assert_int_equal(probabilities.dimensions, 3);
@@ -176,7 +176,7 @@ static void one_channel(void **state) {
     run(command_segment, words);
     struct image mask;
     struct cause cause;
-    assert_true(image_read_labels(at("grey/picture_mask.png"), &mask, &cause));
+    assert_true(image_read(at("grey/picture_mask.png"), IMAGE_LABELS, NULL, &mask, &cause));
     for (size_t i = 0; i < HEIGHT * WIDTH; i++) {
         assert_true(mask.pixels[i] == 0 || mask.pixels[i] == 255);
     }

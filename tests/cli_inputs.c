@@ -262,15 +262,57 @@ static void queues(void **state) {
     int items[3] = {0};
     (void)state;
     assert_true(queue_init(&queue, 2, 10));
-    assert_true(queue_push(&queue, &items[0], 100)); // alone, an item may be beyond the budget
-    assert_ptr_equal(queue_pop(&queue), &items[0]);
-    assert_true(queue_push(&queue, &items[1], 5));
-    assert_true(queue_push(&queue, &items[2], 5));
+    assert_true(queue_push(&queue, &items[0]));
+    queue_hurry(&queue);
+    assert_ptr_equal(queue_pop(&queue, true), &items[0]); // what there is comes first
+    assert_null(queue_pop(&queue, true));
+    assert_true(queue_push(&queue, &items[1]));
+    assert_true(queue_push(&queue, &items[2]));
     queue_close(&queue);
-    assert_false(queue_push(&queue, &items[0], 1));
-    assert_ptr_equal(queue_pop(&queue), &items[1]);
-    assert_ptr_equal(queue_pop(&queue), &items[2]);
-    assert_null(queue_pop(&queue));
+    assert_false(queue_push(&queue, &items[0]));
+    assert_ptr_equal(queue_pop(&queue, false), &items[1]);
+    assert_ptr_equal(queue_pop(&queue, true), &items[2]);
+    assert_null(queue_pop(&queue, false));
+    queue_reserve(&queue, 100); // alone, an item may be beyond the budget
+    queue_release(&queue, 100);
+    queue_reserve(&queue, 5);
+    queue_reserve(&queue, 5);
+    queue_release(&queue, 10);
+    queue_destroy(&queue);
+}
+
+// Both ends wait for each other: one for memory, the other for more than the one item that it holds.
+static void reserve_four(void *argument) {
+    struct queue *queue = argument;
+    static int item;
+    for (int i = 0; i < 4; i++) {
+        queue_reserve(queue, 6);
+        queue_push(queue, &item);
+    }
+    queue_close(queue);
+}
+
+static void who_waits_for_memory_gets_it(void **state) {
+    struct queue queue;
+    hymn_thread thread;
+    unsigned held = 0, got = 0;
+    (void)state;
+    assert_true(queue_init(&queue, 2, 10));
+    assert_true(hymn_thread_start(&thread, reserve_four, &queue));
+    for (;;) {
+        if (queue_pop(&queue, held > 0) != NULL) {
+            held++;
+            got++;
+        } else if (held > 0) {
+            assert_int_equal(held, 1); // of 6, where 10 are to be had
+            queue_release(&queue, 6);
+            held--;
+        } else {
+            break;
+        }
+    }
+    hymn_thread_join(thread);
+    assert_int_equal(got, 4);
     queue_destroy(&queue);
 }
 
@@ -286,6 +328,7 @@ int main(void) {
         cmocka_unit_test(links_stay_links),
         cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
+        cmocka_unit_test(who_waits_for_memory_gets_it),
     };
     return cmocka_run_group_tests_name("cli_inputs", tests, set_up, tear_down);
 }

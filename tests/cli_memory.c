@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -22,6 +23,7 @@
 #include "files.h"
 #include "image.h"
 #include "npy.h"
+#include "pipeline.h"
 #include "session/session.h"
 #include "support/test_command.h"
 #include "support/test_leaks.h"
@@ -116,6 +118,46 @@ void __wrap_hymn_session_destroy(struct hymn_session **session) {
         used = device->memory_bytes;
     }
     __real_hymn_session_destroy(session);
+}
+
+static uint64_t host_memory;                // for pictures; 0: as much as the command thinks right
+static atomic_size_t decoded, most_decoded; // bytes of pictures
+
+enum exit_code __real_pipeline_run(const struct pipeline_params *params, size_t *out_done);
+enum exit_code __wrap_pipeline_run(const struct pipeline_params *params, size_t *out_done);
+bool __real_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
+                           const struct image_caller *caller, struct cause *cause);
+bool __wrap_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
+                           const struct image_caller *caller, struct cause *cause);
+void __real_image_free(struct image *image);
+void __wrap_image_free(struct image *image);
+
+enum exit_code __wrap_pipeline_run(const struct pipeline_params *params, size_t *out_done) {
+    struct pipeline_params own = *params;
+    own.memory = host_memory;
+    atomic_store(&most_decoded, 0);
+    return __real_pipeline_run(&own, out_done);
+}
+
+bool __wrap_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
+                           const struct image_caller *caller, struct cause *cause) {
+    if (!__real_image_allocate(out_image, width, height, channels, caller, cause)) {
+        return false;
+    }
+    const size_t bytes = (size_t)width * height * channels, now = atomic_fetch_add(&decoded, bytes) + bytes;
+    for (size_t most = atomic_load(&most_decoded); now > most;) {
+        if (atomic_compare_exchange_weak(&most_decoded, &most, now)) {
+            break;
+        }
+    }
+    return true;
+}
+
+void __wrap_image_free(struct image *image) {
+    if (image->pixels != NULL) {
+        atomic_fetch_sub(&decoded, (size_t)image->width * image->height * image->channels);
+    }
+    __real_image_free(image);
 }
 
 // ---- the command
@@ -301,6 +343,42 @@ static void several_streams_do_the_same_work(void **state) {
     most_streams = 1;
 }
 
+// Decoders wait until pictures before are written, also where these wait for the rest of a batch. A picture that takes
+// more than all of the memory goes alone.
+static void decoders_wait_for_memory(void **state) {
+    enum { PIXELS = WIDE * WIDE, MANY = 8 };
+    static uint8_t pixels[PIXELS * 3];
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("flat"), &cause));
+    for (int i = 0; i < MANY; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "flat/%d.png", i);
+        assert_true(image_write_png(at(name), pixels, WIDE, WIDE, 3, &cause));
+    }
+    // With its overlay and mask a picture takes 5 bytes a pixel, with its true mask and the comparison 13; 3, and 1 of
+    // the true mask, are decoded.
+    const struct {
+        const char *batch;
+        uint64_t segment, eval;
+        size_t pictures;
+    } cases[] = {{"1", 11 * PIXELS, 27 * PIXELS, 2}, {"8", 11 * PIXELS, 27 * PIXELS, 2}, {"3", 1, 1, 1}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *const segment[] = {at("flat"), "-m", model, "-s", "64",           "-o",
+                                       at("host"), "-j", "8",   "-b", cases[i].batch, NULL};
+        host_memory = cases[i].segment;
+        assert_int_equal(run(command_segment, segment, 0), CODE_OK);
+        assert_in_range(atomic_load(&most_decoded), 3 * PIXELS, cases[i].pictures * 3 * PIXELS);
+        const char *const eval[] = {"-i", at("flat"), "-k", at("host"), "-m",           model, "-s",
+                                    "64", "-j",       "8",  "-b",       cases[i].batch, NULL};
+        host_memory = cases[i].eval;
+        assert_int_equal(run(command_eval, eval, 0), CODE_OK);
+        assert_in_range(atomic_load(&most_decoded), 4 * PIXELS, cases[i].pictures * 4 * PIXELS);
+        assert_int_equal(atomic_load(&decoded), 0);
+    }
+    host_memory = 0;
+}
+
 // A run in flight keeps its buffers from others that would have room without it.
 static void runs_wait_for_memory(void **state) {
     enum { STREAMS = 8, MANY = 12 };
@@ -387,10 +465,11 @@ static void bench_compares_runs_in_flight(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
-        cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
-        cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(runs_wait_for_memory),
-        cmocka_unit_test(bench_without_memory_for_fp32),    cmocka_unit_test(bench_compares_runs_in_flight),
+        cmocka_unit_test(segment_with_half_the_batch),   cmocka_unit_test(eval_with_half_the_batch),
+        cmocka_unit_test(run_with_half_the_batch),       cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+        cmocka_unit_test(decoders_wait_for_memory),      cmocka_unit_test(several_streams_do_the_same_work),
+        cmocka_unit_test(runs_wait_for_memory),          cmocka_unit_test(bench_without_memory_for_fp32),
+        cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

@@ -560,11 +560,11 @@ static void refused_with_a_reason(void **state) {
     assert_refused("\xff\xd8\xff", 3, "JPEG");
     struct image image;
     struct cause cause;
-    assert_false(image_allocate(&image, 65535, 65535, 3, &cause));
+    assert_false(image_allocate(&image, 65535, 65535, 3, NULL, &cause));
     assert_non_null(strstr(cause.text, "more than the limit"));
-    assert_false(image_read("no/such/file.png", &image, &cause));
+    assert_false(image_read("no/such/file.png", IMAGE_PICTURE, NULL, &image, &cause));
     assert_non_null(strstr(cause.text, "No such file"));
-    assert_false(image_read(".", &image, &cause));
+    assert_false(image_read(".", IMAGE_PICTURE, NULL, &image, &cause));
     assert_non_null(strstr(cause.text, "folder"));
 }
 
@@ -692,7 +692,7 @@ static void written_and_read(void **state) {
             pixels[i] = (uint8_t)test_random_u64(&random);
         }
         assert_true(image_write_png(path, pixels, 17, 11, channels, &cause));
-        assert_true(image_read(path, &image, &cause));
+        assert_true(image_read(path, IMAGE_PICTURE, NULL, &image, &cause));
         assert_int_equal(image.channels, channels);
         assert_memory_equal(image.pixels, pixels, (size_t)17 * 11 * channels);
         image_free(&image);
@@ -701,7 +701,7 @@ static void written_and_read(void **state) {
         deep[i] = (uint16_t)(i * 257);
     }
     assert_true(image_write_png16(path, deep, 17, 11, &cause));
-    assert_true(image_read(path, &image, &cause));
+    assert_true(image_read(path, IMAGE_PICTURE, NULL, &image, &cause));
     for (size_t i = 0; i < 17 * 11; i++) {
         assert_int_equal(image.pixels[i], i);
     }

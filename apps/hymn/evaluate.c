@@ -27,11 +27,25 @@ static bool check_labels(const struct image *mask, uint32_t classes, struct caus
     return true;
 }
 
-static bool read_mask(const char *path, uint32_t classes, struct image *out_mask, struct cause *cause) {
-    if (classes == 1) {
-        return image_read_mask(path, out_mask, cause);
-    }
-    return image_read_labels(path, out_mask, cause) && check_labels(out_mask, classes, cause);
+static bool complain_of_size(const struct pipeline_item *item, uint32_t width, uint32_t height, struct cause *cause) {
+    return cause_set(cause, "is %u x %u pixels, but the picture %s is %u x %u", width, height, item->name,
+                     item->image.width, item->image.height);
+}
+
+// The pipeline has memory for a mask as large as the picture. The orientation is not applied yet.
+static bool admit_mask(void *user, uint32_t width, uint32_t height, struct cause *cause) {
+    const struct pipeline_item *item = user;
+    return (uint64_t)width * height == (uint64_t)item->image.width * item->image.height ||
+           complain_of_size(item, width, height, cause);
+}
+
+static bool read_mask(struct pipeline_item *item, const char *path, uint32_t classes, struct cause *cause) {
+    const struct image_caller caller = {.admit = admit_mask, .user = item};
+    struct image *mask = item->user;
+    return image_read(path, classes == 1 ? IMAGE_MASK : IMAGE_LABELS, &caller, mask, cause) &&
+           (classes == 1 || check_labels(mask, classes, cause)) &&
+           ((mask->width == item->image.width && mask->height == item->image.height) ||
+            complain_of_size(item, mask->width, mask->height, cause));
 }
 
 static bool load(void *user, struct pipeline_item *item) {
@@ -39,8 +53,7 @@ static bool load(void *user, struct pipeline_item *item) {
     const char *mask_path = work->params->masks[item->index];
     struct cause cause;
     item->name = work->params->inputs->items[item->index].path;
-    if (!image_read(item->name, &item->image, &cause)) {
-        console_error(item->name, "%s", cause.text);
+    if (!pipeline_read(item, item->name)) {
         return false;
     }
     struct image *mask = calloc(1, sizeof(*mask));
@@ -49,13 +62,8 @@ static bool load(void *user, struct pipeline_item *item) {
         console_error(item->name, "out of memory");
         return false;
     }
-    if (!read_mask(mask_path, work->params->pipeline.classes, mask, &cause)) {
+    if (!read_mask(item, mask_path, work->params->pipeline.classes, &cause)) {
         console_error(mask_path, "%s", cause.text);
-        return false;
-    }
-    if (mask->width != item->image.width || mask->height != item->image.height) {
-        console_error(mask_path, "is %u x %u pixels, but the picture %s is %u x %u", mask->width, mask->height,
-                      item->name, item->image.width, item->image.height);
         return false;
     }
     return true;
@@ -160,6 +168,7 @@ enum exit_code evaluate_run(const struct evaluate_params *params, struct evaluat
     work.class_count = pipeline.classes > 1 ? pipeline.classes - 1 : 1;
     work.scores = calloc(params->inputs->count * work.class_count, sizeof(*work.scores));
     work.judged = calloc(params->inputs->count, sizeof(*work.judged));
+    pipeline.pixel_bytes = 3 + 3 + 6; // the picture, its true mask, and for the comparison flags and distances
     pipeline.count = params->inputs->count;
     pipeline.load = load;
     pipeline.finish = finish;

@@ -8,7 +8,8 @@
 
 static const size_t file_limit = (size_t)1 << 30;
 
-bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause) {
+bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
+                    const struct image_caller *caller, struct cause *cause) {
     *out_image = (struct image){0};
     if (width == 0 || height == 0 || width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE) {
         return cause_set(cause, "%u x %u pixels: each side must be from 1 to %d", width, height, IMAGE_MAX_SIDE);
@@ -16,6 +17,9 @@ bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, ui
     const uint64_t pixels = (uint64_t)width * height;
     if (pixels > IMAGE_MAX_PIXELS) {
         return cause_set(cause, "%u x %u pixels: more than the limit of %d", width, height, IMAGE_MAX_PIXELS);
+    }
+    if (caller != NULL && !caller->admit(caller->user, width, height, cause)) {
+        return false;
     }
     out_image->pixels = calloc((size_t)pixels, channels);
     if (out_image->pixels == NULL) {
@@ -52,7 +56,7 @@ bool image_to_rgb(struct image *image, struct cause *cause) {
     if (image->channels == 3) {
         return true;
     }
-    if (!image_allocate(&wide, image->width, image->height, 3, cause)) {
+    if (!image_allocate(&wide, image->width, image->height, 3, NULL, cause)) {
         return false;
     }
     const size_t count = (size_t)image->width * image->height;
@@ -94,7 +98,7 @@ bool image_orient(struct image *image, int orientation, struct cause *cause) {
     const uint32_t w = image->width, h = image->height, channels = image->channels;
     const bool swapped = orientation >= 5;
     struct image turned;
-    if (!image_allocate(&turned, swapped ? h : w, swapped ? w : h, channels, cause)) {
+    if (!image_allocate(&turned, swapped ? h : w, swapped ? w : h, channels, NULL, cause)) {
         return false;
     }
     uint8_t *target = turned.pixels;
@@ -168,18 +172,19 @@ static bool cut_mask(struct image *image, struct cause *cause) {
     return true;
 }
 
-static bool decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image, struct cause *cause) {
+static bool decode(const uint8_t *data, size_t size, enum image_use use, const struct image_caller *caller,
+                   struct image *out_image, struct cause *cause) {
     int orientation = 1;
     *out_image = (struct image){0};
     bool good = false;
     if (is_png(data, size)) {
-        good = image_png_decode(data, size, use, out_image, &orientation, cause);
+        good = image_png_decode(data, size, use, caller, out_image, &orientation, cause);
     } else if (!is_jpeg(data, size)) {
         complain_unknown(data, size, cause);
     } else if (use == IMAGE_LABELS) {
         cause_set(cause, "is a JPEG file, which cannot hold exact class numbers: use PNG");
     } else {
-        good = image_jpeg_decode(data, size, out_image, &orientation, cause);
+        good = image_jpeg_decode(data, size, caller, out_image, &orientation, cause);
     }
     good = good && (use != IMAGE_LABELS || flatten_labels(out_image, cause)) &&
            (use != IMAGE_MASK || cut_mask(out_image, cause)) && image_orient(out_image, orientation, cause);
@@ -190,34 +195,24 @@ static bool decode(const uint8_t *data, size_t size, enum image_use use, struct 
 }
 
 bool image_decode(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
-    return decode(data, size, IMAGE_PICTURE, out_image, cause);
+    return decode(data, size, IMAGE_PICTURE, NULL, out_image, cause);
 }
 
 bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
-    return decode(data, size, IMAGE_LABELS, out_image, cause);
+    return decode(data, size, IMAGE_LABELS, NULL, out_image, cause);
 }
 
 bool image_decode_mask(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause) {
-    return decode(data, size, IMAGE_MASK, out_image, cause);
+    return decode(data, size, IMAGE_MASK, NULL, out_image, cause);
 }
 
-static bool read_as(const char *path, enum image_use use, struct image *out_image, struct cause *cause) {
+bool image_read(const char *path, enum image_use use, const struct image_caller *caller, struct image *out_image,
+                struct cause *cause) {
     uint8_t *data = NULL;
     size_t size = 0;
     *out_image = (struct image){0};
-    const bool good = file_read(path, file_limit, &data, &size, cause) && decode(data, size, use, out_image, cause);
+    const bool good =
+        file_read(path, file_limit, &data, &size, cause) && decode(data, size, use, caller, out_image, cause);
     free(data);
     return good;
-}
-
-bool image_read(const char *path, struct image *out_image, struct cause *cause) {
-    return read_as(path, IMAGE_PICTURE, out_image, cause);
-}
-
-bool image_read_labels(const char *path, struct image *out_image, struct cause *cause) {
-    return read_as(path, IMAGE_LABELS, out_image, cause);
-}
-
-bool image_read_mask(const char *path, struct image *out_image, struct cause *cause) {
-    return read_as(path, IMAGE_MASK, out_image, cause);
 }

@@ -33,13 +33,25 @@ bool image_decode_labels(const uint8_t *data, size_t size, struct image *out_ima
 // coloured of the 8 bits that image_decode and image_to_grey make of it.
 bool image_decode_mask(const uint8_t *data, size_t size, struct image *out_image, struct cause *cause);
 
-// The three above for a file, or standard input for "-".
-bool image_read(const char *path, struct image *out_image, struct cause *cause);
-bool image_read_labels(const char *path, struct image *out_image, struct cause *cause);
-bool image_read_mask(const char *path, struct image *out_image, struct cause *cause);
+// What pixels are decoded for. IMAGE_MASK: grey values in 8 bits of which 0 and 1 are as stored and no other becomes 1.
+enum image_use { IMAGE_PICTURE, IMAGE_LABELS, IMAGE_MASK };
 
-// Zeroed pixels; false, with the cause, where a side or the product is beyond the limits or memory is out.
-bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause);
+// Whoever reads a picture, where it has a say in it.
+struct image_caller {
+    // The size, before there is memory for the pixels and before the orientation is applied; false with a cause refuses
+    // the picture.
+    bool (*admit)(void *user, uint32_t width, uint32_t height, struct cause *cause);
+    void *user;
+};
+
+// The three above for a file, or standard input for "-". caller: may be NULL.
+bool image_read(const char *path, enum image_use use, const struct image_caller *caller, struct image *out_image,
+                struct cause *cause);
+
+// Zeroed pixels; false, with the cause, where a side or the product is beyond the limits, the caller (or NULL) refuses
+// them, or memory is out.
+bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
+                    const struct image_caller *caller, struct cause *cause);
 void image_free(struct image *image);
 
 // In place: colour becomes grey by BT.601's luma; grey becomes RGB.
@@ -54,13 +66,10 @@ bool image_write_png(const char *path, const uint8_t *samples, uint32_t width, u
                      struct cause *cause);
 bool image_write_png16(const char *path, const uint16_t *samples, uint32_t width, uint32_t height, struct cause *cause);
 
-// What pixels are decoded for. IMAGE_MASK: grey values in 8 bits of which 0 and 1 are as stored and no other becomes 1.
-enum image_use { IMAGE_PICTURE, IMAGE_LABELS, IMAGE_MASK };
-
 // Between image.c and the two decoders: pixels before the orientation, which is 1 where the file gives none.
-bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image,
-                      int *out_orientation, struct cause *cause);
-bool image_jpeg_decode(const uint8_t *data, size_t size, struct image *out_image, int *out_orientation,
-                       struct cause *cause);
+bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, const struct image_caller *caller,
+                      struct image *out_image, int *out_orientation, struct cause *cause);
+bool image_jpeg_decode(const uint8_t *data, size_t size, const struct image_caller *caller, struct image *out_image,
+                       int *out_orientation, struct cause *cause);
 
 #endif

@@ -24,6 +24,7 @@ struct reader {
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     jmp_buf jump;
+    const struct image_caller *caller;
     struct image *image;
     int orientation;
     struct cause *cause;
@@ -109,7 +110,8 @@ static void decode_body(struct reader *reader, const uint8_t *data, size_t size)
     const bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     const bool grey = jpeg->jpeg_color_space == JCS_GRAYSCALE;
     jpeg->out_color_space = cmyk ? JCS_CMYK : grey ? JCS_GRAYSCALE : JCS_RGB;
-    if (!image_allocate(reader->image, jpeg->image_width, jpeg->image_height, grey ? 1 : 3, reader->cause)) {
+    if (!image_allocate(reader->image, jpeg->image_width, jpeg->image_height, grey ? 1 : 3, reader->caller,
+                        reader->cause)) {
         longjmp(reader->jump, 1);
     }
     jpeg_start_decompress(jpeg);
@@ -126,9 +128,9 @@ static bool decode_guarded(struct reader *reader, const uint8_t *data, size_t si
     return true;
 }
 
-bool image_jpeg_decode(const uint8_t *data, size_t size, struct image *out_image, int *out_orientation,
-                       struct cause *cause) {
-    struct reader reader = {.image = out_image, .orientation = 1, .cause = cause};
+bool image_jpeg_decode(const uint8_t *data, size_t size, const struct image_caller *caller, struct image *out_image,
+                       int *out_orientation, struct cause *cause) {
+    struct reader reader = {.caller = caller, .image = out_image, .orientation = 1, .cause = cause};
     *out_image = (struct image){0};
     cause->text[0] = '\0';
     reader.jpeg.err = jpeg_std_error(&reader.errors);

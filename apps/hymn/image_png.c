@@ -20,6 +20,7 @@ struct reader {
     const uint8_t *data;
     size_t size, offset;
     enum image_use use;
+    const struct image_caller *caller;
     int depth; // of the samples as stored
     struct image *image;
     int orientation;
@@ -106,7 +107,7 @@ static void read_rows(struct reader *reader) {
     if ((channels != 1 && channels != 3) || row_bytes != (size_t)width * channels) {
         png_error(reader->png, "unexpected sample layout");
     }
-    if (!image_allocate(reader->image, width, height, channels, reader->cause)) {
+    if (!image_allocate(reader->image, width, height, channels, reader->caller, reader->cause)) {
         png_error(reader->png, "image");
     }
     for (int pass = 0; pass < passes; pass++) {
@@ -156,10 +157,10 @@ static bool size_is_legal(const uint8_t *data, size_t size, struct cause *cause)
     return true;
 }
 
-bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, struct image *out_image,
-                      int *out_orientation, struct cause *cause) {
+bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, const struct image_caller *caller,
+                      struct image *out_image, int *out_orientation, struct cause *cause) {
     struct reader reader = {
-        .data = data, .size = size, .use = use, .image = out_image, .orientation = 1, .cause = cause};
+        .data = data, .size = size, .use = use, .caller = caller, .image = out_image, .orientation = 1, .cause = cause};
     *out_image = (struct image){0};
     if (!size_is_legal(data, size, cause)) {
         return false;

@@ -6,8 +6,7 @@
 
 #include "interrupt.h"
 
-// Decoded pictures that wait for the device, and results that wait to be written, in bytes each.
-static const uint64_t queue_budget = (uint64_t)512 << 20;
+static const uint64_t default_memory = (uint64_t)2 << 30;
 
 static atomic_bool stopped;
 
@@ -28,6 +27,7 @@ static void free_item(struct pipeline *pipeline, struct pipeline_item *item) {
     image_free(&item->image);
     free(item->mask);
     free(item->probabilities);
+    queue_release(&pipeline->decoded, item->reserved);
     free(item);
 }
 
@@ -44,11 +44,27 @@ static void drop_item(struct pipeline *pipeline, struct pipeline_item *item) {
     free_item(pipeline, item);
 }
 
-static uint64_t item_cost(const struct pipeline *pipeline, const struct pipeline_item *item) {
-    const uint64_t pixels = (uint64_t)item->image.width * item->image.height;
-    const uint64_t mask = item->mask != NULL ? 1 : 0;
-    const uint64_t probabilities = item->probabilities != NULL ? sizeof(float) * pipeline->params->classes : 0;
-    return pixels * (item->image.channels + mask + probabilities);
+// Reserves what the item will take until it is freed.
+static bool admit(void *user, uint32_t width, uint32_t height, struct cause *cause) {
+    struct pipeline_item *item = user;
+    const struct pipeline_params *params = item->pipeline->params;
+    const uint64_t probabilities = params->probabilities ? sizeof(float) * params->classes : 0;
+    item->reserved = (uint64_t)width * height * (params->pixel_bytes + 1 + probabilities); // 1: the mask
+    queue_reserve(&item->pipeline->decoded, item->reserved);
+    item->stopped = pipeline_stopping();
+    return !item->stopped || cause_set(cause, "stopped");
+}
+
+bool pipeline_read(struct pipeline_item *item, const char *path) {
+    const struct image_caller caller = {.admit = admit, .user = item};
+    struct cause cause;
+    if (image_read(path, IMAGE_PICTURE, &caller, &item->image, &cause)) {
+        return true;
+    }
+    if (!item->stopped) {
+        console_error(item->name, "%s", cause.text);
+    }
+    return false;
 }
 
 struct hymn_image pipeline_view(const struct image *image) {
@@ -94,10 +110,15 @@ static struct pipeline_item *load_next(struct pipeline *pipeline) {
             continue;
         }
         item->index = index;
+        item->pipeline = pipeline;
         if (pipeline->params->load(pipeline->params->user, item)) {
             return item;
         }
-        drop_item(pipeline, item);
+        if (item->stopped) {
+            free_item(pipeline, item);
+        } else {
+            drop_item(pipeline, item);
+        }
     }
     return NULL;
 }
@@ -106,7 +127,7 @@ static void decode_entry(void *argument) {
     struct pipeline *pipeline = argument;
     struct pipeline_item *item;
     while ((item = load_next(pipeline)) != NULL) {
-        if (!queue_push(&pipeline->decoded, item, item_cost(pipeline, item))) {
+        if (!queue_push(&pipeline->decoded, item)) {
             free_item(pipeline, item);
             break;
         }
@@ -119,7 +140,7 @@ static void decode_entry(void *argument) {
 static void write_entry(void *argument) {
     struct pipeline *pipeline = argument;
     struct pipeline_item *item;
-    while ((item = queue_pop(&pipeline->computed)) != NULL) {
+    while ((item = queue_pop(&pipeline->computed, false)) != NULL) {
         if (pipeline->params->finish(pipeline->params->user, item)) {
             atomic_fetch_add(&pipeline->finished, 1);
             console_progress_step(false);
@@ -133,7 +154,7 @@ static void write_entry(void *argument) {
 // ---------------------------------------------------------------------------------------------------------- the device
 
 static void pass_on(struct pipeline *pipeline, struct pipeline_item *item) {
-    if (!queue_push(&pipeline->computed, item, item_cost(pipeline, item))) {
+    if (!queue_push(&pipeline->computed, item)) {
         free_item(pipeline, item);
     }
 }
@@ -229,12 +250,30 @@ static void compute_tiles(struct pipeline *pipeline, struct pipeline_item *item)
     }
 }
 
-// Gathers pictures until a batch is full or none are left, and keeps the device busy with them.
+static void compute_rest(struct pipeline *pipeline, struct pipeline_item **batch, uint32_t gathered) {
+    if (gathered > 0 && !pipeline_stopping()) {
+        submit(pipeline, batch, gathered);
+    } else {
+        for (uint32_t i = 0; i < gathered; i++) {
+            free_item(pipeline, batch[i]);
+        }
+    }
+    land_all(pipeline);
+}
+
+// Gathers pictures until a batch is full or none are to be had, and keeps the device busy with them.
 static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
     uint32_t gathered = 0;
-    struct pipeline_item *item;
-    while ((item = queue_pop(&pipeline->decoded)) != NULL) {
-        if (pipeline_stopping()) {
+    for (;;) {
+        const bool holds = gathered > 0 || pipeline->flight_count > 0;
+        struct pipeline_item *item = queue_pop(&pipeline->decoded, holds);
+        if (item == NULL && !holds) {
+            return;
+        }
+        if (item == NULL) {
+            compute_rest(pipeline, batch, gathered);
+            gathered = 0;
+        } else if (pipeline_stopping()) {
             free_item(pipeline, item);
         } else if (!pipeline_make_room(pipeline, item)) {
             drop_item(pipeline, item);
@@ -249,14 +288,6 @@ static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
             gathered = 0;
         }
     }
-    if (gathered > 0 && !pipeline_stopping()) {
-        submit(pipeline, batch, gathered);
-    } else {
-        for (uint32_t i = 0; i < gathered; i++) {
-            free_item(pipeline, batch[i]);
-        }
-    }
-    land_all(pipeline);
 }
 
 // --------------------------------------------------------------------------------------------------------------- whole
@@ -265,8 +296,8 @@ static bool init(struct pipeline *pipeline, const struct pipeline_params *params
     pipeline->params = params;
     pipeline->most_flights = hymn_session_get_info(params->session)->runs_in_flight;
     const size_t capacity = params->jobs + pipeline->most_flights * (size_t)params->batch;
-    bool good = queue_init(&pipeline->decoded, capacity, queue_budget);
-    good = queue_init(&pipeline->computed, capacity, queue_budget) && good;
+    bool good = queue_init(&pipeline->decoded, capacity, params->memory > 0 ? params->memory : default_memory);
+    good = queue_init(&pipeline->computed, capacity, 0) && good;
     pipeline->images = calloc(params->batch, sizeof(*pipeline->images));
     pipeline->outputs = calloc(params->batch, sizeof(*pipeline->outputs));
     good = good && pipeline->images != NULL && pipeline->outputs != NULL;

@@ -17,38 +17,64 @@ void queue_destroy(struct queue *queue) {
     hymn_mutex_destroy(&queue->lock);
 }
 
-static bool has_room(const struct queue *queue, uint64_t cost) {
-    return queue->count == 0 || (queue->count < queue->capacity && queue->cost + cost <= queue->budget);
+static void hurry(struct queue *queue) {
+    if (!queue->hurried) { // else threads that wait here would wake each other for ever
+        queue->hurried = true;
+        hymn_condition_broadcast(&queue->changed);
+    }
 }
 
-bool queue_push(struct queue *queue, void *item, uint64_t cost) {
+void queue_hurry(struct queue *queue) {
     hymn_mutex_lock(&queue->lock);
-    while (!queue->closed && !has_room(queue, cost)) {
+    hurry(queue);
+    hymn_mutex_unlock(&queue->lock);
+}
+
+void queue_reserve(struct queue *queue, uint64_t cost) {
+    hymn_mutex_lock(&queue->lock);
+    while (queue->reserved > 0 && queue->reserved + cost > queue->budget) {
+        hurry(queue); // anew whenever something has changed: an item that was popped since may be one that is held
+        hymn_condition_wait(&queue->changed, &queue->lock);
+    }
+    queue->reserved += cost;
+    hymn_mutex_unlock(&queue->lock);
+}
+
+void queue_release(struct queue *queue, uint64_t cost) {
+    hymn_mutex_lock(&queue->lock);
+    queue->reserved -= cost;
+    hymn_condition_broadcast(&queue->changed);
+    hymn_mutex_unlock(&queue->lock);
+}
+
+bool queue_push(struct queue *queue, void *item) {
+    hymn_mutex_lock(&queue->lock);
+    while (!queue->closed && queue->count == queue->capacity) {
         hymn_condition_wait(&queue->changed, &queue->lock);
     }
     const bool open = !queue->closed;
     if (open) {
-        queue->entries[(queue->first + queue->count) % queue->capacity] = (struct queue_entry){item, cost};
+        queue->entries[(queue->first + queue->count) % queue->capacity] = item;
         queue->count++;
-        queue->cost += cost;
         hymn_condition_broadcast(&queue->changed);
     }
     hymn_mutex_unlock(&queue->lock);
     return open;
 }
 
-void *queue_pop(struct queue *queue) {
+void *queue_pop(struct queue *queue, bool holds) {
     void *item = NULL;
     hymn_mutex_lock(&queue->lock);
-    while (queue->count == 0 && !queue->closed) {
+    while (queue->count == 0 && !queue->closed && !(holds && queue->hurried)) {
         hymn_condition_wait(&queue->changed, &queue->lock);
     }
     if (queue->count > 0) {
-        item = queue->entries[queue->first].item;
-        queue->cost -= queue->entries[queue->first].cost;
+        item = queue->entries[queue->first];
         queue->first = (queue->first + 1) % queue->capacity;
         queue->count--;
         hymn_condition_broadcast(&queue->changed);
+    } else {
+        queue->hurried = false;
     }
     hymn_mutex_unlock(&queue->lock);
     return item;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// A bounded queue of pointers between threads.
+// A bounded queue of pointers between threads, with a budget for what they point to.
 #ifndef HYMN_APP_QUEUE_H
 #define HYMN_APP_QUEUE_H
 
@@ -13,23 +13,26 @@
 struct queue {
     hymn_mutex lock;
     hymn_condition changed;
-    struct queue_entry {
-        void *item;
-        uint64_t cost;
-    } * entries;
+    void **entries;
     size_t capacity, first, count;
-    uint64_t cost, budget;
-    bool closed;
+    uint64_t reserved, budget;
+    bool hurried, closed;
 };
 
-// Holds at most `capacity` items whose costs add up to at most `budget`; a single item may exceed the budget. False
-// when memory is out.
+// Holds at most `capacity` items. False when memory is out.
 bool queue_init(struct queue *queue, size_t capacity, uint64_t budget);
 void queue_destroy(struct queue *queue); // no thread may use it any more
+// Waits until `cost` fits into what is left of the budget; where nothing is reserved, whatever the cost. Before an item
+// is made, and released when it is gone: from anywhere, not only from the queue.
+void queue_reserve(struct queue *queue, uint64_t cost);
+void queue_release(struct queue *queue, uint64_t cost);
 // Waits for room. False when the queue is closed: the item stays the caller's.
-bool queue_push(struct queue *queue, void *item, uint64_t cost);
-// Waits for an item. NULL when the queue is closed and empty.
-void *queue_pop(struct queue *queue);
+bool queue_push(struct queue *queue, void *item);
+// Waits for an item. NULL when the queue is closed and empty. holds: the caller has items that others may wait for:
+// also NULL, once, when the queue is empty and a thread waits in queue_reserve or has called queue_hurry.
+void *queue_pop(struct queue *queue, bool holds);
+// The next item may be long in coming.
+void queue_hurry(struct queue *queue);
 // Nothing more will be pushed; what is in the queue can still be popped.
 void queue_close(struct queue *queue);
 

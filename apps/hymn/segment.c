@@ -272,14 +272,9 @@ static void print_rest(struct segmentation *work) {
 
 static bool load(void *user, struct pipeline_item *item) {
     const struct segmentation *work = user;
-    struct cause cause;
     const char *path = work->params->inputs->items[item->index].path;
     item->name = strcmp(path, "-") == 0 ? "standard input" : path;
-    if (!image_read(path, &item->image, &cause)) {
-        console_error(item->name, "%s", cause.text);
-        return false;
-    }
-    return true;
+    return pipeline_read(item, path);
 }
 
 static bool finish(void *user, struct pipeline_item *item) {
@@ -323,6 +318,8 @@ enum exit_code segment_run(const struct segment_params *params) {
     hymn_mutex_init(&work.lock);
     struct pipeline_params pipeline = params->pipeline;
     pipeline.probabilities = params->probabilities != SEGMENT_NO_PROBABILITIES;
+    // The outline takes a byte beside three of the picture, 16 bits of a probability two.
+    pipeline.pixel_bytes = 3 + params->overlay + (params->probabilities == SEGMENT_PROBABILITIES_PNG ? 2 : 0);
     pipeline.count = params->inputs->count;
     pipeline.load = load;
     pipeline.finish = finish;
