@@ -601,6 +601,14 @@ interrupted_pipes() {
     done
 }
 
+# Nobody reads the results any more, while the next picture is waited for.
+stopped_waiting() {
+    # shellcheck disable=SC2016 # for the shell that begins
+    begin sh -c '{ "$@"; echo "$?" >status; } | :' sh "$hymn" segment in/picture.png - -m "$model" -o piped --jobs 1
+    ends 0 && holds status 1 && there piped/picture_mask.png && holds err "standard output: Broken pipe" \
+        "hymn: stopped: 1 of 2 pictures were not segmented" && count_is 2 err
+}
+
 named_pipes() {
     mkfifo from.npy to.npy empty.npy && expect 0 "$hymn" run -m "$model" -i zeros.npy -o straight.npy || return 1
     # In parts, the first of them late.
@@ -687,6 +695,7 @@ tally_check "an interrupt finishes cleanly" interrupts
 tally_check "signals that are ignored stay so" ignored_interrupts
 tally_check "an interrupt of who waits for input" interrupted_waiting
 tally_check "an interrupt of who waits at a named pipe" interrupted_pipes
+tally_check "the end of who reads the results, while input is waited for" stopped_waiting
 tally_check "named pipes" named_pipes
 tally_check "an interrupt of the self-test" interrupted_selftest
 tally_check "bench: a terminal that is closed" bench_leaves_nothing

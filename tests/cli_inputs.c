@@ -177,16 +177,16 @@ static void files_are_whole_or_absent(void **state) {
     assert_true(file_write(at("whole"), "old", 3, &cause));
     assert_true(output_open(&output, at("whole"), &cause));
     assert_true(output_write(&output, "new and longer", 14, &cause));
-    assert_true(file_read(at("whole"), 100, &data, &size, &cause)); // not yet
+    assert_true(file_read(at("whole"), 100, NULL, &data, &size, &cause)); // not yet
     assert_int_equal(size, 3);
     free(data);
     output_discard(&output);
-    assert_true(file_read(at("whole"), 100, &data, &size, &cause));
+    assert_true(file_read(at("whole"), 100, NULL, &data, &size, &cause));
     assert_memory_equal(data, "old", 3);
     free(data);
-    assert_false(file_read(at("whole"), 2, &data, &size, &cause));
+    assert_false(file_read(at("whole"), 2, NULL, &data, &size, &cause));
     assert_true(file_write(at("none"), "", 0, &cause));
-    assert_false(file_read(at("none"), 100, &data, &size, &cause));
+    assert_false(file_read(at("none"), 100, NULL, &data, &size, &cause));
     assert_string_equal(cause.text, "empty file");
     assert_false(folder_make(at("whole/below"), &cause));
     assert_non_null(strstr(cause.text, "Not a directory"));
@@ -196,7 +196,7 @@ static void assert_content(const char *name, const char *text) {
     struct cause cause;
     uint8_t *data;
     size_t size;
-    assert_true(file_read(at(name), 100, &data, &size, &cause));
+    assert_true(file_read(at(name), 100, NULL, &data, &size, &cause));
     assert_int_equal(size, strlen(text));
     assert_memory_equal(data, text, size);
     free(data);

@@ -46,7 +46,7 @@ static char *printed(const char *first, const char *second) {
     assert_true(file >= 0);
     close(file);
     assert_int_equal(test_command_run(print_table, words, path), 0);
-    assert_true(file_read(path, 4096, &data, &size, &cause));
+    assert_true(file_read(path, 4096, NULL, &data, &size, &cause));
     remove(path);
     memcpy(path + strlen(path) - 6, "XXXXXX", 6);
     char *text = text_format("%.*s", (int)size, (const char *)data);

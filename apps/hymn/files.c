@@ -25,10 +25,11 @@ enum { LINK_BYTES = 4096, MOST_LINKS = 40, LAST_REDIRECTION = 9, TEMPORARY_ATTEM
 struct source {
     int descriptor;
     bool regular, awaited;
+    const struct file_wait *wait; // or NULL
 };
 
-static struct source source_of(int descriptor, const struct stat *status) {
-    struct source source = {.descriptor = descriptor, .regular = S_ISREG(status->st_mode)};
+static struct source source_of(int descriptor, const struct stat *status, const struct file_wait *wait) {
+    struct source source = {.descriptor = descriptor, .regular = S_ISREG(status->st_mode), .wait = wait};
 #ifdef __APPLE__
     // poll waits for the first writer on Linux, not here. A pipe without a name has had its writer.
     source.awaited = S_ISFIFO(status->st_mode) && status->st_nlink > 0;
@@ -43,13 +44,18 @@ static int open_to_read(const char *path) {
     return open(path, O_RDONLY | O_CLOEXEC | (pipe ? O_NONBLOCK : 0));
 }
 
+static bool gives_up(const struct source *source) {
+    const bool ended = source->wait != NULL && !source->wait->go_on(source->wait->user);
+    return ended || interrupt_seen();
+}
+
 // As read(2). Whoever writes to a pipe or a terminal may keep us waiting, which an interrupt ends, also where another
 // thread gets the signal.
 static ssize_t read_some(struct source *source, uint8_t *data, size_t size) {
     struct pollfd input = {.fd = source->descriptor, .events = POLLIN};
     while (!source->regular) {
         const int count = poll(&input, 1, POLL_MILLISECONDS);
-        if (interrupt_seen()) {
+        if (gives_up(source)) {
             errno = EINTR;
             return -1;
         }
@@ -69,11 +75,9 @@ static ssize_t read_some(struct source *source, uint8_t *data, size_t size) {
 }
 
 // Reads to the end, one block larger than before each time.
-static bool read_all(int descriptor, const struct stat *status, size_t limit, uint8_t **out_data, size_t *out_size,
+static bool read_all(struct source source, size_t expected, size_t limit, uint8_t **out_data, size_t *out_size,
                      struct cause *cause) {
-    struct source source = source_of(descriptor, status);
-    // One more than expected, so that the end shows without growing.
-    size_t capacity = (source.regular ? (size_t)status->st_size : (size_t)1 << 16) + 1, size = 0;
+    size_t capacity = expected + 1, size = 0; // so that the end shows without growing
     uint8_t *data = malloc(capacity);
     ssize_t got = 0;
     while (data != NULL && size <= limit && (got = read_some(&source, data + size, capacity - size)) > 0) {
@@ -90,7 +94,8 @@ static bool read_all(int descriptor, const struct stat *status, size_t limit, ui
     if (data == NULL) {
         return cause_set(cause, "out of memory while reading");
     }
-    bool good = got >= 0 || (errno == EINTR ? cause_set(cause, "interrupted") : cause_system(cause, "cannot be read"));
+    const char *why = interrupt_seen() ? "interrupted" : "stopped";
+    bool good = got >= 0 || (errno == EINTR ? cause_set(cause, "%s", why) : cause_system(cause, "cannot be read"));
     if (good && size == 0) {
         good = cause_set(cause, "empty file");
     } else if (good && size > limit) {
@@ -105,7 +110,8 @@ static bool read_all(int descriptor, const struct stat *status, size_t limit, ui
     return true;
 }
 
-bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause) {
+bool file_read(const char *path, size_t limit, const struct file_wait *wait, uint8_t **out_data, size_t *out_size,
+               struct cause *cause) {
     *out_data = NULL;
     *out_size = 0;
     const bool standard = strcmp(path, "-") == 0;
@@ -120,7 +126,8 @@ bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_s
     } else if (good && S_ISREG(status.st_mode) && (uintmax_t)status.st_size > limit) {
         good = cause_set(cause, "larger than the limit of %zu MiB", limit >> 20);
     } else if (good) {
-        good = read_all(descriptor, &status, limit, out_data, out_size, cause);
+        const size_t expected = S_ISREG(status.st_mode) ? (size_t)status.st_size : (size_t)1 << 16;
+        good = read_all(source_of(descriptor, &status, wait), expected, limit, out_data, out_size, cause);
     }
     if (!standard) {
         close(descriptor);

@@ -10,10 +10,17 @@
 
 #include "cause.h"
 
+// Asked again and again while a pipe or a terminal is read, which may keep us waiting; false gives up.
+struct file_wait {
+    bool (*go_on)(void *user);
+    void *user;
+};
+
 // The whole of a file, or of standard input for "-", in a block from malloc that the caller frees. A folder, an empty
-// file and more than `limit` bytes are errors, and so is an interrupt while there is nothing to be read from a pipe or
-// a terminal, or nobody has opened a pipe to write to it.
-bool file_read(const char *path, size_t limit, uint8_t **out_data, size_t *out_size, struct cause *cause);
+// file and more than `limit` bytes are errors, and so is an interrupt, or the end of what `wait` (or NULL) allows,
+// while a pipe or a terminal is read, also where nobody has opened the pipe to write to it.
+bool file_read(const char *path, size_t limit, const struct file_wait *wait, uint8_t **out_data, size_t *out_size,
+               struct cause *cause);
 
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
 // damaged older one. A link stays a link, and what it leads to is written. What is no regular file (a pipe, a device)

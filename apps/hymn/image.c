@@ -211,8 +211,9 @@ bool image_read(const char *path, enum image_use use, const struct image_caller 
     uint8_t *data = NULL;
     size_t size = 0;
     *out_image = (struct image){0};
-    const bool good =
-        file_read(path, file_limit, &data, &size, cause) && decode(data, size, use, caller, out_image, cause);
+    const struct file_wait wait = {caller != NULL ? caller->go_on : NULL, caller != NULL ? caller->user : NULL};
+    const bool good = file_read(path, file_limit, wait.go_on != NULL ? &wait : NULL, &data, &size, cause) &&
+                      decode(data, size, use, caller, out_image, cause);
     free(data);
     return good;
 }

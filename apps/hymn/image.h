@@ -41,6 +41,7 @@ struct image_caller {
     // The size, before there is memory for the pixels and before the orientation is applied; false with a cause refuses
     // the picture.
     bool (*admit)(void *user, uint32_t width, uint32_t height, struct cause *cause);
+    bool (*go_on)(void *user); // of struct file_wait
     void *user;
 };
 

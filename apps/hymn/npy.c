@@ -187,7 +187,7 @@ bool npy_read(const char *path, struct npy *out_npy, struct cause *cause) {
     uint8_t *data = NULL;
     size_t size = 0;
     *out_npy = (struct npy){0};
-    const bool good = file_read(path, file_limit, &data, &size, cause) && npy_parse(data, size, out_npy, cause);
+    const bool good = file_read(path, file_limit, NULL, &data, &size, cause) && npy_parse(data, size, out_npy, cause);
     free(data);
     return good;
 }

@@ -55,8 +55,16 @@ static bool admit(void *user, uint32_t width, uint32_t height, struct cause *cau
     return !item->stopped || cause_set(cause, "stopped");
 }
 
+// Who waits for this picture gets those before it.
+static bool go_on(void *user) {
+    struct pipeline_item *item = user;
+    queue_hurry(&item->pipeline->decoded);
+    item->stopped = pipeline_stopping();
+    return !item->stopped;
+}
+
 bool pipeline_read(struct pipeline_item *item, const char *path) {
-    const struct image_caller caller = {.admit = admit, .user = item};
+    const struct image_caller caller = {.admit = admit, .go_on = go_on, .user = item};
     struct cause cause;
     if (image_read(path, IMAGE_PICTURE, &caller, &item->image, &cause)) {
         return true;
