@@ -231,6 +231,27 @@ static void links_stay_links(void **state) {
     assert_string_equal(cause.text, "folder cannot be made: Not a directory");
 }
 
+// Who may read a file, and who may not, is so again after it has been replaced.
+static void permissions_stay(void **state) {
+    static const mode_t modes[] = {0600, 0640, 0666, 0444};
+    struct cause cause;
+    struct stat status;
+    (void)state;
+    const mode_t mask = umask(022);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        touch("secret");
+        assert_int_equal(chmod(at("secret"), modes[i]), 0);
+        assert_true(file_write(at("secret"), "new", 3, &cause));
+        assert_int_equal(stat(at("secret"), &status), 0);
+        assert_int_equal(status.st_mode & 0777, modes[i]);
+    }
+    assert_int_equal(remove(at("secret")), 0);
+    touch("secret");
+    assert_int_equal(stat(at("secret"), &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0644);
+    umask(mask);
+}
+
 // What a process that was killed left, whose number this one has again.
 static void leftovers_are_in_nobodys_way(void **state) {
     enum { LEFT = 100 };
@@ -326,6 +347,7 @@ int main(void) {
         cmocka_unit_test(paths),
         cmocka_unit_test(files_are_whole_or_absent),
         cmocka_unit_test(links_stay_links),
+        cmocka_unit_test(permissions_stay),
         cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
         cmocka_unit_test(who_waits_for_memory_gets_it),

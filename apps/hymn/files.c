@@ -215,20 +215,27 @@ static bool open_in_place(const char *path, int *out_descriptor) {
     return true;
 }
 
-// Sets the names of the output and opens the temporary one. The descriptor; -1 with errno.
+// Sets the names of the output and opens the temporary one, with the permissions of the file that it replaces. The
+// descriptor; -1 with errno.
 static int open_temporary(struct output *output, const char *path) {
     int descriptor = -1, error = EEXIST;
+    struct stat status;
     output->path = follow_links(path);
     if (output->path == NULL) {
         return -1;
     }
+    const bool replaces = stat(output->path, &status) == 0;
+    const mode_t mode = replaces ? status.st_mode & 0777 : 0666;
     // A process that was killed may have left a file of that name: in a container numbers are soon the same again.
     for (int attempt = 0; attempt < TEMPORARY_ATTEMPTS && descriptor < 0 && error == EEXIST; attempt++) {
         free(output->temporary);
         output->temporary = temporary_name(output->path);
         descriptor =
-            output->temporary != NULL ? open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+            output->temporary != NULL ? open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode) : -1;
         error = errno;
+    }
+    if (descriptor >= 0 && replaces) {
+        fchmod(descriptor, mode); // the rest of them, which the umask took; where it fails they are too few
     }
     if (descriptor < 0) {
         free(output->temporary); // it was not made, so it is not ours to remove
