@@ -119,6 +119,27 @@ static void nothing_is_lost_silently(void **state) {
     inputs_free(&list);
 }
 
+// A folder's entries that cannot be followed may lead to pictures, whatever their names.
+static void no_entry_is_lost_silently(void **state) {
+    struct input_list list = {0};
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("entries/closed/below"), &cause));
+    touch("entries/a.png");
+    assert_int_equal(symlink("nowhere", at("entries/dangling")), 0);
+    assert_int_equal(symlink("self", at("entries/self")), 0);
+    assert_true(inputs_collect(&list, at("entries"), NULL));
+    assert_int_equal(list.count, 1);
+    assert_int_equal(list.failed, 2);
+    assert_int_equal(chmod(at("entries/closed"), 0600), 0); // its names can be read, and no more
+    if (access(at("entries/closed/below"), F_OK) != 0) {    // not so for root
+        assert_true(inputs_collect(&list, at("entries"), NULL));
+        assert_int_equal(list.failed, 2 + 3);
+    }
+    assert_int_equal(chmod(at("entries/closed"), 0700), 0);
+    inputs_free(&list);
+}
+
 static void inputs_are_never_overwritten(void **state) {
     static const char *const suffixes[] = {"_mask.png", "_overlay.png", NULL};
     static const char *const unique[] = {"x-2", "x_mask", "X"};
@@ -342,6 +363,7 @@ int main(void) {
         cmocka_unit_test(folders_are_walked_in_order),
         cmocka_unit_test(links_to_folders_are_followed),
         cmocka_unit_test(nothing_is_lost_silently),
+        cmocka_unit_test(no_entry_is_lost_silently),
         cmocka_unit_test(inputs_are_never_overwritten),
         cmocka_unit_test(many_names),
         cmocka_unit_test(paths),

@@ -130,10 +130,11 @@ static bool collect_folder(struct input_list *list, const struct walk *walk);
 static bool collect_entry(struct input_list *list, const struct walk *walk, const char *path, const char *below) {
     struct stat status;
     if (stat(path, &status) != 0) {
-        if (!is_picture(path)) {
-            return true;
+        const int error = errno;
+        if (!is_picture(path) && lstat(path, &status) != 0 && errno == ENOENT) {
+            return true; // it is gone since the folder was read
         }
-        console_error(path, "cannot be read: %s", strerror(errno));
+        console_error(path, "cannot be read: %s", strerror(error));
         list->failed++;
         return true;
     }
