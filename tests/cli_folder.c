@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 //
-// A folder that cannot be read to its end, as of a broken disk, and one that cannot be made: the linker brings calls of
-// readdir and mkdir here (tests/CMakeLists.txt).
+// A folder that cannot be read to its end, as of a broken disk, or while an interrupt comes, and one that cannot be
+// made: the linker brings calls of readdir, mkdir and what opens a device here (tests/CMakeLists.txt).
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,13 +16,19 @@
 
 #include <cmocka.h>
 
+#include "common.h"
 #include "files.h"
 #include "inputs.h"
+#include "interrupt.h"
+#include "npy.h"
+#include "support/test_command.h"
 
 enum { PICTURES = 5, ENTRIES = PICTURES + 2 }; // the folder itself, and the one above it
 
 static char folder[] = "/tmp/hymn-folder-XXXXXX";
 static int left = ENTRIES; // entries that can be read
+static bool interrupts;    // the next entry does
+static int opened;         // contexts
 
 struct dirent *__real_readdir(DIR *of);
 struct dirent *__wrap_readdir(DIR *of);
@@ -32,7 +39,22 @@ struct dirent *__wrap_readdir(DIR *of) {
         return NULL;
     }
     left--;
+    if (interrupts) {
+        interrupts = false;
+        raise(SIGTERM);
+    }
     return __real_readdir(of);
+}
+
+enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *params,
+                                            struct hymn_context **out_context);
+
+enum hymn_status __wrap_hymn_context_create(const struct hymn_context_params *params,
+                                            struct hymn_context **out_context) {
+    (void)params;
+    *out_context = NULL;
+    opened++;
+    return HYMN_STATUS_NO_DEVICE;
 }
 
 static int mkdir_error; // what the disk says; 0: nothing
@@ -104,11 +126,38 @@ static void the_disk_says_why_a_folder_is_not_made(void **state) {
     free(path);
 }
 
+// The last test: what has been seen stays so.
+static void an_interrupt_comes_before_the_device(void **state) {
+    static const char model[] = HYMN_GOLDEN_DIR "/plain.safetensors";
+    static const float values[3] = {0};
+    const uint64_t shape[4] = {1, 3, 1, 1};
+    struct cause cause;
+    (void)state;
+    char *array = text_format("%s/x.npy", folder), *output = text_format("%s/out", folder);
+    assert_true(array != NULL && output != NULL && npy_write(array, values, shape, 4, &cause));
+    const char *const segment[] = {folder, "-m", model, "-o", output, NULL};
+    const char *const eval[] = {"-i", folder, "-k", output, "-m", model, NULL};
+    const char *const run[] = {"-i", array, "-o", output, "-m", model, NULL};
+    left = INT32_MAX;
+    assert_int_equal(test_command_run(command_segment, segment, "/dev/null"), CODE_ENGINE);
+    assert_int_equal(opened, 1); // without an interrupt
+    interrupt_catch();
+    interrupts = true;
+    assert_int_equal(test_command_run(command_segment, segment, "/dev/null"), CODE_INTERRUPTED);
+    assert_true(interrupt_seen());
+    assert_int_equal(test_command_run(command_eval, eval, "/dev/null"), CODE_INTERRUPTED);
+    assert_int_equal(test_command_run(command_run, run, "/dev/null"), CODE_INTERRUPTED);
+    assert_int_equal(opened, 1);
+    free(array);
+    free(output);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_rest_counts_as_failed),
         cmocka_unit_test(an_end_is_no_failure),
         cmocka_unit_test(the_disk_says_why_a_folder_is_not_made),
+        cmocka_unit_test(an_interrupt_comes_before_the_device),
     };
     return cmocka_run_group_tests_name("cli_folder", tests, set_up, tear_down);
 }

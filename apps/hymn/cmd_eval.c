@@ -254,7 +254,7 @@ static enum exit_code evaluate(const struct settings *settings, const struct hym
     }
     free(masks);
     if (result.images == 0) {
-        if (code != CODE_ENGINE) {
+        if (code != CODE_ENGINE && code != CODE_INTERRUPTED) {
             console_error(settings->images, "no picture could be judged");
         }
         return code;
@@ -284,6 +284,8 @@ static enum exit_code start(const struct settings *settings, const struct hymn_m
     code = CODE_INPUT;
     if (!inputs_collect(&inputs, settings->images, together ? NULL : settings->masks)) {
         console_error(NULL, "out of memory for the list of pictures");
+    } else if (interrupt_seen()) {
+        code = common_interrupted();
     } else if (inputs.count > 0) {
         code = evaluate(settings, model, &inputs);
     }

@@ -6,6 +6,7 @@
 #include "common.h"
 #include "files.h"
 #include "inputs.h"
+#include "interrupt.h"
 #include "pipeline.h"
 #include "segment.h"
 
@@ -92,6 +93,9 @@ static enum exit_code collect(const struct segment_params *work, char **argument
     bool good = true;
     for (size_t i = 0; good && i < count; i++) {
         good = inputs_collect(inputs, arguments[i], work->folder);
+    }
+    if (interrupt_seen()) {
+        return common_interrupted();
     }
     segment_list_suffixes(work, &suffixes);
     if (!good || !inputs_name_outputs(inputs, work->folder, suffixes.list)) {

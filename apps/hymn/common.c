@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "interrupt.h"
+
 static const char *const transfers[] = {"auto", "off", "on", NULL}; // in the order of enum hymn_transfer
 const char *const common_tiers[] = {"auto", "base", "wide", "half", "matrix", NULL};
 
@@ -30,6 +32,11 @@ uint32_t common_tuning_ms(double seconds) {
 uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch) {
     const size_t runs = count > 0 ? (count - 1) / batch + 1 : 1;
     return runs < streams ? (uint32_t)runs : streams;
+}
+
+enum exit_code common_interrupted(void) {
+    console_error(NULL, "interrupted");
+    return CODE_INTERRUPTED;
 }
 
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model) {
@@ -61,6 +68,9 @@ enum exit_code common_open_device(const struct common *common, const char *cache
     if (transfers[transfer] == NULL) {
         console_error(NULL, "HYMN_TRANSFER '%s': expected auto, off or on", common->transfer);
         return CODE_USAGE;
+    }
+    if (interrupt_seen()) {
+        return common_interrupted();
     }
     const struct hymn_context_params params = {.log = console_log(),
                                                .device = common->device,
@@ -96,6 +106,9 @@ enum exit_code common_no_devices(void) {
 
 enum exit_code common_open_session(struct hymn_context *context, const struct hymn_model *model, const char *model_path,
                                    const struct hymn_session_params *params, struct hymn_session **out_session) {
+    if (interrupt_seen()) {
+        return common_interrupted();
+    }
     const enum hymn_status status = hymn_session_create(context, model, params, out_session);
     if (status != HYMN_STATUS_OK) {
         console_status(model_path, status);

@@ -89,7 +89,10 @@ uint32_t common_tuning_ms(double seconds);
 // No more than there are runs of `batch` among `count` pictures.
 uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch);
 
-// Each reports its failure; then *out is NULL and the result is the code to exit with.
+// CODE_INTERRUPTED after a line that says so.
+enum exit_code common_interrupted(void);
+// Each reports its failure; then *out is NULL and the result is the code to exit with. An interrupt that has been seen
+// is one, but for models.
 enum exit_code common_open_model(const char *path, struct hymn_model **out_model);
 // queues: for computing, that are opened; fewer where there are fewer.
 enum exit_code common_open_device(const struct common *common, const char *cache_dir, uint32_t queues,

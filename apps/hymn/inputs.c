@@ -12,6 +12,7 @@
 
 #include "console.h"
 #include "files.h"
+#include "interrupt.h"
 
 enum { MAX_DEPTH = 64 };
 
@@ -129,6 +130,9 @@ static bool collect_folder(struct input_list *list, const struct walk *walk);
 
 static bool collect_entry(struct input_list *list, const struct walk *walk, const char *path, const char *below) {
     struct stat status;
+    if (interrupt_seen()) {
+        return true;
+    }
     if (stat(path, &status) != 0) {
         const int error = errno;
         if (!is_picture(path) && lstat(path, &status) != 0 && errno == ENOENT) {
@@ -188,7 +192,7 @@ bool inputs_collect(struct input_list *list, const char *argument, const char *e
     const size_t count = list->count, failed = list->failed;
     const struct walk walk = {NULL, argument, "", exclude, {status.st_dev, status.st_ino}, 0};
     const bool good = collect_folder(list, &walk);
-    if (good && list->count == count && list->failed == failed) {
+    if (good && !interrupt_seen() && list->count == count && list->failed == failed) {
         console_error(argument, "there is no .png, .jpg or .jpeg file in this folder");
         list->failed++;
     }

@@ -21,7 +21,8 @@ struct input_list {
 // Appends what `argument` names: a file, whatever its extension; every .png, .jpg and .jpeg (in any case) in a folder
 // and below it, in the order of their names; or "-". Links to folders are followed; what leads back to a folder that
 // it is in is left out with a warning. Hidden files and folders and `exclude` (NULL or the output folder) are left out
-// of folders. False only when memory is out; everything else is reported and counted in list->failed.
+// of folders. False only when memory is out; everything else is reported and counted in list->failed. After an
+// interrupt it looks at nothing more.
 bool inputs_collect(struct input_list *list, const char *argument, const char *exclude);
 
 // Makes stems unique (ignoring case) and such that no file "FOLDER/STEM" + suffix is one of the inputs: "-2", "-3", ...
