@@ -423,6 +423,27 @@ output_through_links() {
         ! "$hymn" run -m "$model" -i zeros.npy -o dev/stdout >&- 2>err && holds err "dev/stdout: cannot be written"
 }
 
+array_to_standard_output() {
+    expect 0 "$hymn" run -m "$model" -i zeros.npy -o plain.npy || return 1
+    "$hymn" run -m "$model" -i - -o - <zeros.npy >piped.npy && cmp plain.npy piped.npy && [ ! -e ./- ] || return 1
+    "$hymn" run -m "$model" -i zeros.npy -o - | cmp plain.npy - || return 1
+    status=0
+    "$hymn" run -m "$model" -i zeros.npy -o - >&- 2>err || status=$?
+    [ "$status" = 1 ] && holds err "hymn: standard output: cannot be written"
+}
+
+# Told before there is a device to compute on.
+outputs_that_cannot_be_written() {
+    : >plain-file
+    for output in nowhere/y.npy in plain-file/y.npy; do
+        complains 1 "hymn: $output: cannot be written" env VK_ICD_FILENAMES=/nonexistent VK_DRIVER_FILES=/nonexistent \
+            "$hymn" run -m "$model" -i zeros.npy -o "$output" || return 1
+    done
+    echo old >kept.npy
+    complains 3 "" env VK_ICD_FILENAMES=/nonexistent VK_DRIVER_FILES=/nonexistent "$hymn" run -m "$model" -i zeros.npy \
+        -o kept.npy && [ "$(cat kept.npy)" = old ] && no_leftovers
+}
+
 bad_arrays() {
     complains 1 "doubles.npy: array of type '<f8'" "$hymn" run -m "$model" -i doubles.npy -o y.npy &&
         complains 1 "four.npy: array of 4 channels; the model takes 3" "$hymn" run -m "$model" -i four.npy -o y.npy &&
@@ -680,6 +701,8 @@ tally_check "no such device; HYMN_DEVICE" no_such_device
 tally_check "selftest" selftest
 tally_check "run: arrays in, logits out" run_arrays
 tally_check "run: through links, to another name of standard output" output_through_links
+tally_check "run: to standard output" array_to_standard_output
+tally_check "run: outputs that cannot be written" outputs_that_cannot_be_written
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: masks of 0 and 1 of any depth" masks_of_any_depth

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// A folder that cannot be read to its end, as of a broken disk, or while an interrupt comes, and one that cannot be
-// made: the linker brings calls of readdir, mkdir and what opens a device here (tests/CMakeLists.txt).
+// A folder that cannot be read to its end, as of a broken disk, or while an interrupt comes, one that cannot be made,
+// and a file that cannot be replaced: the linker brings calls of readdir, mkdir, rename and what opens a device here
+// (tests/CMakeLists.txt).
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -65,6 +67,16 @@ int __wrap_mkdir(const char *path, mode_t mode);
 int __wrap_mkdir(const char *path, mode_t mode) {
     errno = mkdir_error;
     return mkdir_error != 0 ? -1 : __real_mkdir(path, mode);
+}
+
+static int rename_error; // likewise
+
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+int __wrap_rename(const char *from, const char *to) {
+    errno = rename_error;
+    return rename_error != 0 ? -1 : __real_rename(from, to);
 }
 
 static int set_up(void **state) {
@@ -126,6 +138,40 @@ static void the_disk_says_why_a_folder_is_not_made(void **state) {
     free(path);
 }
 
+// As in a container, where a file of the host is mounted over another.
+static void a_mounted_file_is_written_in_place(void **state) {
+    struct cause cause;
+    struct stat before, after;
+    uint8_t *data;
+    size_t size;
+    (void)state;
+    char *path = text_format("%s/mounted.png", folder);
+    assert_non_null(path);
+    assert_true(file_write(path, "old and longer", 14, &cause));
+    assert_int_equal(stat(path, &before), 0);
+    rename_error = EBUSY;
+    assert_true(file_write(path, "new", 3, &cause));
+    rename_error = EXDEV;
+    assert_false(file_write(path, "newest", 6, &cause));
+    assert_int_equal(cause.error, EXDEV);
+    rename_error = 0;
+    assert_int_equal(stat(path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    assert_true(file_read(path, 100, NULL, &data, &size, &cause));
+    assert_int_equal(size, 3);
+    assert_memory_equal(data, "new", 3);
+    free(data);
+    assert_int_equal(remove(path), 0);
+    free(path);
+    left = INT32_MAX;
+    DIR *all = opendir(folder);
+    assert_non_null(all);
+    for (struct dirent *entry; (entry = readdir(all)) != NULL;) {
+        assert_null(strstr(entry->d_name, ".part"));
+    }
+    closedir(all);
+}
+
 // The last test: what has been seen stays so.
 static void an_interrupt_comes_before_the_device(void **state) {
     static const char model[] = HYMN_GOLDEN_DIR "/plain.safetensors";
@@ -157,6 +203,7 @@ int main(void) {
         cmocka_unit_test(the_rest_counts_as_failed),
         cmocka_unit_test(an_end_is_no_failure),
         cmocka_unit_test(the_disk_says_why_a_folder_is_not_made),
+        cmocka_unit_test(a_mounted_file_is_written_in_place),
         cmocka_unit_test(an_interrupt_comes_before_the_device),
     };
     return cmocka_run_group_tests_name("cli_folder", tests, set_up, tear_down);

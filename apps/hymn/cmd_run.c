@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common.h"
 #include "interrupt.h"
@@ -11,7 +12,8 @@ static const struct command command = {
     .usage = "--model FILE --input X.npy --output Y.npy [OPTION]...",
     .description = "Runs the network on a tensor and writes its raw logits. Both files are NumPy arrays, float32 in\n"
                    "C order, (N, channels, height, width); the input is taken as it is: not resized, not normalised.\n"
-                   "N may be any number; the network input has the array's height and width.\n",
+                   "N may be any number; the network input has the array's height and width. An output that cannot be\n"
+                   "written is told before anything is computed.\n",
     .examples = "  hymn run --model tiny.safetensors --input x.npy --output y.npy\n"
                 "  hymn run -m tiny.safetensors -i x.npy -o y.npy --batch 8 --precision fp32 --device llvmpipe\n",
 };
@@ -27,7 +29,7 @@ static enum options_result parse(struct settings *s, char **arguments, size_t co
     const struct option options[] = {
         {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
         {"input", 'i', OPTION_TEXT, "X.npy", "array to read; - is standard input", &s->input, 0, 0, NULL},
-        {"output", 'o', OPTION_TEXT, "Y.npy", "array to write", &s->output, 0, 0, NULL},
+        {"output", 'o', OPTION_TEXT, "Y.npy", "array to write; - is standard output", &s->output, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "images per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH, NULL},
         COMMON_STREAMS_OPTION(&s->streams),
         COMMON_TUNING_OPTION(&s->tuning),
@@ -113,11 +115,26 @@ static enum hymn_status run_all(struct job *job) {
     return status;
 }
 
-static enum exit_code run_session(struct hymn_session *session, const struct settings *settings,
+static enum exit_code complain_of_output(const struct settings *settings, const struct cause *cause) {
+    console_error(strcmp(settings->output, "-") == 0 ? "standard output" : settings->output, "%s", cause->text);
+    return interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
+}
+
+// Opens the output if it is not open yet.
+static enum exit_code write_logits(const struct settings *settings, struct output *output, const float *logits,
+                                   const uint64_t *shape) {
+    struct cause cause;
+    if ((output->stream != NULL || output_open(output, settings->output, &cause)) &&
+        npy_put(output, logits, shape, 4, &cause) && output_commit(output, &cause)) {
+        return CODE_OK;
+    }
+    return complain_of_output(settings, &cause);
+}
+
+static enum exit_code run_session(struct hymn_session *session, const struct settings *settings, struct output *output,
                                   const struct npy *input, uint32_t classes, uint32_t batch) {
     const uint64_t shape[4] = {input->shape[0], classes, input->shape[2], input->shape[3]};
     struct job job = {.session = session, .input = input, .batch = batch, .count = (uint32_t)shape[0]};
-    struct cause cause;
     job.output_size = (size_t)(classes * shape[2] * shape[3]);
     job.input_size = (size_t)(input->shape[1] * shape[2] * shape[3]);
     job.logits = calloc((size_t)shape[0], job.output_size * sizeof(float));
@@ -133,9 +150,8 @@ static enum exit_code run_session(struct hymn_session *session, const struct set
             code = CODE_ENGINE;
         } else if (interrupt_seen()) {
             code = CODE_INTERRUPTED;
-        } else if (!npy_write(settings->output, job.logits, shape, 4, &cause)) {
-            console_error(settings->output, "%s", cause.text);
-            code = interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
+        } else {
+            code = write_logits(settings, output, job.logits, shape);
         }
     }
     free(job.logits);
@@ -147,8 +163,13 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
     const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
+    struct output output = {0};
+    struct cause cause;
     if (!check_shape(input, info, settings->input) || !check_finite(input, settings->input)) {
         return CODE_INPUT;
+    }
+    if (output_replaces(settings->output) && !output_open(&output, settings->output, &cause)) {
+        return complain_of_output(settings, &cause);
     }
     const uint32_t batch = input->shape[0] < settings->batch ? (uint32_t)input->shape[0] : settings->batch;
     const struct hymn_session_params params = {.height = (uint32_t)input->shape[2],
@@ -163,8 +184,9 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
         code = common_open_session(context, model, settings->model, &params, &session);
     }
     if (code == CODE_OK) {
-        code = run_session(session, settings, input, info->num_classes, hymn_session_get_info(session)->batch);
+        code = run_session(session, settings, &output, input, info->num_classes, hymn_session_get_info(session)->batch);
     }
+    output_discard(&output);
     return common_close(&session, &context, code);
 }
 

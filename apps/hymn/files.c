@@ -198,18 +198,36 @@ static int open_pipe(const char *path) {
     return descriptor;
 }
 
-// Whether `path` is not to be replaced: a device, a pipe, or a link as /dev/stdout is one, to the file of a descriptor,
-// where what is written goes on from that one's place. *out_descriptor: opened for it, -1 with errno.
+// Whether `path` is not to be replaced: a device, a pipe, standard output, or a link as /dev/stdout is one, to the file
+// of a descriptor, where what is written goes on from that one's place. *out_descriptor: that one, or -1; then the
+// status is the file's.
+static bool is_in_place(const char *path, struct stat *out_status, int *out_descriptor) {
+    struct stat link;
+    *out_descriptor = strcmp(path, "-") == 0 ? STDOUT_FILENO : -1;
+    if (*out_descriptor >= 0) {
+        return true;
+    }
+    if (lstat(path, &link) != 0 || stat(path, out_status) != 0) {
+        return false;
+    }
+    *out_descriptor = S_ISLNK(link.st_mode) ? redirection_to(out_status) : -1;
+    return *out_descriptor >= 0 || !S_ISREG(out_status->st_mode);
+}
+
+bool output_replaces(const char *path) {
+    struct stat status;
+    int descriptor;
+    return folder_exists(path) || !is_in_place(path, &status, &descriptor);
+}
+
+// *out_descriptor: opened for a path that is not to be replaced, -1 with errno.
 static bool open_in_place(const char *path, int *out_descriptor) {
-    struct stat link, status;
-    if (lstat(path, &link) != 0 || stat(path, &status) != 0) {
+    struct stat status;
+    int descriptor;
+    if (!is_in_place(path, &status, &descriptor)) {
         return false;
     }
-    const int redirection = S_ISLNK(link.st_mode) ? redirection_to(&status) : -1;
-    if (redirection < 0 && S_ISREG(status.st_mode)) {
-        return false;
-    }
-    *out_descriptor = redirection >= 0           ? fcntl(redirection, F_DUPFD_CLOEXEC, 0)
+    *out_descriptor = descriptor >= 0            ? fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
                       : S_ISFIFO(status.st_mode) ? open_pipe(path)
                                                  : open(path, O_WRONLY | O_CLOEXEC);
     return true;
@@ -247,7 +265,7 @@ static int open_temporary(struct output *output, const char *path) {
 
 bool output_open(struct output *output, const char *path, struct cause *cause) {
     *output = (struct output){0};
-    if (folder_exists(path)) {
+    if (strcmp(path, "-") != 0 && folder_exists(path)) {
         return cause_set(cause, "cannot be written: is a folder");
     }
     int descriptor = -1;
@@ -275,6 +293,33 @@ bool output_write(struct output *output, const void *data, size_t size, struct c
     return fwrite(data, 1, size, output->stream) == size || cause_system(cause, "cannot be written");
 }
 
+// Writes what is in the file `from` to the file `to`, which is there. False with errno.
+static bool copy_file(const char *from, const char *to) {
+    static const size_t block_bytes = 1 << 16;
+    FILE *source = fopen(from, "rb"), *target = source != NULL ? fopen(to, "wb") : NULL;
+    uint8_t *block = malloc(block_bytes);
+    bool good = target != NULL && block != NULL;
+    for (size_t got; good && (got = fread(block, 1, block_bytes, source)) > 0;) {
+        good = fwrite(block, 1, got, target) == got;
+    }
+    good = good && ferror(source) == 0;
+    if (target != NULL) {
+        good = fclose(target) == 0 && good;
+    }
+    const int error = errno;
+    if (source != NULL) {
+        fclose(source);
+    }
+    free(block);
+    errno = error;
+    return good;
+}
+
+// A file that is mounted there, as into a container, can be written, but not replaced.
+static bool replace(const char *path, const char *by) {
+    return rename(by, path) == 0 || (errno == EBUSY && copy_file(by, path) && remove(by) == 0);
+}
+
 bool output_commit(struct output *output, struct cause *cause) {
     errno = 0;
     bool good = fflush(output->stream) == 0 || cause_system(cause, "cannot be written");
@@ -283,7 +328,7 @@ bool output_commit(struct output *output, struct cause *cause) {
     if (good && !closed) {
         good = cause_system(cause, "cannot be written");
     }
-    if (good && output->temporary != NULL && rename(output->temporary, output->path) != 0) {
+    if (good && output->temporary != NULL && !replace(output->path, output->temporary)) {
         good = cause_system(cause, "cannot be written");
     }
     if (good) {

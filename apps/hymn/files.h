@@ -25,12 +25,15 @@ bool file_read(const char *path, size_t limit, const struct file_wait *wait, uin
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
 // damaged older one, whose permissions the new one has. A link stays a link, and what it leads to is written. What is
 // no regular file (a pipe, a device) is written in place, and so is what a link like /dev/stdout leads to, which is the
-// file of a descriptor that is open. An interrupt ends the wait for who reads a pipe.
+// file of a descriptor that is open, a file that is mounted there, and standard output for "-". An interrupt ends the
+// wait for who reads a pipe.
 struct output {
     FILE *stream;
     char *path, *temporary; // NULL: in place
 };
 
+// Whether output_open gives `path` another name, or refuses it as a folder: it waits for nobody then.
+bool output_replaces(const char *path);
 bool output_open(struct output *output, const char *path, struct cause *cause);
 bool output_write(struct output *output, const void *data, size_t size, struct cause *cause);
 // Both end the output. A false output_commit has discarded it.

@@ -219,9 +219,9 @@ static size_t make_header(char *header, size_t capacity, const uint64_t *shape, 
     return padded;
 }
 
-bool npy_write(const char *path, const float *values, const uint64_t *shape, uint32_t dimensions, struct cause *cause) {
+bool npy_put(struct output *output, const float *values, const uint64_t *shape, uint32_t dimensions,
+             struct cause *cause) {
     char header[512];
-    struct output output;
     size_t count = 1;
     const size_t length = make_header(header, sizeof(header), shape, dimensions);
     if (length == 0) {
@@ -230,10 +230,15 @@ bool npy_write(const char *path, const float *values, const uint64_t *shape, uin
     for (uint32_t i = 0; i < dimensions; i++) {
         count *= (size_t)shape[i];
     }
+    return output_write(output, header, length, cause) && output_write(output, values, count * sizeof(float), cause);
+}
+
+bool npy_write(const char *path, const float *values, const uint64_t *shape, uint32_t dimensions, struct cause *cause) {
+    struct output output;
     if (!output_open(&output, path, cause)) {
         return false;
     }
-    if (!output_write(&output, header, length, cause) || !output_write(&output, values, count * sizeof(float), cause)) {
+    if (!npy_put(&output, values, shape, dimensions, cause)) {
         output_discard(&output);
         return false;
     }
