@@ -483,6 +483,19 @@ missing_and_unfit_masks() {
         "hymn: somemasks/b.png: is 32 x 48 pixels, but the picture some/b.png is 60 x 40"
 }
 
+# A mask that cannot be read is not one that is not there: no other file is taken in its place. A pipe is no mask.
+masks_that_cannot_be_read() {
+    mkdir odd oddmasks && for name in a b c d; do
+        cp in/picture.png odd/$name.png && cp made/picture_mask.png oddmasks/$name.png || return 1
+    done
+    ln -s a_segmentation.png oddmasks/a_segmentation.png && ln -s nowhere oddmasks/b_segmentation.png &&
+        mkfifo oddmasks/c_segmentation.png && ln -s d.png oddmasks/d_segmentation.png || return 1
+    begin "$hymn" eval -m "$model" -i odd -k oddmasks --json -
+    ends 1 && holds out '"images": 2' '"failed": 2' '"dice_mean": 1.0' && count_is 2 err &&
+        holds err "hymn: oddmasks/a_segmentation.png: cannot be opened: " \
+            "hymn: oddmasks/b_segmentation.png: cannot be opened: No such file"
+}
+
 masks_beside_pictures() {
     mkdir -p beside/below && cp in/photo.jpg beside && cp in/photo.jpg beside/below/p.jpg && cp made/photo_mask.png beside/photo.png &&
         cp made/photo_mask.png beside/below/p.png && cp in/picture.png made/picture_mask.png beside || return 1
@@ -707,6 +720,7 @@ tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: masks of 0 and 1 of any depth" masks_of_any_depth
 tally_check "eval: missing and unfit masks" missing_and_unfit_masks
+tally_check "eval: masks that cannot be read" masks_that_cannot_be_read
 if LC_ALL=C grep -qF '[\"class0\"], \"threshold\": 0.5}' "$model"; then
     tally_check "control characters in names; '|' in a class's" printable
 else

@@ -75,9 +75,7 @@ static char *find_mask(const struct input *input, const char *folder) {
             char *name = text_format("%s%s", stem, mask_suffixes[i]);
             char *path = name != NULL ? path_join(folder, name) : NULL;
             free(name);
-            FILE *found = path != NULL && !inputs_same_file(path, input->path) ? fopen(path, "rb") : NULL;
-            if (found != NULL) {
-                fclose(found);
+            if (path != NULL && !inputs_same_file(path, input->path) && file_is_there(path)) {
                 return path;
             }
             free(path);

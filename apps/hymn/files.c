@@ -135,6 +135,14 @@ bool file_read(const char *path, size_t limit, const struct file_wait *wait, uin
     return good;
 }
 
+bool file_is_there(const char *path) {
+    struct stat status;
+    if (stat(path, &status) == 0) {
+        return S_ISREG(status.st_mode);
+    }
+    return errno != ENOTDIR && errno != ENAMETOOLONG && (errno != ENOENT || lstat(path, &status) == 0);
+}
+
 // ------------------------------------------------------------------------------------------------------------ writing
 
 // A name beside `path` that no other thread uses, nor another process but one that had our number before.

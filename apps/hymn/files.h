@@ -22,6 +22,10 @@ struct file_wait {
 bool file_read(const char *path, size_t limit, const struct file_wait *wait, uint8_t **out_data, size_t *out_size,
                struct cause *cause);
 
+// Whether a regular file is there, or what cannot be looked at and may be one: a link that leads nowhere, or a file in
+// a folder that may not be entered. Reading it tells why.
+bool file_is_there(const char *path);
+
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
 // damaged older one, whose permissions the new one has. A link stays a link, and what it leads to is written. What is
 // no regular file (a pipe, a device) is written in place, and so is what a link like /dev/stdout leads to, which is the
