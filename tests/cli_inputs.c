@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -160,16 +161,52 @@ static void inputs_are_never_overwritten(void **state) {
     inputs_free(&list);
 }
 
-static void many_names(void **state) {
+// Also where a name is not to be had at all, as an output would overwrite an input.
+static void many_equal_names(void **state) {
+    enum { MANY = 20000, MOST_SECONDS = 3 };
     static const char *const suffixes[] = {"_mask.png", NULL};
     struct input_list list = {0};
+    struct cause cause;
     (void)state;
-    for (int i = 0; i < 500; i++) {
-        assert_true(inputs_collect(&list, at("in/a.png"), NULL));
+    assert_true(folder_make(at("many"), &cause));
+    touch("many/a.png");
+    touch("many/b.png");
+    touch("many/b_mask.png");
+    assert_true(inputs_collect(&list, at("many/b_mask.png"), NULL));
+    for (int i = 0; i < MANY; i++) {
+        assert_true(inputs_collect(&list, at("many/a.png"), NULL));
+        assert_true(inputs_collect(&list, at("many/b.png"), NULL));
+    }
+    assert_true(inputs_collect(&list, at("in/b.JPG"), NULL));
+    const clock_t since = clock();
+    assert_true(inputs_name_outputs(&list, at("many"), suffixes));
+    assert_true(clock() - since < MOST_SECONDS * CLOCKS_PER_SEC);
+    assert_string_equal(list.items[0].stem, "b_mask");
+    assert_string_equal(list.items[1].stem, "a");
+    assert_string_equal(list.items[2].stem, "b-2");
+    assert_string_equal(list.items[2 * MANY - 1].stem, "a-20000");
+    assert_string_equal(list.items[2 * MANY].stem, "b-20001");
+    assert_string_equal(list.items[2 * MANY + 1].stem, "b-20002");
+    inputs_free(&list);
+}
+
+// A name with a number may be there by itself.
+static void numbered_names(void **state) {
+    static const char *const names[] = {"a.png", "a-2.png", "a.png", "A.png", "a-2.png"};
+    static const char *const unique[] = {"a", "a-2", "a-3", "A-4", "a-2-2"};
+    static const char *const suffixes[] = {"_mask.png", NULL};
+    struct input_list list = {0};
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("numbered"), &cause));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "numbered/%s", names[i]);
+        touch(name);
+        assert_true(inputs_collect(&list, at(name), NULL));
     }
     assert_true(inputs_name_outputs(&list, at("out"), suffixes));
-    assert_string_equal(list.items[0].stem, "a");
-    assert_string_equal(list.items[499].stem, "a-500");
+    assert_stems(&list, unique, 5);
     inputs_free(&list);
 }
 
@@ -365,7 +402,8 @@ int main(void) {
         cmocka_unit_test(nothing_is_lost_silently),
         cmocka_unit_test(no_entry_is_lost_silently),
         cmocka_unit_test(inputs_are_never_overwritten),
-        cmocka_unit_test(many_names),
+        cmocka_unit_test(many_equal_names),
+        cmocka_unit_test(numbered_names),
         cmocka_unit_test(paths),
         cmocka_unit_test(files_are_whole_or_absent),
         cmocka_unit_test(links_stay_links),

@@ -215,9 +215,14 @@ bool inputs_same_file(const char *a, const char *b) {
 
 // ------------------------------------------------------------------------------------------------------------- naming
 
-// A set of strings that ignores the case of ASCII letters; it borrows them.
+// A set of strings that ignores the case of ASCII letters.
 struct name_set {
-    const char **slots;
+    struct name_slot {
+        const char *name; // borrowed, but for `own`; NULL: free
+        char *own;
+        bool taken;      // else it was asked for in vain: an output would overwrite an input
+        unsigned number; // of the last "-2", "-3", ... that was tried in its place; 0: none
+    } * slots;
     size_t capacity; // a power of two, at least twice the number of strings
 };
 
@@ -234,13 +239,13 @@ static bool equal_names(const char *a, const char *b) {
 }
 
 // The slot that holds the name, or the free one where it belongs. FNV-1a.
-static const char **find_slot(const struct name_set *set, const char *name) {
+static struct name_slot *find_slot(const struct name_set *set, const char *name) {
     uint64_t hash = UINT64_C(14695981039346656037);
     for (const char *c = name; *c != '\0'; c++) {
         hash = (hash ^ (uint8_t)lower(*c)) * UINT64_C(1099511628211);
     }
     size_t slot = (size_t)hash & (set->capacity - 1);
-    while (set->slots[slot] != NULL && !equal_names(set->slots[slot], name)) {
+    while (set->slots[slot].name != NULL && !equal_names(set->slots[slot].name, name)) {
         slot = (slot + 1) & (set->capacity - 1);
     }
     return &set->slots[slot];
@@ -255,7 +260,7 @@ static int compare_identities(const void *a, const void *b) {
 }
 
 struct naming {
-    struct name_set taken;
+    struct name_set names;
     struct file_identity *inputs; // sorted
     size_t input_count;
     const char *folder;
@@ -284,31 +289,59 @@ static int hits_an_input(const struct naming *naming, const char *stem) {
     return 0;
 }
 
-static bool choose_stem(struct naming *naming, struct input *input) {
-    char *stem = text_copy(input->stem);
-    for (unsigned number = 2; stem != NULL; number++) {
-        const char **slot = find_slot(&naming->taken, stem);
-        const int hit = *slot != NULL ? 1 : hits_an_input(naming, stem);
-        if (hit == 0) {
-            free(input->stem);
-            input->stem = stem;
-            *slot = stem;
-            return true;
-        }
-        free(stem);
-        stem = hit < 0 ? NULL : text_format("%s-%u", input->stem, number);
+// 0: the stem is taken now, and its string borrowed. 1: it is not to be had. -1: memory is out.
+static int take_stem(struct naming *naming, struct name_slot *slot, const char *stem) {
+    const int hit = slot->taken ? 1 : hits_an_input(naming, stem);
+    if (hit == 0) {
+        slot->name = slot->name != NULL ? slot->name : stem;
+        slot->taken = true;
     }
-    return false;
+    return hit;
+}
+
+static bool choose_stem(struct naming *naming, struct input *input) {
+    struct name_slot *wanted = find_slot(&naming->names, input->stem);
+    int hit = take_stem(naming, wanted, input->stem);
+    if (hit <= 0) {
+        return hit == 0;
+    }
+    wanted->name = wanted->name != NULL ? wanted->name : input->stem;
+    wanted->number = wanted->number > 0 ? wanted->number : 1;
+    char *stem = NULL;
+    while (hit > 0) {
+        free(stem);
+        stem = text_format("%s-%u", input->stem, ++wanted->number);
+        hit = stem != NULL ? take_stem(naming, find_slot(&naming->names, stem), stem) : -1;
+    }
+    if (hit < 0) {
+        free(stem);
+        return false;
+    }
+    if (wanted->name == input->stem) {
+        wanted->own = input->stem;
+    } else {
+        free(input->stem);
+    }
+    input->stem = stem;
+    return true;
+}
+
+static void free_naming(struct naming *naming) {
+    for (size_t i = 0; naming->names.slots != NULL && i < naming->names.capacity; i++) {
+        free(naming->names.slots[i].own);
+    }
+    free(naming->names.slots);
+    free(naming->inputs);
 }
 
 bool inputs_name_outputs(struct input_list *list, const char *folder, const char *const *suffixes) {
-    struct naming naming = {.taken.capacity = 16, .folder = folder, .suffixes = suffixes};
-    while (naming.taken.capacity < 2 * list->count) {
-        naming.taken.capacity *= 2;
+    struct naming naming = {.names.capacity = 16, .folder = folder, .suffixes = suffixes};
+    while (naming.names.capacity < 4 * list->count) { // a name that is asked for and one that is taken, each
+        naming.names.capacity *= 2;
     }
-    naming.taken.slots = calloc(naming.taken.capacity, sizeof(*naming.taken.slots));
+    naming.names.slots = calloc(naming.names.capacity, sizeof(*naming.names.slots));
     naming.inputs = calloc(list->count + 1, sizeof(*naming.inputs));
-    bool good = naming.taken.slots != NULL && naming.inputs != NULL;
+    bool good = naming.names.slots != NULL && naming.inputs != NULL;
     for (size_t i = 0; good && i < list->count; i++) {
         struct stat status;
         if (stat(list->items[i].path, &status) == 0) {
@@ -321,7 +354,6 @@ bool inputs_name_outputs(struct input_list *list, const char *folder, const char
     for (size_t i = 0; good && i < list->count; i++) {
         good = choose_stem(&naming, &list->items[i]);
     }
-    free(naming.taken.slots);
-    free(naming.inputs);
+    free_naming(&naming);
     return good;
 }
