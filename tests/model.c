@@ -205,14 +205,45 @@ static void weights_are_converted(void **state) {
         uint8_t *bytes;
         struct hymn_arena arena = {0};
         assert_int_equal(load(&file, &kept, &model, &bytes), HYMN_STATUS_OK);
-        float *values = hymn_model_load(model, &arena, "head.weight");
-        assert_non_null(values);
+        float *values, *none;
+        assert_int_equal(hymn_model_load(model, &arena, "head.weight", &values), HYMN_STATUS_OK);
         assert_true(values[2] == -1.25f && values[0] != 0.0f && fabsf(values[0]) < 6.0f);
-        assert_null(hymn_model_load(model, &arena, "head.nothing"));
+        assert_int_equal(hymn_model_load(model, &arena, "head.nothing", &none), HYMN_STATUS_BAD_MODEL);
+        assert_null(none);
         hymn_arena_free(&arena);
         hymn_alloc_fail_after(0);
-        assert_null(hymn_model_load(model, &arena, "head.weight"));
+        assert_int_equal(hymn_model_load(model, &arena, "head.weight", &none), HYMN_STATUS_OUT_OF_MEMORY);
+        assert_null(none);
         hymn_alloc_fail_after(-1);
+        hymn_model_destroy(&model);
+        free(bytes);
+        test_file_free(&file);
+    }
+}
+
+// Against the contract, as where a file is rewritten in place.
+static void weights_that_change_are_found(void **state) {
+    (void)state;
+    static const uint8_t nan[4] = {0xFF, 0xFF, 0xFF, 0xFF}; // of all types
+    struct test_random random = test_random_fixed(3);
+    for (int dtype = HYMN_DTYPE_F32; dtype <= HYMN_DTYPE_BF16; dtype++) {
+        struct test_file file;
+        struct test_log kept;
+        struct hymn_model *model;
+        struct hymn_summary *summary;
+        uint8_t *bytes, before[4];
+        test_file_model(&file, small, (enum hymn_dtype)dtype, &random);
+        assert_int_equal(load(&file, &kept, &model, &bytes), HYMN_STATUS_OK);
+        const struct hymn_summary_params params = {.log = test_log_start(&kept), .height = 32, .width = 32};
+        uint8_t *weight = bytes + (hymn_model_tensor(model, "decoder.0.blocks.0.conv1.weight")->data - bytes) + 4;
+        memcpy(before, weight, sizeof before);
+        memcpy(weight, nan, sizeof nan);
+        assert_int_equal(hymn_summary_create(model, &params, &summary), HYMN_STATUS_BAD_MODEL);
+        assert_null(summary);
+        assert_log(&kept, "(memory): decoder.0.blocks.0.conv1.weight holds NaN or infinity by now");
+        memcpy(weight, before, sizeof before);
+        assert_int_equal(hymn_summary_create(model, &params, &summary), HYMN_STATUS_OK);
+        hymn_summary_destroy(&summary);
         hymn_model_destroy(&model);
         free(bytes);
         test_file_free(&file);
@@ -460,6 +491,7 @@ int main(void) {
         cmocka_unit_test(what_pytorch_wrote_is_loaded),
         cmocka_unit_test(a_model_describes_itself),
         cmocka_unit_test(weights_are_converted),
+        cmocka_unit_test(weights_that_change_are_found),
         WITH_FILE(missing_tensors_are_named),
         WITH_FILE(other_shapes_are_shown),
         WITH_FILE(empty_tensors_are_misshapen),

@@ -5,14 +5,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-// Everything that emits returns a value's index and passes HYMN_NONE through, so that running out of memory is checked
-// once, at the end.
+// Everything that emits returns a value's index and passes HYMN_NONE through, so that failures are checked once, at the
+// end.
 struct builder {
     const struct hymn_model *model;
     const struct hymn_config *config;
     struct hymn_graph *graph;
     char prefix[96]; // of tensor and node names: "encoder.2.blocks.0"
     bool failed;
+    char broken[192]; // the first tensor that is not what it was when the model was made, if there is one
 };
 
 static void set_prefix(struct builder *b, const char *format, ...) HYMN_PRINTF(2, 3);
@@ -28,7 +29,10 @@ static void set_prefix(struct builder *b, const char *format, ...) {
 static float *load(struct builder *b, const char *suffix) {
     char name[192];
     snprintf(name, sizeof name, "%s%s%s", b->prefix, b->prefix[0] ? "." : "", suffix);
-    float *values = hymn_model_load(b->model, &b->graph->arena, name);
+    float *values;
+    if (hymn_model_load(b->model, &b->graph->arena, name, &values) == HYMN_STATUS_BAD_MODEL && !b->broken[0]) {
+        snprintf(b->broken, sizeof b->broken, "%s", name);
+    }
     b->failed |= !values;
     return values;
 }
@@ -312,6 +316,10 @@ enum hymn_status hymn_hymunet_build(const struct hymn_model *model, uint32_t hei
     set_prefix(&b, "%s", "");
     struct hymn_node *head = emit_conv(&b, "head", "head.weight", whole(&b, x), config->num_classes, 1);
     float *bias = load(&b, "head.bias");
+    if (b.broken[0]) {
+        return hymn_fail(log, HYMN_STATUS_BAD_MODEL, "%s: %s holds NaN or infinity by now: the model has been changed",
+                         hymn_model_name(model), b.broken);
+    }
     if (b.failed || !head) {
         return hymn_fail(log, HYMN_STATUS_OUT_OF_MEMORY, "%s: out of memory", hymn_model_name(model));
     }

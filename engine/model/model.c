@@ -263,8 +263,20 @@ const struct hymn_tensor *hymn_model_tensor(const struct hymn_model *model, cons
     return tensor && !is_ignored(name) ? tensor : NULL;
 }
 
-float *hymn_model_load(const struct hymn_model *model, struct hymn_arena *arena, const char *name) {
+enum hymn_status hymn_model_load(const struct hymn_model *model, struct hymn_arena *arena, const char *name,
+                                 float **out_values) {
+    *out_values = NULL;
     const struct hymn_tensor *tensor = hymn_model_tensor(model, name);
-    float *values = tensor ? hymn_arena_alloc(arena, (size_t)tensor->elements, sizeof *values) : NULL;
-    return values && hymn_tensor_to_f32(tensor, values, NULL) ? values : NULL;
+    if (!tensor) {
+        return HYMN_STATUS_BAD_MODEL;
+    }
+    float *values = hymn_arena_alloc(arena, (size_t)tensor->elements, sizeof *values);
+    if (!values) {
+        return HYMN_STATUS_OUT_OF_MEMORY;
+    }
+    if (!hymn_tensor_to_f32(tensor, values, NULL)) {
+        return HYMN_STATUS_BAD_MODEL;
+    }
+    *out_values = values;
+    return HYMN_STATUS_OK;
 }

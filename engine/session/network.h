@@ -20,14 +20,15 @@ enum hymn_status hymn_network_shape_make(const struct hymn_model *model, uint32_
                                          struct hymn_network_shape *out_shape);
 
 // The two halves of hymn_network_build, between which methods are chosen; software devices get another graph than GPUs.
-// The graph is freed with hymn_graph_free in any case. OUT_OF_MEMORY, INTERNAL.
+// The graph is freed with hymn_graph_free in any case. OUT_OF_MEMORY, BAD_MODEL, INTERNAL.
 enum hymn_status hymn_network_make(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                    const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                    struct hymn_graph *out_graph);
 enum hymn_status hymn_network_place(const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *graph);
 // Builds, optimizes, and plans the memory of a model's graph. On failure the graph is empty; in any case it is freed
-// with hymn_graph_free. OUT_OF_MEMORY, INTERNAL; UNSUPPORTED: a tensor of 4 GiB and more (names it).
+// with hymn_graph_free. OUT_OF_MEMORY, INTERNAL; BAD_MODEL: a tensor is not finite any more; UNSUPPORTED: a tensor of 4
+// GiB and more (names it).
 enum hymn_status hymn_network_build(const struct hymn_model *model, const struct hymn_network_shape *shape,
                                     const struct hymn_vk_plan *plan, const struct hymn_log *log,
                                     struct hymn_graph *out_graph);

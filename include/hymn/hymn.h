@@ -272,7 +272,9 @@ struct hymn_model;
 
 struct hymn_model_params {
     struct hymn_log log;
-    const char *path; // a .safetensors file, memory-mapped until the model is destroyed; or NULL and:
+    // A .safetensors file, memory-mapped until the model is destroyed: till then it may be replaced by a rename, but
+    // must not be written in place, as a file that becomes shorter ends the process (SIGBUS). Or NULL and:
+    const char *path;
     const void *data; // the same file's bytes in memory, which must stay valid and unchanged as long as the model
     size_t size;      // bytes at data
     const char *name; // what messages call it; NULL: path, or "(memory)"
@@ -364,7 +366,8 @@ struct hymn_session_info {
 };
 
 // INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (with the plan's size), UNSUPPORTED (a tensor beyond the
-// device's storage-buffer range or beyond 32-bit offsets, says which), DEVICE_LOST, INTERNAL.
+// device's storage-buffer range or beyond 32-bit offsets, says which), BAD_MODEL (a weight is not finite any more: the
+// model's file or data was changed), DEVICE_LOST, INTERNAL.
 // Thread-safety: calls on one context must not overlap with each other, nor with submit or wait on its sessions.
 HYMN_API enum hymn_status hymn_session_create(struct hymn_context *context, const struct hymn_model *model,
                                               const struct hymn_session_params *params,
@@ -484,7 +487,8 @@ struct hymn_summary_params {
     enum hymn_precision precision;
 };
 
-// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets), INTERNAL. Thread-safety: any thread.
+// OUT_OF_MEMORY, INVALID_ARGUMENT, UNSUPPORTED (a tensor beyond 32-bit offsets), BAD_MODEL (as hymn_session_create),
+// INTERNAL. Thread-safety: any thread.
 HYMN_API enum hymn_status hymn_summary_create(const struct hymn_model *model, const struct hymn_summary_params *params,
                                               struct hymn_summary **out_summary);
 // Sets *summary to NULL. Thread-safety: any thread, once no other uses the summary.
