@@ -415,6 +415,32 @@ static void runs_wait_for_memory(void **state) {
     most_streams = 1;
 }
 
+// Likewise of tiles and of arrays.
+static void tiles_and_arrays_wait_for_memory(void **state) {
+    (void)state;
+    const char *tiles[] = {at("large"),       "-m", model, "-s", "64", "--tile", "--streams", "8", "-o",
+                           at("tiles-roomy"), NULL};
+    const char *array[] = {"-i", at("x.npy"), "-m", model, "--streams", "7", "-o", at("roomy.npy"), NULL};
+    most_streams = 8;
+    assert_int_equal(run(command_segment, tiles, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, 8);
+    room = (used - at_first) / 8 * 5 / 2;
+    tiles[9] = at("tiles-tight");
+    assert_int_equal(run(command_segment, tiles, 0), CODE_OK);
+    assert_true(used <= at_first + room);
+    expect_same_file("tiles-roomy/7_mask.png", "tiles-tight/7_mask.png");
+    room = 0;
+    assert_int_equal(run(command_run, array, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, 7);
+    room = (used - at_first) / 7 * 5 / 2;
+    array[7] = at("tight.npy");
+    assert_int_equal(run(command_run, array, 0), CODE_OK);
+    assert_true(used <= at_first + room);
+    expect_same_file("roomy.npy", "tight.npy");
+    room = 0;
+    most_streams = 1;
+}
+
 static void expect_comparison(bool known) {
     static const char *const names[] = {"max_abs_error", "max_abs_logit", "nmse"};
     json_error_t error;
@@ -468,8 +494,8 @@ int main(void) {
         cmocka_unit_test(segment_with_half_the_batch),   cmocka_unit_test(eval_with_half_the_batch),
         cmocka_unit_test(run_with_half_the_batch),       cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
         cmocka_unit_test(decoders_wait_for_memory),      cmocka_unit_test(several_streams_do_the_same_work),
-        cmocka_unit_test(runs_wait_for_memory),          cmocka_unit_test(bench_without_memory_for_fp32),
-        cmocka_unit_test(bench_compares_runs_in_flight),
+        cmocka_unit_test(runs_wait_for_memory),          cmocka_unit_test(tiles_and_arrays_wait_for_memory),
+        cmocka_unit_test(bench_without_memory_for_fp32), cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

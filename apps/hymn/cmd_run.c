@@ -79,9 +79,11 @@ struct job {
     struct hymn_output *outputs; // [batch]
     uint32_t batch, count;
     size_t input_size, output_size; // values of one image
+    uint64_t tickets[COMMON_MAX_FLIGHTS];
+    uint32_t most_flights, submitted, landed; // runs
 };
 
-static enum hymn_status submit(struct job *job, uint32_t first, uint64_t *out_ticket) {
+static enum hymn_status submit(struct job *job, uint32_t first) {
     const uint32_t left = job->count - first;
     const uint32_t count = left < job->batch ? left : job->batch;
     for (uint32_t i = 0; i < count; i++) {
@@ -89,30 +91,48 @@ static enum hymn_status submit(struct job *job, uint32_t first, uint64_t *out_ti
     }
     const struct hymn_run_params run = {
         .tensor = job->input->values + first * job->input_size, .outputs = job->outputs, .count = count};
-    return hymn_session_submit(job->session, &run, out_ticket);
+    const enum hymn_status status =
+        hymn_session_submit(job->session, &run, &job->tickets[job->submitted % job->most_flights]);
+    job->submitted += status == HYMN_STATUS_OK;
+    return status;
+}
+
+static enum hymn_status land(struct job *job) {
+    return hymn_session_wait(job->session, job->tickets[job->landed++ % job->most_flights]);
+}
+
+static enum hymn_status land_all(struct job *job) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    while (job->landed < job->submitted) {
+        const enum hymn_status landed = land(job);
+        status = status == HYMN_STATUS_OK ? landed : status;
+    }
+    return status;
+}
+
+static enum hymn_status submit_or_wait(struct job *job, uint32_t first) {
+    enum hymn_status status = submit(job, first);
+    if (common_memory_is_out(status) && job->landed < job->submitted) {
+        console_forget();
+        status = land_all(job);
+        status = status == HYMN_STATUS_OK ? submit(job, first) : status;
+    }
+    return status;
 }
 
 // As many runs in flight as the session allows.
 static enum hymn_status run_all(struct job *job) {
-    const uint32_t most = hymn_session_get_info(job->session)->runs_in_flight;
-    uint64_t tickets[COMMON_MAX_FLIGHTS] = {0};
-    uint32_t submitted = 0, landed = 0;
+    job->most_flights = hymn_session_get_info(job->session)->runs_in_flight;
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t first = 0; first < job->count && status == HYMN_STATUS_OK && !interrupt_seen();) {
-        if (submitted - landed == most) {
-            status = hymn_session_wait(job->session, tickets[landed++ % most]);
+        if (job->submitted - job->landed == job->most_flights) {
+            status = land(job);
         }
-        if (status == HYMN_STATUS_OK) {
-            status = submit(job, first, &tickets[submitted % most]);
-            submitted += status == HYMN_STATUS_OK;
-        }
+        status = status == HYMN_STATUS_OK ? submit_or_wait(job, first) : status;
         first = job->count - first > job->batch ? first + job->batch : job->count;
     }
-    while (landed < submitted) {
-        const enum hymn_status waited = hymn_session_wait(job->session, tickets[landed++ % most]);
-        status = status == HYMN_STATUS_OK ? waited : status;
-    }
-    return status;
+    const enum hymn_status landed = land_all(job);
+    return status == HYMN_STATUS_OK ? landed : status;
 }
 
 static enum exit_code complain_of_output(const struct settings *settings, const struct cause *cause) {

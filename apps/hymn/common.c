@@ -34,6 +34,10 @@ uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch) {
     return runs < streams ? (uint32_t)runs : streams;
 }
 
+bool common_memory_is_out(enum hymn_status status) {
+    return status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_OUT_OF_MEMORY;
+}
+
 enum exit_code common_interrupted(void) {
     console_error(NULL, "interrupted");
     return CODE_INTERRUPTED;

@@ -89,6 +89,8 @@ uint32_t common_tuning_ms(double seconds);
 // No more than there are runs of `batch` among `count` pictures.
 uint32_t common_streams(uint32_t streams, size_t count, uint32_t batch);
 
+// Of a submit: whether there may be memory for the run when those in flight have been waited for.
+bool common_memory_is_out(enum hymn_status status);
 // CODE_INTERRUPTED after a line that says so.
 enum exit_code common_interrupted(void);
 // Each reports its failure; then *out is NULL and the result is the code to exit with. An interrupt that has been seen

@@ -217,8 +217,7 @@ static enum hymn_status take_off(struct pipeline *pipeline, struct pipeline_item
 // pictures are tried one by one, so that only the culprit fails.
 static void submit(struct pipeline *pipeline, struct pipeline_item **items, uint32_t count) {
     enum hymn_status status = take_off(pipeline, items, count);
-    if ((status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_OUT_OF_MEMORY) &&
-        pipeline->flight_count > 0) {
+    if (common_memory_is_out(status) && pipeline->flight_count > 0) {
         console_forget();
         land_all(pipeline);
         status = take_off(pipeline, items, count);

@@ -82,6 +82,25 @@ static enum hymn_status land(struct tiling *tiling) {
     return status;
 }
 
+static enum hymn_status land_all(struct tiling *tiling) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    while (tiling->landed < tiling->submitted) {
+        const enum hymn_status landed = land(tiling);
+        status = status == HYMN_STATUS_OK ? landed : status;
+    }
+    return status;
+}
+
+static enum hymn_status submit_or_wait(struct tiling *tiling, uint32_t first, uint32_t count) {
+    enum hymn_status status = submit(tiling, first, count);
+    if (common_memory_is_out(status) && tiling->landed < tiling->submitted) {
+        console_forget();
+        status = land_all(tiling);
+        status = status == HYMN_STATUS_OK ? submit(tiling, first, count) : status;
+    }
+    return status;
+}
+
 enum tiles_result pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_item *item) {
     struct tiling tiling = {.pipeline = pipeline, .item = item};
     if (!init(&tiling)) {
@@ -98,13 +117,11 @@ enum tiles_result pipeline_run_tiles(struct pipeline *pipeline, struct pipeline_
         if (tiling.submitted - tiling.landed == pipeline->most_flights) {
             status = land(&tiling);
         }
-        status = status == HYMN_STATUS_OK ? submit(&tiling, first, count) : status;
+        status = status == HYMN_STATUS_OK ? submit_or_wait(&tiling, first, count) : status;
         first += count;
     }
-    while (tiling.landed < tiling.submitted) {
-        const enum hymn_status landed = land(&tiling);
-        status = status == HYMN_STATUS_OK ? landed : status;
-    }
+    const enum hymn_status landed = land_all(&tiling);
+    status = status == HYMN_STATUS_OK ? landed : status;
     if (status != HYMN_STATUS_OK) {
         pipeline_report(pipeline, item->name, status);
     }
