@@ -25,16 +25,18 @@ void join_split_moments(uint tile) {
 
 // The last workgroup of a tile to come here adds up what all of them have left.
 void join_splits(ivec3 origin, uint tile) {
-    memoryBarrierBuffer();
-    barrier();
+    // What the lanes have left is before the lane's atomic, as the barrier is one of buffers too; likewise behind it.
+    controlBarrier(gl_ScopeWorkgroup, gl_ScopeWorkgroup, gl_StorageSemanticsBuffer, gl_SemanticsAcquireRelease);
     if (gl_LocalInvocationID.x == 0) {
+        memoryBarrierBuffer();
         last = atomicAdd(counters[tile], 1) == SPLITS - 1;
+        memoryBarrierBuffer();
         if (last) {
             counters[tile] = 0;
         }
-        memoryBarrierBuffer();
     }
-    barrier();
+    controlBarrier(gl_ScopeWorkgroup, gl_ScopeWorkgroup, gl_StorageSemanticsBuffer | gl_StorageSemanticsShared,
+                   gl_SemanticsAcquireRelease);
     if (!last) {
         return;
     }
