@@ -11,7 +11,7 @@
 // COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is 3,
 // are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a stage,
 // which go down the columns of a kernel of 3: their weights go to one of two halves of shared memory while the other half
-// is multiplied. Where the tiles are too few to fill the device, SPLITS workgroups share one (with SPLIT defined), each
+// is multiplied, or, where each step is a stage, to the place of the last step's. Where the tiles are too few to fill the device, SPLITS workgroups share one (with SPLIT defined), each
 // doing some of its stages: their sums go to memory, and the one that finishes last adds them up in the order of the
 // stages.
 // The norm's moments are summed up from the stages in shared memory while those are multiplied, each column of tiles for
@@ -166,7 +166,13 @@ const bool LOW_APART = LOW_PIXELS * DEPTH > STEP_WEIGHTS * ROW;
 const uint LOW_PIXELS = 0;
 const bool LOW_APART = true;
 #endif
-const uint LOW_AT = WEIGHTS_AT + 2 * STEP_WEIGHTS * ROW;
+// Steps' weights that there is room for: one where steps are stages of one buffer, before which a barrier comes anyway.
+#ifdef RESIZED
+const uint WEIGHT_BUFFERS = 2;
+#else
+const uint WEIGHT_BUFFERS = BUFFERS == 2 ? 2 : WIDE ? (TAPS == 9 ? 1 : 2) : 1;
+#endif
+const uint LOW_AT = WEIGHTS_AT + WEIGHT_BUFFERS * STEP_WEIGHTS * ROW;
 const uint LOOP_SHARED = LOW_AT + (LOW_APART ? LOW_PIXELS * DEPTH : 0);
 const uint BLOCK_ROWS = PIXELS / M / ROWS, BLOCK_COLUMNS = CHANNELS / N / COLUMNS; // matrices of a subgroup
 const uint BLOCK_CELLS = CHANNELS / COLUMNS / 8;
@@ -647,7 +653,7 @@ void sum_up(place at, uint end_stage, ivec3 origin) {
             }
             share_pixels(next, pixels_at);
         }
-        if (LOW_APART || !stage) {
+        if (WEIGHT_BUFFERS == 2 && (LOW_APART || !stage)) {
             weights_at = 2 * WEIGHTS_AT + STEP_WEIGHTS * ROW - weights_at;
         }
         share_weights(next, weights_at);

@@ -188,14 +188,15 @@ static void test_whole_choice(void **state) {
 }
 
 // Workgroups share a tile where those are few and each has 512 of k; with a margin, where they are a quarter of what
-// fills the device, 2048. Products have two buffers where workgroups are few, and in large tiles of many stages.
+// fills the device, 2048. Products have two buffers where workgroups are few and k is short, and in large tiles of many
+// stages.
 static void test_few_choice(void **state) {
     (void)state;
     static const struct {
         uint32_t kernel, size, batch, in, out, groups, splits, buffers;
     } cases[] = {
         {3, 8, 1, 256, 64, 4, 4, 1},      {3, 8, 1, 512, 64, 4, 8, 1},      {3, 32, 1, 256, 256, 128, 1, 1},
-        {3, 32, 1, 400, 256, 128, 1, 1},  {3, 32, 1, 512, 256, 128, 2, 1},  {1, 16, 1, 1024, 224, 56, 2, 2},
+        {3, 32, 1, 400, 256, 128, 1, 1},  {3, 32, 1, 512, 256, 128, 2, 1},  {1, 16, 1, 1024, 224, 56, 2, 1},
         {1, 16, 1, 512, 224, 56, 1, 2},   {1, 32, 5, 512, 192, 240, 1, 2},  {1, 32, 8, 512, 192, 384, 1, 1},
         {1, 16, 8, 512, 2048, 256, 1, 2}, {1, 16, 8, 400, 2048, 256, 1, 1},
     };
@@ -304,13 +305,45 @@ static void test_merging_choice(void **state) {
     }
 }
 
+// Stages of 256 channels in one buffer for small tiles of long products, where they fit; not where matrices are
+// emulated.
+static void test_deep_choice(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t in, kernel, shared, depth, buffers;
+        bool cpu;
+    } cases[] = {{1024, 1, 48, 32, 1, false},
+                 {992, 1, 48, 16, 2, false},
+                 {1024, 1, 32, 8, 2, false},
+                 {1024, 3, 48, 8, 1, false},
+                 {1024, 1, 48, 16, 2, true}};
+    struct test_random random = test_random_start("op_conv2d_choice deep");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){cases[i].kernel});
+        c.batch = 1, c.height = c.width = 16;
+        c.channels[0] = cases[i].in;
+        c.parts[0] = 512, c.parts[1] = 0, c.part_count = 1;
+        c.residual = 0;
+        struct test_conv b;
+        test_conv_build(&b, &c, &random);
+        struct hymn_vk_plan plan = gpu_plan();
+        plan.cpu = cases[i].cpu, plan.max_shared_bytes = 1024 * cases[i].shared;
+        plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 256;
+        const struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
+        assert_true(tile.width * tile.height * tile.channels <= HYMN_CONV2D_SMALL_TILE);
+        assert_int_equal(tile.depth, cases[i].depth);
+        assert_int_equal(tile.buffers, cases[i].buffers);
+        test_conv_destroy(&b);
+    }
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_choice),         cmocka_unit_test(test_large_choice),
         cmocka_unit_test(test_whole_choice),   cmocka_unit_test(test_few_choice),
         cmocka_unit_test(test_stages_choice),  cmocka_unit_test(test_stream_shared),
         cmocka_unit_test(test_merging_choice), cmocka_unit_test(test_stream_left_alone),
-        cmocka_unit_test(test_rows_choice),
+        cmocka_unit_test(test_rows_choice),    cmocka_unit_test(test_deep_choice),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_conv2d_choice", &context, tests, sizeof tests / sizeof *tests, NULL});

@@ -34,7 +34,8 @@ static void add_tile(struct tile_list *list, const struct hymn_conv2d_tile *tile
 
 static void vary_steps(struct tile_list *list, const struct hymn_conv2d_problem *problem,
                        const struct hymn_conv2d_tile *from) {
-    static const uint32_t steps[][2] = {{1, 8}, {3, 8}, {1, 4}, {3, 4}, {9, 4}, {9, 2}, {3, 2}, {1, 2}, {1, 16}};
+    static const uint32_t steps[][2] = {{1, 8}, {3, 8}, {1, 4}, {3, 4},  {9, 4},
+                                        {9, 2}, {3, 2}, {1, 2}, {1, 16}, {1, 32}};
     for (uint32_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         struct hymn_conv2d_tile tile = *from;
         tile.taps = steps[i][0];
