@@ -415,8 +415,8 @@ struct hymn_run_params {
 };
 
 // Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (images or results larger than any before need
-// larger buffers; where runs are in flight there may be room when they have been waited for), UNSUPPORTED (an image takes
-// more than the device binds or dispatches), BUSY (runs_in_flight runs have been submitted and not waited for),
+// larger buffers; where runs are in flight there may be room when they have been waited for), UNSUPPORTED (an image
+// takes more than the device binds or dispatches), BUSY (runs_in_flight runs have been submitted and not waited for),
 // DEVICE_LOST, INTERNAL.
 // Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
 // of different contexts may.
