@@ -39,7 +39,20 @@ class Tiling(NamedTuple):
 
 # The fastest of some twenty on an H100: up to 16 states by one warp, so that no sum crosses warps.
 TRAINING = Tiling(chunk=4, channels=16, stages=3, warps=1)
-INFERENCE = TRAINING
+
+
+def inference_tiling(channel_sequences: int) -> Tiling:
+    """Without checkpoints, for so many channels of sequences in all: the more there are, the more
+    of them a program has.  The fastest of 52 on an H200, or within 5 % of it, at lengths of 4096,
+    1024 and 256 with 256, 512 and 1024 channels, for 1, 8 and 32 pictures: up to 2.1 times as fast
+    as TRAINING."""
+    if channel_sequences < 12288:
+        return Tiling(chunk=16, channels=8, stages=3, warps=1)
+    if channel_sequences < 24576:
+        return Tiling(chunk=16, channels=16, stages=3, warps=1)
+    return Tiling(chunk=8, channels=32, stages=3, warps=1)
+
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -205,7 +218,8 @@ def _scan_inference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, s
                     height: int, width: int) -> Tensor:
     """y of the scan, with nothing kept for a backward pass; float32, contiguous."""
     y = torch.empty_like(delta)
-    run_forward((u, delta, A, B, C, skip), y, None, height, width, INFERENCE)
+    tiling = inference_tiling(delta.shape[0] * DIRECTIONS * A.shape[1])
+    run_forward((u, delta, A, B, C, skip), y, None, height, width, tiling)
     return y
 
 
