@@ -214,8 +214,10 @@ const uint AHEAD = EACH > 4 ? 2 : EACH > 2 ? 4 : 8; // of what is loaded at a ti
 const uint SHARE = (ROUND + SPAN - 1) / SPAN;       // in MODE 1, of a round's
 const uint ROUNDS = (STATES + ROUND - 1) / ROUND;
 
-shared vec2 ends[(MODE == 2 ? STATES : SPAN * ROUND) * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
-shared vec2 end_sums[SPAN * WIDTH];                            // MODE 1: [slot][lane]
+// As span_shared_bytes of scan_choice.c counts it. With SPAN 1 each lane combines what it needs itself.
+const uint LAST_ENDS = SPAN > 1 ? STATES * WIDTH : 1;
+shared vec2 ends[MODE == 2 ? LAST_ENDS : SPAN * ROUND * WIDTH]; // MODE 1: [slot][n][lane]; MODE 2: [n][lane]
+shared vec2 end_sums[MODE == 2 ? 1 : SPAN * WIDTH];             // MODE 1: [slot][lane]
 
 const uint NEEDED = MODE == 1 ? (RANK + STATES + 3) / 4 - ROW_FIRST : ROW_END - ROW_FIRST; // of a row
 const uint LOADS = (NEEDED + WIDTH - 1) / WIDTH;                                           // of a lane

@@ -347,12 +347,21 @@ uint32_t hymn_scan_joint_lanes(const struct hymn_scan *scan, const struct hymn_v
     return scan->span > 1 ? scan->span * plan->subgroup_size : scan->local;
 }
 
-// As the shader declares what its first pass, and then its second, has in shared memory.
-static bool span_fits(uint32_t span, const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
-    uint32_t lanes = span * plan->subgroup_size, first = lanes * min_u32(scan->states, HYMN_SCAN_ROUND);
-    uint32_t second = plan->subgroup_size * scan->states, pairs = lanes + (first > second ? first : second);
-    return span == 1 || (span <= plan->max_invocations && lanes <= plan->max_invocations &&
-                         2 * sizeof(float) * pairs <= plan->max_shared_bytes);
+// As the shader declares it in its first pass, of several chunks a workgroup, or in its last.
+static uint64_t span_shared_bytes(uint32_t span, bool staged, bool last, const struct hymn_scan *scan,
+                                  const struct hymn_vk_plan *plan) {
+    uint64_t width = plan->subgroup_size, round = min_u32(scan->states, HYMN_SCAN_ROUND);
+    uint64_t ends = last ? (span > 1 ? width * scan->states : 1) : width * span * round;
+    uint64_t sums = last ? 1 : width * span;
+    uint64_t row = (scan->rank + (last ? 2 : 1) * scan->states + 3) / 4 - (scan->hold ? 0 : scan->rank / 4);
+    return 16 * ((ends + sums + 1) / 2 + (staged ? 2 * span * row : 1));
+}
+
+// With one chunk a workgroup the first pass is that of three.
+static bool span_fits(uint32_t span, bool staged, const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
+    bool first = span == 1 || (span <= plan->max_invocations && span * plan->subgroup_size <= plan->max_invocations &&
+                               span_shared_bytes(span, staged, false, scan, plan) <= plan->max_shared_bytes);
+    return first && span_shared_bytes(span, staged, true, scan, plan) <= plan->max_shared_bytes;
 }
 
 // What the last pass reads of the workgroups before each, and what a pass between would read and write instead: in
@@ -366,23 +375,36 @@ static uint64_t carry_moves(const struct hymn_scan *scan) {
     return (uint64_t)2 * scan->chunks;
 }
 
-static uint32_t choose_span(const struct hymn_scan *scan, const struct hymn_scan_method *method,
-                            enum hymn_storage storage, const struct hymn_vk_plan *plan) {
+// Fills span and staged where there is room for so many chunks a workgroup; rows that have none are read as they are
+// used.
+static void take_span(struct hymn_scan *scan, uint32_t span, const struct hymn_scan_method *method,
+                      const struct hymn_vk_plan *plan) {
+    struct hymn_scan joint = *scan;
+    joint.span = span;
+    joint.staged = choose_staged(&joint, method, plan) && span_fits(span, true, scan, plan);
+    if (span_fits(span, joint.staged, scan, plan)) {
+        *scan = joint;
+    }
+}
+
+static void choose_span(struct hymn_scan *scan, const struct hymn_scan_method *method, enum hymn_storage storage,
+                        const struct hymn_vk_plan *plan) {
+    scan->span = 0;
     if (scan->group > 0 || scan->together > 0 || scan->chunks == 1 ||
         !hymn_variant_allowed(plan, "selective_scan_joint", hymn_storage_suffix(storage))) {
-        return 0;
+        return;
     }
-    if (method) {
-        return method->span > 0 && span_fits(method->span, scan, plan) ? method->span : 0;
+    if (method && method->span > 0) {
+        take_span(scan, method->span, method, plan);
     }
     // Where chunks are short, so that a dispatch weighs, and the last pass reads no more than the one between moves.
-    for (uint32_t span = OWN_SPAN; span <= MOST_OWN_SPAN && span * plan->subgroup_size <= OWN_LANES; span *= 2) {
-        bool pays = !plan->cpu && scan->chunk_length <= SHORT_CHUNK && spans_read(span, scan) <= carry_moves(scan);
-        if (pays && span_fits(span, scan, plan)) {
-            return span;
+    bool rule = !method && !plan->cpu && scan->chunk_length <= SHORT_CHUNK;
+    for (uint32_t span = OWN_SPAN; rule && span <= MOST_OWN_SPAN && span * plan->subgroup_size <= OWN_LANES;
+         span *= 2) {
+        if (scan->span == 0 && spans_read(span, scan) <= carry_moves(scan)) {
+            take_span(scan, span, NULL, plan);
         }
     }
-    return 0;
 }
 
 struct hymn_scan hymn_scan_describe(const struct hymn_graph *graph, const struct hymn_node *node,
@@ -409,8 +431,7 @@ struct hymn_scan hymn_scan_describe(const struct hymn_graph *graph, const struct
         scan.chunk_length = scan.length;
     }
     choose_local(&scan, method, output->storage, plan);
-    scan.span = choose_span(&scan, method, output->storage, plan);
-    scan.staged = scan.together > 0 ? scan.staged : choose_staged(&scan, method, plan);
+    choose_span(&scan, method, output->storage, plan);
     return scan;
 }
 
@@ -418,7 +439,7 @@ struct hymn_scan hymn_scan_describe(const struct hymn_graph *graph, const struct
 // chunks do not fit (on an H100 it is the best of no length). Large workgroups have none for the weights of a high
 // rank, or for staged rows (RDNA 2). tests/vendors tells.
 static bool span_has_registers(const struct hymn_scan *scan, const struct hymn_vk_plan *plan) {
-    bool alone = scan->span == 1 && span_fits(OWN_SPAN, scan, plan);
+    bool alone = scan->span == 1 && span_fits(OWN_SPAN, false, scan, plan);
     bool many = scan->staged || (scan->hold && scan->rank > OWN_RANK);
     bool crowded = many && scan->span * plan->subgroup_size > OWN_LANES;
     return !alone && !crowded;
