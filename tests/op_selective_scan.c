@@ -597,7 +597,7 @@ static void test_large(void **state) {
     }
 }
 
-// Where shaders have four storage buffers there are no chunks, and sequences that must have some are refused.
+// Where shaders have four storage buffers there are no chunks.
 static void test_few_buffers(void **state) {
     (void)state;
     struct test_random random = test_random_start("op_selective_scan few buffers");
@@ -620,17 +620,37 @@ static void test_few_buffers(void **state) {
         free(expected);
         test_node_end(&test);
     }
-    struct scan_case c = {.batch = 1, .height = 270, .width = 260, .channels = 8, .states = 2, .rank = 1};
+}
+
+// Nor then of long sequences: a GPU walks them in one go, whatever the rank, and those beyond are refused.
+static void test_few_buffers_long(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_selective_scan few buffers, long");
+    struct scan_case c = {.batch = 1, .height = 144, .width = 144, .channels = 8, .states = 2, .rank = 8};
+    struct hymn_vk_plan plan = test_node_plan(context, 1);
+    plan.needs_met &= ~(uint32_t)HYMN_NEEDS_BUFFERS;
+    plan.cpu = false;
     struct test_node test;
-    struct test_log log;
-    struct hymn_log sink = test_log_start(&log);
+    struct hymn_vk_step first;
     build(&test, &c, &random);
-    assert_int_equal(hymn_ops_prepare(&test.graph, &plan, &sink), HYMN_STATUS_OK);
-    assert_int_equal(hymn_graph_plan_memory(&test.graph, false, &sink), HYMN_STATUS_OK);
-    struct hymn_lower lower = {.graph = &test.graph, .plan = &plan, .log = &sink};
-    assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_UNSUPPORTED);
-    assert_log(&log, "70200 steps are more than one pass does");
-    hymn_lower_free(&lower);
+    assert_int_equal(count_steps(&test, &c, &plan, &first), 1);
+    assert_string_equal(first.shader->name, "selective_scan_few.f32");
+    assert_int_equal(first.groups[2], 1);
+    test_node_end(&test);
+
+    c = (struct scan_case){.batch = 1, .height = 270, .width = 260, .channels = 8, .states = 2, .rank = 1};
+    build(&test, &c, &random);
+    for (uint32_t cpu = 0; cpu < 2; cpu++) {
+        struct test_log log;
+        struct hymn_log sink = test_log_start(&log);
+        plan.cpu = cpu > 0;
+        assert_int_equal(hymn_ops_prepare(&test.graph, &plan, &sink), HYMN_STATUS_OK);
+        assert_int_equal(hymn_graph_plan_memory(&test.graph, false, &sink), HYMN_STATUS_OK);
+        struct hymn_lower lower = {.graph = &test.graph, .plan = &plan, .log = &sink};
+        assert_int_equal(hymn_ops_lower(&lower), HYMN_STATUS_UNSUPPORTED);
+        assert_log(&log, "70200 steps are more than one pass does");
+        hymn_lower_free(&lower);
+    }
     test_node_end(&test);
 }
 
@@ -728,11 +748,14 @@ static int bench(int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_chunks),       cmocka_unit_test(test_groups),
-        cmocka_unit_test(test_local),  cmocka_unit_test(test_sizes),        cmocka_unit_test(test_long),
-        cmocka_unit_test(test_spans),  cmocka_unit_test(test_spans_exact),  cmocka_unit_test(test_spans_chosen),
-        cmocka_unit_test(test_large),  cmocka_unit_test(test_few_buffers),  cmocka_unit_test(test_helpers_chosen),
-        cmocka_unit_test(test_matrix), cmocka_unit_test(test_local_chosen), cmocka_unit_test(test_rows_settled),
+        cmocka_unit_test(test_shapes),       cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_groups),       cmocka_unit_test(test_local),
+        cmocka_unit_test(test_sizes),        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_spans),        cmocka_unit_test(test_spans_exact),
+        cmocka_unit_test(test_spans_chosen), cmocka_unit_test(test_large),
+        cmocka_unit_test(test_few_buffers),  cmocka_unit_test(test_helpers_chosen),
+        cmocka_unit_test(test_matrix),       cmocka_unit_test(test_local_chosen),
+        cmocka_unit_test(test_rows_settled), cmocka_unit_test(test_few_buffers_long),
     };
     const struct CMUnitTest few[] = {
         cmocka_unit_test(test_groups),

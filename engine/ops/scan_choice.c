@@ -13,8 +13,11 @@
 #define MAX_HELD_RANK 32u
 #define MAX_HELD_RANK_SMALL 4u
 #define SMALL_SHARED_BYTES (32u * 1024)
-// No invocation may loop more than 65535 times (shaders/common/grid.glsl).
+// No invocation may loop more than 65535 times on software devices (shaders/common/grid.glsl).
 #define MAX_ITERATIONS 60000u
+// Steps of a GPU's workgroup that walks alone, for it cannot be cut: at 20 us a step, which is slow, 1.3 of the two
+// seconds after which systems reset a GPU (vk/divide.h).
+#define LONGEST_WALK 65536u
 // Chunks cost every step twice and a carry, so they must bring a few times the lanes.
 #define MIN_CHUNKS 4u
 #define MIN_CHUNK_LENGTH 16u
@@ -108,7 +111,8 @@ bool hymn_scan_has_few_buffers(const struct hymn_vk_plan *plan, enum hymn_storag
 
 static uint32_t choose_chunk_length(const struct hymn_scan *scan, const struct hymn_scan_method *method,
                                     enum hymn_storage storage, const struct hymn_vk_plan *plan) {
-    uint32_t longest = MAX_ITERATIONS / (1 + (scan->hold ? 0 : scan->rank / 4));
+    uint32_t turns = 1 + (scan->hold ? 0 : scan->rank / 4); // of a step
+    uint32_t longest = plan->cpu ? MAX_ITERATIONS / turns : LONGEST_WALK;
     if (hymn_scan_has_few_buffers(plan, storage)) {
         return min_u32(scan->length, longest);
     }
