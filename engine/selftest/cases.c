@@ -273,6 +273,18 @@ static const struct selftest_case cases[] = {
      .states = 16,
      .rank = 32,
      .half_rows = true},
+    {.name = "scan, f16 rows, fewer than lanes that load them",
+     .kind = HYMN_KIND_SELECTIVE_SCAN,
+     .quick = true,
+     .height = 9,
+     .width = 11,
+     .batch = 2,
+     .channels = 72,
+     .states = 16,
+     .rank = 24,
+     .half_rows = true,
+     .method = {{0, 4, 16, 0, 128, 0, 1, 64, 1}}, // struct hymn_scan_method
+     .only = "selective_scan_group_matrix"},
     {.name = "scan, long",
      .kind = HYMN_KIND_SELECTIVE_SCAN,
      .quick = true,
@@ -680,7 +692,8 @@ bool hymn_selftest_build(uint32_t index, enum hymn_storage storage, bool numbers
         return false;
     }
     b.node->method = b.from->method;
-    b.node->tuned = b.from->method.words[0] > 0;
+    const struct hymn_method rule = {{0}};
+    b.node->tuned = memcmp(&b.node->method, &rule, sizeof rule) != 0;
     if (hymn_node_is_convolution(b.node)) {
         build_conv(&b);
     } else if (b.from->kind == HYMN_KIND_SELECTIVE_SCAN) {

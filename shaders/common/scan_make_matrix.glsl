@@ -92,14 +92,18 @@ void clear_rows() {
     }
 }
 
-// The i-th of a lane's loads of so many units a step: the step of a block, and the unit.
+// The i-th of a lane's loads of so many units a step: the step of a block, and the unit. A lane that has none left
+// loads of the last step: no branch may part the lanes of a subgroup before their matrices. SPIR-V promises that they
+// come together again only where all of the workgroup came to the branch, and helpers are in one of their own.
 uvec2 loaded_at(uint i, uint units) {
     uint at = maker + i * HELPERS;
     // Where lanes have the same unit in all of their loads.
-    return HELPERS % units == 0 ? uvec2(maker / units + i * (HELPERS / units), maker % units)
-                                : uvec2(at / units, at % units);
+    uvec2 place = HELPERS % units == 0 ? uvec2(maker / units + i * (HELPERS / units), maker % units)
+                                       : uvec2(at / units, at % units);
+    return BLOCK * units % HELPERS == 0 ? place : uvec2(min(place.x, BLOCK - 1), place.y);
 }
 
+// Whether the load is the lane's own, and so to be stored.
 bool is_loaded(uint i, uint count) {
     return count % HELPERS == 0 || maker + i * HELPERS < count;
 }
@@ -108,21 +112,15 @@ bool is_loaded(uint i, uint count) {
 void load_rows(uint block) {
     uint located = block * BLOCK % LOCATED, stride = p.proj_stride / 2;
     [[unroll]] for (uint i = 0; i < DT_LOADS; i++) {
-        if (is_loaded(i, DT_COUNT)) {
-            uvec2 at = loaded_at(i, DT_CELLS);
-            dt_loaded[i] = projected[pixels[located + at.x] * stride + dt_from + at.y];
-        }
+        uvec2 at = loaded_at(i, DT_CELLS);
+        dt_loaded[i] = projected[pixels[located + at.x] * stride + dt_from + at.y];
     }
     [[unroll]] for (uint i = 0; i < BC_LOADS; i++) {
-        if (is_loaded(i, BC_COUNT)) {
-            uvec2 at = loaded_at(i, BC_CELLS);
-            bc_loaded[i] = projected[pixels[located + at.x] * stride + dt_from + DT_CELLS + at.y];
-        }
+        uvec2 at = loaded_at(i, BC_CELLS);
+        bc_loaded[i] = projected[pixels[located + at.x] * stride + dt_from + DT_CELLS + at.y];
     }
     [[unroll]] for (uint i = 0; i < U_LOADS; i++) {
-        if (is_loaded(i, U_COUNT)) {
-            u_loaded[i] = source[pixels[located + loaded_at(i, CELLS).x] * p.source_stride + u_from];
-        }
+        u_loaded[i] = source[pixels[located + loaded_at(i, CELLS).x] * p.source_stride + u_from];
     }
 }
 
@@ -196,9 +194,7 @@ void make_deltas(uint block) {
 void load_again(uint block) {
     uint located = block * BLOCK % LOCATED;
     [[unroll]] for (uint i = 0; i < U_LOADS; i++) {
-        if (is_loaded(i, U_COUNT)) {
-            u_again[i] = source[pixels[located + loaded_at(i, CELLS).x] * p.source_stride + u_from];
-        }
+        u_again[i] = source[pixels[located + loaded_at(i, CELLS).x] * p.source_stride + u_from];
     }
 }
 
@@ -226,10 +222,10 @@ void help(uint turn, uint stored, uint made) {
     if (turn >= 3) {
         load_again(turn - 3);
     }
+    make_deltas(turn + 1); // of turn - 1, which the first has none of
     if (turn % 2 == 0) {
         locate(turn + 2, 2);
     }
-    make_deltas(turn + 1); // of turn - 1, which the first has none of
     if (turn >= 3) {
         store_results(turn - 3);
     }
