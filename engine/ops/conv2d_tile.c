@@ -334,10 +334,10 @@ static void set_subgroups(const struct hymn_conv2d_problem *problem, const struc
     }
 }
 
-// The deepest stages that fit, as each ends in a wait, but not deeper than the sources are; small tiles of few channels
-// in stages of three taps, which share rows of pixels, and those of very few in short ones, which leave room to more
-// workgroups (measured on an H200; where matrices are emulated three taps take long to compile). Returns whether any
-// fit.
+// The deepest stages that fit, as each ends in a wait, but not deeper than the sources are, nor, with a norm, than
+// registers hold; small tiles of few channels in stages of three taps, which share rows of pixels, and those of very
+// few in short ones, which leave room to more workgroups (measured on an H200; where matrices are emulated three taps
+// take long to compile). Returns whether any fit.
 static bool set_step(const struct hymn_conv2d_problem *problem, const struct hymn_vk_plan *plan,
                      struct hymn_conv2d_tile *tile) {
     static const uint32_t point[][2] = {{1, 16}, {1, 8}, {1, 4}, {1, 2}}; // taps, depth
@@ -361,6 +361,7 @@ static bool set_step(const struct hymn_conv2d_problem *problem, const struct hym
         deep = deep || (problem->thin && tile->depth != THIN_DEPTH);
         deep =
             deep || (problem->wide && tile->width * tile->height >= LARGE_TILE && tile->taps == 1 && tile->depth > 4);
+        deep = deep || (problem->norm && tile->depth > least && !hymn_conv2d_has_registers(problem, plan, tile));
         if (tile->depth >= least && !deep && shared_bytes(problem, tile, plan) <= plan->max_shared_bytes) {
             return true;
         }
