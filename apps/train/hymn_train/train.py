@@ -155,7 +155,8 @@ class Trainer:
         """Train to the last epoch, or for now to ``until``, evaluating on the way; the last scores.
 
         An epoch is saved before it is judged and logged: what fails there is done first when the
-        run is gone on with.  ValueError where an epoch's loss or weights are not finite: it is neither logged nor saved.
+        run is gone on with.  ValueError where an epoch's loss or weights are not finite: it is
+        neither logged nor saved.
         """
         scores = self._report()
         while self.epoch < min(self.recipe.epochs, until or self.recipe.epochs):
