@@ -305,18 +305,16 @@ static void test_merging_choice(void **state) {
     }
 }
 
-// Stages of 256 channels in one buffer for small tiles of long products, where they fit; not where matrices are
-// emulated.
+// Stages of 256 channels in one buffer for small tiles of long products, where they fit and registers hold what is
+// loaded at a time; not where matrices are emulated.
 static void test_deep_choice(void **state) {
     (void)state;
     static const struct {
-        uint32_t in, kernel, shared, depth, buffers;
+        uint32_t in, kernel, subgroup, shared, depth, buffers; // shared: KiB
         bool cpu;
-    } cases[] = {{1024, 1, 48, 32, 1, false},
-                 {992, 1, 48, 16, 2, false},
-                 {1024, 1, 32, 8, 2, false},
-                 {1024, 3, 48, 8, 1, false},
-                 {1024, 1, 48, 16, 2, true}};
+    } cases[] = {{1024, 1, 32, 48, 32, 1, false}, {992, 1, 32, 48, 16, 2, false}, {1024, 1, 32, 32, 8, 2, false},
+                 {1024, 3, 32, 48, 8, 1, false},  {1024, 1, 32, 48, 16, 2, true}, {1024, 1, 64, 48, 32, 1, false},
+                 {1024, 1, 8, 64, 16, 2, false}};
     struct test_random random = test_random_start("op_conv2d_choice deep");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){cases[i].kernel});
@@ -328,6 +326,8 @@ static void test_deep_choice(void **state) {
         test_conv_build(&b, &c, &random);
         struct hymn_vk_plan plan = gpu_plan();
         plan.cpu = cases[i].cpu, plan.max_shared_bytes = 1024 * cases[i].shared;
+        plan.subgroup_size = cases[i].subgroup;
+        plan.matrix = plan.subgroup_size < 32 ? (struct hymn_vk_matrix){8, 8, 16, 0} : plan.matrix;
         plan.target_lanes = HYMN_CONV2D_LANES_PER_GROUP * 256;
         const struct hymn_conv2d_tile tile = hymn_conv2d_matrix_choose(&b.graph, b.node, &plan);
         assert_true(tile.width * tile.height * tile.channels <= HYMN_CONV2D_SMALL_TILE);

@@ -377,7 +377,8 @@ static bool set_deep(const struct hymn_conv2d_problem *problem, const struct hym
     struct hymn_conv2d_tile deep = *tile;
     deep.taps = 1, deep.depth = DEEP_DEPTH, deep.buffers = 1;
     if (plan->cpu || problem->wide || problem->thin || hymn_conv2d_most_cells(problem) < DEEP_CELLS ||
-        shared_bytes(problem, &deep, plan) > plan->max_shared_bytes) {
+        shared_bytes(problem, &deep, plan) > plan->max_shared_bytes ||
+        !hymn_conv2d_has_registers(problem, plan, &deep)) {
         return false;
     }
     *tile = deep;
