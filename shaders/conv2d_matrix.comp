@@ -8,12 +8,12 @@
 //   out[pixel][o] = act(rstd * (sum over taps, k of x[pixel + tap][k] * w[o][tap][k] - mean * sum of w[o]) + ...)
 //   w: [tile of CHANNELS][stage][tap][CHANNELS][8 * DEPTH k] f16, zero where a stage reaches beyond its term's cells.
 // One workgroup = TILE_WIDTH x TILE_HEIGHT pixels of one image by CHANNELS output channels, its subgroups in ROWS x
-// COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is 3,
-// are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a stage,
-// which go down the columns of a kernel of 3: their weights go to one of two halves of shared memory while the other half
-// is multiplied, or, where each step is a stage, to the place of the last step's. Where the tiles are too few to fill the device, SPLITS workgroups share one (with SPLIT defined), each
-// doing some of its stages: their sums go to memory, and the one that finishes last adds them up in the order of the
-// stages.
+// COLUMNS parts of that. A stage is DEPTH cells of k of one term: its pixels, with a margin of one where the kernel is
+// 3, are copied to shared memory once for all nine taps (kernel 2: a stage for each tap). A step is TAPS taps of a
+// stage, which go down the columns of a kernel of 3: their weights go to one of two halves of shared memory while the
+// other half is multiplied, or, where each step is a stage, to the place of the last step's. Where the tiles are too
+// few to fill the device, SPLITS workgroups share one (with SPLIT defined), each doing some of its stages: their sums
+// go to memory, and the one that finishes last adds them up in the order of the stages.
 // The norm's moments are summed up from the stages in shared memory while those are multiplied, each column of tiles for
 // itself: sums of x - s and (x - s)^2 in f32, s being the pixel's first channel. As s is one of the n numbers,
 // (s - mean)^2 <= (n - 1) * variance: however large the mean, the variance loses no more digits than n has. What the mean

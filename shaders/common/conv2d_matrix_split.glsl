@@ -25,7 +25,10 @@ void join_split_moments(uint tile) {
 
 // The last workgroup of a tile to come here adds up what all of them have left.
 void join_splits(ivec3 origin, uint tile) {
-    // What the lanes have left is before the lane's atomic, as the barrier is one of buffers too; likewise behind it.
+    // What the lanes have left is before the counting lane's atomic, as the barrier is one of buffers too; likewise behind
+    // it. By Vulkan's memory model that lane's release would do for all, but compilers for AMD have left out what it needs
+    // of the others (llvm-project 160501), so each lane has one.
+    memoryBarrierBuffer();
     controlBarrier(gl_ScopeWorkgroup, gl_ScopeWorkgroup, gl_StorageSemanticsBuffer, gl_SemanticsAcquireRelease);
     if (gl_LocalInvocationID.x == 0) {
         memoryBarrierBuffer();
