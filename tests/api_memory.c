@@ -34,7 +34,9 @@ static struct hymn_context *open_behind_a_bus(void) {
 // --------------------------------------------------------------------------------------------------------- too little
 
 static PFN_vkAllocateMemory real_allocate;
-static uint64_t peak; // the most that was allocated of the context's device
+static PFN_vkMapMemory real_map;
+static uint64_t peak;  // the most that was allocated of the context's device
+static uint64_t limit; // beyond which the driver fails in another way than for want of the device's memory
 
 static VKAPI_ATTR VkResult VKAPI_CALL watching_allocate(VkDevice device, const VkMemoryAllocateInfo *info,
                                                         const VkAllocationCallbacks *callbacks,
@@ -44,12 +46,28 @@ static VKAPI_ATTR VkResult VKAPI_CALL watching_allocate(VkDevice device, const V
     return real_allocate(device, info, callbacks, memory);
 }
 
-// The least cap under which a session of this size and batch can be made. Where weights are staged, it holds their
-// staging too, which is gone afterwards.
-static uint64_t least_cap(uint32_t height, uint32_t width, uint32_t batch) {
+static VKAPI_ATTR VkResult VKAPI_CALL failing_allocate(VkDevice device, const VkMemoryAllocateInfo *info,
+                                                       const VkAllocationCallbacks *callbacks, VkDeviceMemory *memory) {
+    return context->device->memory_bytes + info->allocationSize > limit
+               ? VK_ERROR_OUT_OF_HOST_MEMORY
+               : real_allocate(device, info, callbacks, memory);
+}
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_map(VkDevice device, VkDeviceMemory memory, VkDeviceSize offset,
+                                                  VkDeviceSize size, VkMemoryMapFlags flags, void **data) {
+    return context->device->memory_bytes > limit ? VK_ERROR_MEMORY_MAP_FAILED
+                                                 : real_map(device, memory, offset, size, flags, data);
+}
+
+// The least cap under which a session of this size and batch can be made, with or without room for its runs. Where
+// weights are staged, it holds their staging too, which is gone afterwards.
+static uint64_t least_cap(uint32_t height, uint32_t width, uint32_t batch, bool room) {
     struct hymn_session *session = NULL;
-    struct hymn_session_params params = {
-        .height = height, .width = width, .batch = batch, .tuning_ms = HYMN_TUNING_NONE};
+    struct hymn_session_params params = {.height = height,
+                                         .width = width,
+                                         .batch = batch,
+                                         .min_height = room, // a smaller one would do
+                                         .tuning_ms = HYMN_TUNING_NONE};
     real_allocate = context->device->table.vkAllocateMemory;
     context->device->table.vkAllocateMemory = watching_allocate;
     for (int i = 0; i < 2; i++) { // in the first, shaders may be tested
@@ -121,8 +139,8 @@ static void expect_session(const struct hymn_session_params *params, uint32_t he
 static void smaller_sessions_where_allowed(void **state) {
     (void)state;
     const uint64_t before = context->device->memory_bytes;
-    const uint64_t three = least_cap(64, 64, 3), small = least_cap(33, 32, 1);
-    assert_true(before < small && small < least_cap(64, 64, 1) && three < least_cap(64, 64, 6));
+    const uint64_t three = least_cap(64, 64, 3, true), small = least_cap(33, 32, 1, true);
+    assert_true(before < small && small < least_cap(64, 64, 1, true) && three < least_cap(64, 64, 6, true));
     hymn_vk_memory_cap(context->device, three);
     struct hymn_session_params params = {.height = 64, .width = 64, .batch = 24, .tuning_ms = HYMN_TUNING_NONE};
     expect_session(&params, 0, 0, 0);
@@ -154,11 +172,35 @@ static void sessions_of_one_size_need_no_room(void **state) {
     (void)state;
     struct hymn_session *session = NULL;
     struct hymn_session_params params = {.height = 64, .width = 64, .batch = 3, .tuning_ms = HYMN_TUNING_NONE};
-    hymn_vk_memory_cap(context->device, least_cap(64, 64, 3) - 1);
+    const uint64_t roomy = least_cap(64, 64, 3, true);
+    assert_true(least_cap(64, 64, 3, false) < roomy);
+    hymn_vk_memory_cap(context->device, roomy - 1);
     assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
     assert_int_equal(hymn_session_get_info(session)->batch, 3);
     expect_runs(session, false);
     hymn_session_destroy(&session);
+}
+
+// Whatever the driver says in place of giving room for runs: a smaller session may have it.
+static void any_failure_to_get_room_is_a_lack_of_it(void **state) {
+    (void)state;
+    struct hymn_vk_device *device = context->device;
+    const uint64_t three = least_cap(64, 64, 3, true);
+    const struct hymn_session_params params = {
+        .height = 64, .width = 64, .batch = 3, .min_batch = 1, .tuning_ms = HYMN_TUNING_NONE};
+    real_allocate = device->table.vkAllocateMemory;
+    real_map = device->table.vkMapMemory;
+    for (int maps = 0; maps < 2; maps++) {
+        struct hymn_session *session = NULL;
+        limit = three - 1;
+        device->table.vkAllocateMemory = maps ? real_allocate : failing_allocate;
+        device->table.vkMapMemory = maps ? failing_map : real_map;
+        assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        assert_int_equal(hymn_session_get_info(session)->batch, 2);
+        limit = UINT64_MAX;
+        expect_runs(session, true);
+        hymn_session_destroy(&session);
+    }
 }
 
 // As on a discrete GPU, on any.
@@ -207,7 +249,7 @@ static void sizes_that_are_tried_share_the_tuning(void **state) {
     context->device->snapshot.type = HYMN_DEVICE_TYPE_DISCRETE_GPU; // processors are not tuned
     context->device->trust_variants = true;                         // what is computed does not matter
     context->device->tier = HYMN_TIER_WIDE;                         // emulated matrices take minutes to compile
-    hymn_vk_memory_cap(context->device, least_cap(64, 64, 3));
+    hymn_vk_memory_cap(context->device, least_cap(64, 64, 3, true));
     struct hymn_session *session = NULL;
     struct hymn_session_params params = {
         .log = test_log_start(&log), .height = 64, .width = 64, .batch = 12, .min_batch = 1, .tuning_ms = 1};
@@ -368,8 +410,11 @@ static int heal(void **state) {
     device->snapshot = as_opened;
     device->trust_variants = false;
     device->tier = tier_as_opened;
-    if (device->table.vkAllocateMemory == watching_allocate) {
+    if (device->table.vkAllocateMemory == watching_allocate || device->table.vkAllocateMemory == failing_allocate) {
         device->table.vkAllocateMemory = real_allocate;
+    }
+    if (device->table.vkMapMemory == failing_map) {
+        device->table.vkMapMemory = real_map;
     }
     return 0;
 }
@@ -398,6 +443,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(smaller_sessions_where_allowed, heal),
         cmocka_unit_test_teardown(sessions_of_one_size_need_no_room, heal),
+        cmocka_unit_test_teardown(any_failure_to_get_room_is_a_lack_of_it, heal),
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),
         cmocka_unit_test_teardown(sessions_tell_their_own_log, heal),
         cmocka_unit_test_teardown(sizes_that_are_tried_share_the_tuning, heal),

@@ -362,6 +362,45 @@ static void streams_take_the_memory_there_is(void **state) {
     free_jobs(jobs, RUNS);
 }
 
+// Of the device's memory.
+struct sizes {
+    uint64_t least, stream, run; // all that is in use with a session of one stream; a further one; a run, at most
+};
+
+static struct sizes measure(void) {
+    struct hymn_session *session = open_session(1, 1);
+    struct sizes sizes = {.least = context->device->memory_bytes, .stream = session->info.activation_bytes};
+    uint64_t host;
+    hymn_io_bytes(session, &sizes.run, &host);
+    sizes.run += host;
+    hymn_session_destroy(&session);
+    return sizes;
+}
+
+static uint64_t driver_limit; // of the device's memory: beyond it the driver says that the host has none
+
+static VKAPI_ATTR VkResult VKAPI_CALL failing_allocate(VkDevice device, const VkMemoryAllocateInfo *info,
+                                                       const VkAllocationCallbacks *callbacks, VkDeviceMemory *memory) {
+    return context->device->memory_bytes + info->allocationSize > driver_limit
+               ? VK_ERROR_OUT_OF_HOST_MEMORY
+               : real.vkAllocateMemory(device, info, callbacks, memory);
+}
+
+// A session does without streams that the driver fails to make, for whatever reason, and without room for them.
+static void further_streams_may_fail(void **state) {
+    (void)state;
+    const struct sizes sizes = measure();
+    pretend_queues(4);
+    context->device->table.vkAllocateMemory = failing_allocate;
+    for (uint32_t streams = 1; streams <= 2; streams++) {
+        driver_limit = sizes.least + (streams > 1 ? 4 * sizes.run + sizes.stream + sizes.stream / 2 : sizes.run);
+        struct hymn_session *session = open_session(4, 4);
+        assert_int_equal(session->info.streams, streams);
+        hymn_session_destroy(&session);
+    }
+    pretend_nothing();
+}
+
 // A run that its queue does not take leaves a session that works; parts of it that were taken have ended.
 static void refused_runs_leave_the_others(void **state) {
     (void)state;
@@ -511,6 +550,7 @@ int main(void) {
         cmocka_unit_test_teardown(streams_are_counted, heal),
         cmocka_unit_test(contexts_open_queues_as_asked),
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
+        cmocka_unit_test_teardown(further_streams_may_fail, heal),
         cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
         cmocka_unit_test_teardown(streams_divide_what_they_submit, heal),
         cmocka_unit_test_teardown(runs_beside_others_tell_of_their_share, heal),

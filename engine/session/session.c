@@ -230,43 +230,49 @@ static enum hymn_status make_stream(struct hymn_session *session, const struct h
     return status;
 }
 
+// Of what a session can be made without: whatever fails but the device is a lack of memory.
+static enum hymn_status shortage(enum hymn_status status) {
+    const bool told = status == HYMN_STATUS_OK || status == HYMN_STATUS_DEVICE_LOST;
+    return told ? status : HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
+}
+
 // What all of the session's runs will need by themselves, held while further streams take what else there is: as much
-// as one allocation can have of each kind of memory. OUT_OF_DEVICE_MEMORY, quietly, if there is not; there is something
-// to destroy then too.
+// as one allocation can have of each kind of memory. OUT_OF_DEVICE_MEMORY if there is not, and something to destroy
+// then too; DEVICE_LOST.
 static enum hymn_status hold_room(struct hymn_session *session, struct hymn_vk_buffer room[2]) {
     static const enum hymn_vk_usage usages[2] = {HYMN_VK_USAGE_DEVICE, HYMN_VK_USAGE_READBACK};
-    struct hymn_vk_device *device = session->device;
-    const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
-    const uint64_t most = device->snapshot.max_allocation_bytes;
+    const uint64_t most = session->device->snapshot.max_allocation_bytes;
     uint64_t bytes[2];
     hymn_io_bytes(session, &bytes[0], &bytes[1]);
-    device->log = soft;
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < 2 && status == HYMN_STATUS_OK; i++) {
         bytes[i] *= session->info.runs_in_flight;
         bytes[i] = most > 0 && bytes[i] > most ? most : bytes[i];
-        if (bytes[i] > 0) {
-            status = hymn_vk_buffer_create(device, usages[i], bytes[i], "images and results", &room[i]);
+        if (bytes[i] > room[i].bytes) {
+            status = hymn_vk_buffer_create(session->device, usages[i], bytes[i], "images and results", &room[i]);
         }
     }
-    device->log = log;
-    return status;
+    return shortage(status);
 }
 
 // Of streams beyond the first, of all of the device's memory: others want some of it too, and where a run takes so much
 // there is little to gain.
 #define STREAMS_SHARE 4u
 
-// Another stream, if there is memory for it. OUT_OF_DEVICE_MEMORY, quietly, if not.
+// Another stream, if there is memory for it beside the room for runs. OUT_OF_DEVICE_MEMORY, quietly, if not;
+// DEVICE_LOST.
 static enum hymn_status make_further_stream(struct hymn_session *session, const struct hymn_lower *lower,
-                                            uint32_t index) {
+                                            uint32_t index, struct hymn_vk_buffer room[2]) {
     struct hymn_vk_device *device = session->device;
-    const struct hymn_log log = device->log, soft = hymn_log_soften(&log);
+    const struct hymn_log log = device->log;
     if (index * lower->graph->activation_bytes > device->snapshot.device_heap_bytes / STREAMS_SHARE) {
         return HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
     }
-    device->log = soft;
-    enum hymn_status status = make_stream(session, lower, &session->streams[index]);
+    device->log = hymn_log_soften(&log);
+    enum hymn_status status = hold_room(session, room);
+    if (status == HYMN_STATUS_OK) {
+        status = shortage(make_stream(session, lower, &session->streams[index]));
+    }
     device->log = log;
     return status;
 }
@@ -276,20 +282,19 @@ static enum hymn_status make_further_stream(struct hymn_session *session, const 
 static enum hymn_status make_streams(struct hymn_session *session, const struct hymn_lower *lower) {
     const uint32_t wanted = session->info.streams;
     struct hymn_vk_buffer room[2] = {{0}};
-    uint32_t made = 0;
     enum hymn_status status = make_stream(session, lower, &session->streams[0]);
-    if (status == HYMN_STATUS_OK) {
+    if (status == HYMN_STATUS_OK && session->may_shrink) {
         status = hold_room(session, room);
-        made = status == HYMN_STATUS_OK || !session->may_shrink;
     }
+    uint32_t made = status == HYMN_STATUS_OK;
     while (status == HYMN_STATUS_OK && made < wanted) {
-        status = make_further_stream(session, lower, made);
+        status = make_further_stream(session, lower, made, room);
         made += status == HYMN_STATUS_OK;
     }
-    if (made > 0 && made < wanted && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
+    if (made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY) {
         hymn_log_write(&session->log, HYMN_LOG_INFO, "%u of %u streams: there is no memory for more", made, wanted);
+        status = HYMN_STATUS_OK;
     }
-    status = made > 0 && status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY ? HYMN_STATUS_OK : status;
     hymn_vk_buffer_destroy(session->device, &room[0]);
     hymn_vk_buffer_destroy(session->device, &room[1]);
     for (uint32_t i = 0; i < made; i++) {
