@@ -401,6 +401,32 @@ static void further_streams_may_fail(void **state) {
     pretend_nothing();
 }
 
+// Where the number of runs goes by that of streams, room is wanted for the runs that come of it, not for those of all
+// the streams that were asked for: these become fewer, the batch does not.
+static void room_is_for_the_runs_that_there_are(void **state) {
+    (void)state;
+    struct hymn_vk_device *device = context->device;
+    const struct sizes sizes = measure();
+    const uint64_t little = (sizes.stream < sizes.run ? sizes.stream : sizes.run) / 2;
+    pretend_queues(HYMN_VK_MAX_QUEUES);
+    for (uint32_t streams = 1; streams <= 3; streams++) {
+        for (uint32_t min_batch = 0; min_batch <= 1; min_batch++) {
+            const uint32_t runs = streams > 2 ? streams : 2;
+            struct hymn_session *session = NULL;
+            struct hymn_session_params params = params_of(HYMN_VK_MAX_QUEUES, 0);
+            params.min_batch = min_batch;
+            hymn_vk_memory_cap(device, sizes.least + (streams - 1) * sizes.stream + runs * sizes.run + little);
+            assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+            hymn_vk_memory_cap(device, 0);
+            assert_int_equal(session->info.batch, BATCH);
+            assert_int_equal(session->info.streams, streams);
+            assert_int_equal(session->info.runs_in_flight, runs);
+            hymn_session_destroy(&session);
+        }
+    }
+    pretend_nothing();
+}
+
 // A run that its queue does not take leaves a session that works; parts of it that were taken have ended.
 static void refused_runs_leave_the_others(void **state) {
     (void)state;
@@ -551,6 +577,7 @@ int main(void) {
         cmocka_unit_test(contexts_open_queues_as_asked),
         cmocka_unit_test_teardown(streams_take_the_memory_there_is, heal),
         cmocka_unit_test_teardown(further_streams_may_fail, heal),
+        cmocka_unit_test_teardown(room_is_for_the_runs_that_there_are, heal),
         cmocka_unit_test_teardown(refused_runs_leave_the_others, heal),
         cmocka_unit_test_teardown(streams_divide_what_they_submit, heal),
         cmocka_unit_test_teardown(runs_beside_others_tell_of_their_share, heal),

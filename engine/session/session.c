@@ -236,31 +236,37 @@ static enum hymn_status shortage(enum hymn_status status) {
     return told ? status : HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
 }
 
-// What all of the session's runs will need by themselves, held while further streams take what else there is: as much
-// as one allocation can have of each kind of memory. OUT_OF_DEVICE_MEMORY if there is not, and something to destroy
-// then too; DEVICE_LOST.
-static enum hymn_status hold_room(struct hymn_session *session, struct hymn_vk_buffer room[2]) {
+// What so many runs will need by themselves, held while further streams take what else there is: as much as one
+// allocation can have of each kind of memory. OUT_OF_DEVICE_MEMORY if there is not, and something to destroy then too;
+// DEVICE_LOST.
+static enum hymn_status hold_room(struct hymn_session *session, uint32_t runs, struct hymn_vk_buffer room[2]) {
     static const enum hymn_vk_usage usages[2] = {HYMN_VK_USAGE_DEVICE, HYMN_VK_USAGE_READBACK};
     const uint64_t most = session->device->snapshot.max_allocation_bytes;
     uint64_t bytes[2];
     hymn_io_bytes(session, &bytes[0], &bytes[1]);
     enum hymn_status status = HYMN_STATUS_OK;
     for (uint32_t i = 0; i < 2 && status == HYMN_STATUS_OK; i++) {
-        bytes[i] *= session->info.runs_in_flight;
+        bytes[i] *= runs;
         bytes[i] = most > 0 && bytes[i] > most ? most : bytes[i];
         if (bytes[i] > room[i].bytes) {
+            hymn_vk_buffer_destroy(session->device, &room[i]);
             status = hymn_vk_buffer_create(session->device, usages[i], bytes[i], "images and results", &room[i]);
         }
     }
     return shortage(status);
 }
 
+// Runs in flight of a session of so many streams. Before it has them all, runs_in_flight is what it has with one.
+static uint32_t runs_with(const struct hymn_session *session, uint32_t streams) {
+    return streams > session->info.runs_in_flight ? streams : session->info.runs_in_flight;
+}
+
 // Of streams beyond the first, of all of the device's memory: others want some of it too, and where a run takes so much
 // there is little to gain.
 #define STREAMS_SHARE 4u
 
-// Another stream, if there is memory for it beside the room for runs. OUT_OF_DEVICE_MEMORY, quietly, if not;
-// DEVICE_LOST.
+// Another stream, if there is memory for it beside the room for the runs that there are with it. OUT_OF_DEVICE_MEMORY,
+// quietly, if not; DEVICE_LOST.
 static enum hymn_status make_further_stream(struct hymn_session *session, const struct hymn_lower *lower,
                                             uint32_t index, struct hymn_vk_buffer room[2]) {
     struct hymn_vk_device *device = session->device;
@@ -269,7 +275,7 @@ static enum hymn_status make_further_stream(struct hymn_session *session, const 
         return HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
     }
     device->log = hymn_log_soften(&log);
-    enum hymn_status status = hold_room(session, room);
+    enum hymn_status status = hold_room(session, runs_with(session, index + 1), room);
     if (status == HYMN_STATUS_OK) {
         status = shortage(make_stream(session, lower, &session->streams[index]));
     }
@@ -284,7 +290,7 @@ static enum hymn_status make_streams(struct hymn_session *session, const struct 
     struct hymn_vk_buffer room[2] = {{0}};
     enum hymn_status status = make_stream(session, lower, &session->streams[0]);
     if (status == HYMN_STATUS_OK && session->may_shrink) {
-        status = hold_room(session, room);
+        status = hold_room(session, session->info.runs_in_flight, room);
     }
     uint32_t made = status == HYMN_STATUS_OK;
     while (status == HYMN_STATUS_OK && made < wanted) {
@@ -301,6 +307,7 @@ static enum hymn_status make_streams(struct hymn_session *session, const struct 
         session->streams[i].queue = session->device->queues[i];
     }
     session->info.streams = made;
+    session->info.runs_in_flight = runs_with(session, made);
     session->info.activation_bytes *= made;
     session->info.activation_bytes_unaliased *= made;
     return status;
@@ -433,10 +440,6 @@ static uint32_t wanted_streams(const struct hymn_session *session, const struct 
     return fewer ? params->runs_in_flight : streams;
 }
 
-static uint32_t runs_of(const struct hymn_session_params *params, uint32_t streams) {
-    return params->runs_in_flight > 0 ? params->runs_in_flight : streams > 2 ? streams : 2;
-}
-
 static enum hymn_status make_session(struct hymn_session *session, const struct hymn_model *model,
                                      const struct hymn_session_params *params) {
     struct hymn_network_shape shape;
@@ -448,7 +451,6 @@ static enum hymn_status make_session(struct hymn_session *session, const struct 
     if (status == HYMN_STATUS_OK) {
         status = compile(session, model, &shape);
     }
-    session->info.runs_in_flight = runs_of(params, session->info.streams); // of streams there may be fewer now
     if (status == HYMN_STATUS_OK) {
         status = make_pipelines(session);
     }
@@ -480,7 +482,7 @@ static enum hymn_status create_exactly(struct hymn_context *context, const struc
     session->tuning_ms = tuning->left;
     session->info.tuning_ms = tuning->spent;
     session->info.streams = wanted_streams(session, params);
-    session->info.runs_in_flight = runs_of(params, session->info.streams);
+    session->info.runs_in_flight = params->runs_in_flight > 0 ? params->runs_in_flight : 2;
     hymn_vk_plan_make(&session->device->snapshot, hymn_vk_tier_limit(session->device->tier, params->tier),
                       &session->plan);
     memcpy(session->plan.demoted, session->device->plan.demoted, sizeof session->plan.demoted);
