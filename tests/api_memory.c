@@ -242,6 +242,51 @@ static void sessions_tell_their_own_log(void **state) {
     free(logits);
 }
 
+static enum hymn_status run_large(struct hymn_session *session, uint32_t side, struct test_log *log) {
+    const struct hymn_log own = session->log;
+    uint8_t *pixels = calloc((size_t)side * side, 3), *mask = malloc((size_t)side * side);
+    assert_true(pixels && mask);
+    const struct hymn_image image = {.pixels = pixels, .height = side, .width = side};
+    const struct hymn_output output = {.mask = mask};
+    session->log = test_log_start(log);
+    enum hymn_status status =
+        hymn_session_run(session, &(struct hymn_run_params){.images = &image, .outputs = &output, .count = 1});
+    session->log = own;
+    free(pixels);
+    free(mask);
+    return status;
+}
+
+// Buffers of slots without a run go where that may help a run that lacks memory, and what is left is told.
+static void idle_slots_give_what_helps(void **state) {
+    (void)state;
+    enum { SIDE = 512 };
+    struct hymn_vk_device *device = context->device;
+    struct hymn_session *session = NULL;
+    struct test_log log;
+    const struct hymn_session_params params = {.height = 64, .width = 64, .tuning_ms = HYMN_TUNING_NONE};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    expect_runs(session, true);
+    const struct hymn_slot *idle = &session->slots[1];
+    const uint64_t kept = idle->readback.allocated, used = device->memory_bytes;
+    assert_true(kept > 0 && kept < SIDE * SIDE);
+    real_map = device->table.vkMapMemory;
+    for (int cause = 0; cause < 3; cause++) {
+        device->snapshot.max_allocation_bytes = cause == 0 ? SIDE * SIDE : as_opened.max_allocation_bytes;
+        device->table.vkMapMemory = cause == 1 ? failing_map : real_map;
+        limit = used;
+        hymn_vk_memory_cap(device, cause == 2 ? used + 1 : 0);
+        assert_int_equal(run_large(session, SIDE, &log),
+                         cause == 1 ? HYMN_STATUS_INTERNAL : HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+        assert_int_equal(log.errors, 1);
+        assert_int_equal(idle->readback.allocated, cause < 2 ? kept : 0);
+        assert_int_equal(session->info.host_bytes, hymn_session_host_bytes(session));
+    }
+    hymn_vk_memory_cap(device, 0);
+    assert_int_equal(run_large(session, SIDE, &log), HYMN_STATUS_OK);
+    hymn_session_destroy(&session);
+}
+
 // Sessions of all sizes that are tried have one time for tuning, which the first may take whole.
 static void sizes_that_are_tried_share_the_tuning(void **state) {
     (void)state;
@@ -446,6 +491,7 @@ int main(void) {
         cmocka_unit_test_teardown(any_failure_to_get_room_is_a_lack_of_it, heal),
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),
         cmocka_unit_test_teardown(sessions_tell_their_own_log, heal),
+        cmocka_unit_test_teardown(idle_slots_give_what_helps, heal),
         cmocka_unit_test_teardown(sizes_that_are_tried_share_the_tuning, heal),
         cmocka_unit_test_teardown(small_bindings_are_refused_or_fitted, heal),
         cmocka_unit_test_teardown(offsets_beyond_32_bits_are_refused, heal),

@@ -307,16 +307,23 @@ static void shrink_free_slots(struct hymn_session *session) {
     }
 }
 
+// Whether buffers may be had once others are gone: one alone may be more than the device allocates in one piece.
+static bool may_fit(const struct hymn_session *session, const struct layout *layout, enum hymn_status status) {
+    const uint64_t most = session->device->snapshot.max_allocation_bytes;
+    const uint64_t largest = larger(layout->upload, larger(layout->image, layout->readback));
+    return (status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_OUT_OF_MEMORY) &&
+           (most == 0 || largest <= most);
+}
+
 static enum hymn_status grow_all(struct hymn_session *session, struct hymn_slot *slot, struct layout *layout) {
     const struct hymn_log log = session->device->log;
     session->device->log = hymn_log_soften(&log);
     enum hymn_status status = grow_each(session, slot, layout);
     session->device->log = log;
-    if (status != HYMN_STATUS_OK) {
+    if (may_fit(session, layout, status)) {
         shrink_free_slots(session);
-        status = grow_each(session, slot, layout);
     }
-    return status;
+    return status == HYMN_STATUS_OK ? status : grow_each(session, slot, layout); // which tells why, if it fails again
 }
 
 static const struct hymn_vk_buffer *used(const struct hymn_vk_buffer *buffer) {
@@ -401,9 +408,9 @@ enum hymn_status hymn_io_prepare(struct hymn_session *session, struct hymn_slot 
     if (status == HYMN_STATUS_OK) {
         memcpy(slot->images, images, count * sizeof *images);
         slot->recorded = count;
-        session->info.host_bytes = hymn_session_host_bytes(session);
         slot->threshold = threshold;
     }
+    session->info.host_bytes = hymn_session_host_bytes(session);
     return status;
 }
 
