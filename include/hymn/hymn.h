@@ -316,7 +316,8 @@ enum hymn_precision {
 
 // A model compiled for one device, network size and batch: weights uploaded, pipelines made, commands recorded. Running
 // it compiles nothing. Each run in flight has buffers of its own for images and results, which grow when it asks for
-// more than before, the first time too; otherwise runs allocate no device memory.
+// more than before, the first time too. Where there is no memory for that, those of the session's runs that are not in
+// flight are freed, and made again when they are needed; otherwise runs allocate no device memory.
 struct hymn_session;
 
 #define HYMN_TUNING_NONE UINT32_MAX
@@ -414,10 +415,10 @@ struct hymn_run_params {
     uint32_t count; // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
 };
 
-// Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (images or results larger than any before need
-// larger buffers; where runs are in flight there may be room when they have been waited for), UNSUPPORTED (an image
-// takes more than the device binds or dispatches), BUSY (runs_in_flight runs have been submitted and not waited for),
-// DEVICE_LOST, INTERNAL.
+// Run and wait. INVALID_ARGUMENT, OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY (images or results need larger buffers, or ones
+// that were freed for another run's; where runs are in flight there may be room when they have been waited for),
+// UNSUPPORTED (an image takes more than the device binds or dispatches), BUSY (runs_in_flight runs have been submitted
+// and not waited for), DEVICE_LOST, INTERNAL.
 // Thread-safety: one thread per session at a time; different sessions of one context must not overlap either; sessions
 // of different contexts may.
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
