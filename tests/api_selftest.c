@@ -406,13 +406,16 @@ static void marks_are_judged_by_time_without_a_lock(void **state) {
 enum { DAY = 86400 };
 
 // Whoever ended a process in the middle of a check, and may have done so twice, has not taken the shader away for good.
+// A mark from the future, of before the clock was set back, is as of now.
 static void marks_are_not_for_good(void **state) {
     (void)state;
     skip_without_variants();
     const struct {
-        uint32_t attempts, days; // what is left of the last attempt, and how long that was ago
+        uint32_t attempts; // what is left of the last one,
+        int days;          // and how long that was ago
         bool tried;
-    } cases[] = {{2, 0, false}, {2, 2, true}, {4, 3, false}, {4, 5, true}, {1000, 31, false}, {1000, 33, true}};
+    } cases[] = {{2, 0, false},  {2, 2, true},      {4, 3, false},   {4, 5, true},
+                 {2, -9, false}, {1000, 31, false}, {1000, 33, true}};
     struct test_log log;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct hymn_context *context = open_context(&log, folder, false);

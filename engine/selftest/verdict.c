@@ -97,26 +97,27 @@ static bool is_checked(const struct hymn_vk_device *device, const struct hymn_sh
     return index < 0 || index >= HYMN_VK_MAX_SHADERS || (device->checked[index / 32] >> index % 32 & 1);
 }
 
-// In seconds; of what was put before the clock was set back: for ever.
-static uint64_t age_of(const struct verdict *verdict) {
-    const uint64_t now = (uint64_t)time(NULL);
-    return now < verdict->when ? UINT64_MAX : now - verdict->when;
+// In seconds; negative: the clock has been set back since, as it is at each start of a board without one.
+static int64_t age_of(const struct verdict *verdict) {
+    return (int64_t)((uint64_t)time(NULL) - verdict->when);
 }
 
-// Whether a mark is of the last of too many checks that did not come back, and not of long ago. alone: nobody else is
-// checking now, so it is of somebody who died. Where files cannot be locked time alone tells.
+// Whether a mark is of the last of too many checks that did not come back, and not of long ago, as far as the clock
+// tells. alone: nobody else is checking now, so it is of somebody who died. Where files cannot be locked time alone
+// tells.
 static bool is_gone(const struct verdict *verdict, bool alone) {
-    const uint64_t age = age_of(verdict);
+    const int64_t age = age_of(verdict);
     const uint32_t further = verdict->attempts > MOST_ATTEMPTS ? verdict->attempts - MOST_ATTEMPTS : 0;
-    const uint64_t rest = (uint64_t)REST << (further < MOST_DOUBLINGS ? further : MOST_DOUBLINGS);
+    const int64_t rest = (int64_t)REST << (further < MOST_DOUBLINGS ? further : MOST_DOUBLINGS);
     return verdict->state == STATE_TRYING && verdict->attempts >= MOST_ATTEMPTS && age < rest &&
            (alone || age > LONGEST_CHECK);
 }
 
 // Whether the check came to an end, and need not be run again yet.
 static bool is_final(const struct verdict *verdict) {
+    const int64_t age = age_of(verdict);
     return verdict->state == STATE_GOOD || verdict->state == STATE_WRONG ||
-           (verdict->state == STATE_REFUSED && age_of(verdict) < REST);
+           (verdict->state == STATE_REFUSED && age >= 0 && age < REST);
 }
 
 // Of marks: whether those of checks that did not come back are judged, and by whom.
