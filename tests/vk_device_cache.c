@@ -281,6 +281,26 @@ static void new_pipelines_are_stored_at_once(void **state) {
     assert_int_equal(blobs_got, 2);
 }
 
+// A device that is in use warns once of a cache that cannot be written, however often there is something new in it.
+static void unwritable_caches_are_told_once(void **state) {
+    (void)state;
+    struct test_vk vk;
+    test_vk_open(&vk, folder);
+    snprintf(path, sizeof path, "%s", vk.device->cache_path);
+    assert_int_equal(mkdir(path, 0700), 0); // nothing can be written there
+    vk.device->table.vkGetPipelineCacheData = counting_get_data;
+    for (uint32_t i = 1; i <= 3; i++) {
+        struct hymn_vk_step step = step_with(i);
+        blob_bytes = 100 * (size_t)i;
+        assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
+        hymn_vk_pipelines_store(vk.device);
+        assert_log(&vk.log, "the pipeline cache is not kept");
+        assert_int_equal(vk.log.warnings, 1);
+    }
+    test_vk_close(&vk);
+    assert_int_equal(vk.log.warnings, 1);
+}
+
 #define CACHE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -289,6 +309,7 @@ int main(void) {
         CACHE_TEST(damaged_files_are_ignored),        CACHE_TEST(foreign_files_are_ignored),
         CACHE_TEST(cache_can_be_off_or_nowhere),      CACHE_TEST(two_writers_leave_a_good_file),
         CACHE_TEST(new_pipelines_are_stored_at_once), CACHE_TEST(refused_files_are_ignored),
+        CACHE_TEST(unwritable_caches_are_told_once),
     };
     return cmocka_run_group_tests_name("vk_device_cache", tests, NULL, NULL);
 }

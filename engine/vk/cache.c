@@ -213,9 +213,10 @@ enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCa
         memcpy(header.magic, cache_magic, sizeof cache_magic);
         memcpy(file, &header, sizeof header);
         if (header.checksum != device->cache_checksum) {
-            struct hymn_log warn = {.callback = log_as_warning, .user = &device->log};
+            struct hymn_log warn = {.callback = device->cache_fails ? NULL : log_as_warning, .user = &device->log};
             status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &warn);
             device->cache_checksum = status == HYMN_STATUS_OK ? header.checksum : device->cache_checksum;
+            device->cache_fails = device->cache_fails || status != HYMN_STATUS_OK;
         }
         device->cache_bytes = size_of(device, cache);
     }

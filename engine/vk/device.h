@@ -38,6 +38,7 @@ struct hymn_vk_device {
     uint64_t cache_checksum;                          // of what the pipeline cache was loaded from or last stored as
     size_t cache_bytes;                               // of the pipeline cache then; 0: of nothing
     char *cache_path;                                 // of the pipeline cache; NULL: none
+    bool cache_fails;                                 // it could not be written, which has been told
     struct hymn_vk_store *store;                      // store.h
     bool owns_instance, owns_device;                  // false once a host lends its own
     bool memory_budget;                               // VK_EXT_memory_budget is enabled
