@@ -191,8 +191,8 @@ struct hymn_context_params {
     // used, with a warning. Verdicts are kept in cache_dir. A check that was interrupted (the process was killed or
     // crashed, the device was lost) is run again by the next session of a new context. After the second time the shader
     // is not used for a day, with a warning, and then checked again; after each further time that takes twice as long,
-    // up to 32 days. One that could not be run at all is checked again after a day too. hymn_selftest_create checks
-    // anew what it is asked for.
+    // up to 32 days. One that could not be run on some of the problems, and was right on the others, is checked again
+    // after a day too. hymn_selftest_create checks anew what it is asked for.
     bool trust_variants;
     enum hymn_transfer transfer;
     // Queues for computing that are opened, for hymn_session_params::streams. 0: 1; at most 8, and at most as many as
