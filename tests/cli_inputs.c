@@ -343,15 +343,15 @@ static void queues(void **state) {
     assert_true(queue_init(&queue, 2, 10));
     assert_true(queue_push(&queue, &items[0]));
     queue_hurry(&queue);
-    assert_ptr_equal(queue_pop(&queue, true), &items[0]); // what there is comes first
-    assert_null(queue_pop(&queue, true));
+    assert_ptr_equal(queue_pop(&queue, 1), &items[0]); // what there is comes first
+    assert_null(queue_pop(&queue, 1));
     assert_true(queue_push(&queue, &items[1]));
     assert_true(queue_push(&queue, &items[2]));
     queue_close(&queue);
     assert_false(queue_push(&queue, &items[0]));
-    assert_ptr_equal(queue_pop(&queue, false), &items[1]);
-    assert_ptr_equal(queue_pop(&queue, true), &items[2]);
-    assert_null(queue_pop(&queue, false));
+    assert_ptr_equal(queue_pop(&queue, 0), &items[1]);
+    assert_ptr_equal(queue_pop(&queue, 1), &items[2]);
+    assert_null(queue_pop(&queue, 0));
     queue_reserve(&queue, 100); // alone, an item may be beyond the budget
     queue_release(&queue, 100);
     queue_reserve(&queue, 5);
@@ -379,7 +379,7 @@ static void who_waits_for_memory_gets_it(void **state) {
     assert_true(queue_init(&queue, 2, 10));
     assert_true(hymn_thread_start(&thread, reserve_four, &queue));
     for (;;) {
-        if (queue_pop(&queue, held > 0) != NULL) {
+        if (queue_pop(&queue, 6 * held) != NULL) {
             held++;
             got++;
         } else if (held > 0) {
@@ -392,6 +392,90 @@ static void who_waits_for_memory_gets_it(void **state) {
     }
     hymn_thread_join(thread);
     assert_int_equal(got, 4);
+    queue_destroy(&queue);
+}
+
+enum { BUDGET = 10, LARGE = 8, SMALL = 4 };
+
+struct reservation {
+    struct queue *queue;
+    uint64_t cost;
+};
+
+static void reserve_and_push(void *argument) {
+    const struct reservation *own = argument;
+    queue_reserve(own->queue, own->cost);
+    queue_push(own->queue, argument);
+}
+
+static void start_waiting(hymn_thread *out_thread, struct reservation *reservation) {
+    struct queue *queue = reservation->queue;
+    const uint64_t ticket = queue->tickets;
+    assert_true(hymn_thread_start(out_thread, reserve_and_push, reservation));
+    for (bool waits = false; !waits;) {
+        hymn_mutex_lock(&queue->lock);
+        waits = queue->tickets > ticket && (queue->wanted > 0 || queue->served > ticket);
+        hymn_mutex_unlock(&queue->lock);
+    }
+}
+
+// Though smaller reservations behind it would fit.
+static void large_reservations_get_their_turn(void **state) {
+    struct queue queue;
+    struct reservation large = {&queue, LARGE}, small[2] = {{&queue, SMALL}, {&queue, SMALL}};
+    hymn_thread threads[3];
+    (void)state;
+    assert_true(queue_init(&queue, 3, BUDGET));
+    queue_reserve(&queue, SMALL);
+    start_waiting(&threads[0], &large);
+    start_waiting(&threads[1], &small[0]);
+    start_waiting(&threads[2], &small[1]);
+    assert_int_equal(queue.reserved, SMALL);
+    assert_null(queue_pop(&queue, SMALL));
+    queue_release(&queue, SMALL);
+    assert_ptr_equal(queue_pop(&queue, 0), &large);
+    assert_null(queue_pop(&queue, LARGE));
+    queue_release(&queue, LARGE);
+    const void *first = queue_pop(&queue, 0);
+    assert_true(first == &small[0] || first == &small[1]); // both fit: either may be pushed first
+    assert_non_null(queue_pop(&queue, SMALL));
+    for (int i = 0; i < 3; i++) {
+        hymn_thread_join(threads[i]);
+    }
+    queue_destroy(&queue);
+}
+
+static void push_late(void *argument) {
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL); // until the other one waits, or has given up
+    queue_push(argument, argument);
+}
+
+static void release_late(void *argument) {
+    nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    queue_release(argument, SMALL);
+}
+
+// Batches are filled as long as there is something that may come.
+static void who_waits_for_memory_hurries_only_who_keeps_it(void **state) {
+    struct queue queue;
+    struct reservation large = {&queue, LARGE};
+    hymn_thread waiting, other;
+    (void)state;
+    assert_true(queue_init(&queue, 3, BUDGET));
+    queue_reserve(&queue, SMALL); // one that is held here, and one that is being made
+    queue_reserve(&queue, SMALL);
+    start_waiting(&waiting, &large);
+    assert_true(hymn_thread_start(&other, push_late, &queue));
+    assert_ptr_equal(queue_pop(&queue, SMALL), &queue);
+    hymn_thread_join(other);
+    assert_null(queue_pop(&queue, 2 * SMALL)); // now none will
+    assert_true(hymn_thread_start(&other, release_late, &queue));
+    assert_null(queue_pop(&queue, SMALL)); // of the two one is held, and one was passed on
+    assert_int_equal(queue.reserved, SMALL);
+    hymn_thread_join(other);
+    queue_release(&queue, SMALL);
+    assert_ptr_equal(queue_pop(&queue, 0), &large);
+    hymn_thread_join(waiting);
     queue_destroy(&queue);
 }
 
@@ -411,6 +495,8 @@ int main(void) {
         cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
         cmocka_unit_test(who_waits_for_memory_gets_it),
+        cmocka_unit_test(large_reservations_get_their_turn),
+        cmocka_unit_test(who_waits_for_memory_hurries_only_who_keeps_it),
     };
     return cmocka_run_group_tests_name("cli_inputs", tests, set_up, tear_down);
 }

@@ -148,7 +148,7 @@ static void decode_entry(void *argument) {
 static void write_entry(void *argument) {
     struct pipeline *pipeline = argument;
     struct pipeline_item *item;
-    while ((item = queue_pop(&pipeline->computed, false)) != NULL) {
+    while ((item = queue_pop(&pipeline->computed, 0)) != NULL) {
         if (pipeline->params->finish(pipeline->params->user, item)) {
             atomic_fetch_add(&pipeline->finished, 1);
             console_progress_step(false);
@@ -268,13 +268,30 @@ static void compute_rest(struct pipeline *pipeline, struct pipeline_item **batch
     land_all(pipeline);
 }
 
+static uint64_t sum_reserved(struct pipeline_item *const *items, uint32_t count) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sum += items[i]->reserved;
+    }
+    return sum;
+}
+
+static uint64_t reserved_in_flight(const struct pipeline *pipeline) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < pipeline->flight_count; i++) {
+        const struct flight *flight = &pipeline->flights[(pipeline->first_flight + i) % pipeline->most_flights];
+        sum += sum_reserved(flight->items, flight->count);
+    }
+    return sum;
+}
+
 // Gathers pictures until a batch is full or none are to be had, and keeps the device busy with them.
 static void compute(struct pipeline *pipeline, struct pipeline_item **batch) {
     uint32_t gathered = 0;
     for (;;) {
-        const bool holds = gathered > 0 || pipeline->flight_count > 0;
-        struct pipeline_item *item = queue_pop(&pipeline->decoded, holds);
-        if (item == NULL && !holds) {
+        const uint64_t held = sum_reserved(batch, gathered) + reserved_in_flight(pipeline);
+        struct pipeline_item *item = queue_pop(&pipeline->decoded, held);
+        if (item == NULL && held == 0) {
             return;
         }
         if (item == NULL) {

@@ -17,26 +17,33 @@ void queue_destroy(struct queue *queue) {
     hymn_mutex_destroy(&queue->lock);
 }
 
-static void hurry(struct queue *queue) {
-    if (!queue->hurried) { // else threads that wait here would wake each other for ever
+void queue_hurry(struct queue *queue) {
+    hymn_mutex_lock(&queue->lock);
+    if (!queue->hurried) {
         queue->hurried = true;
         hymn_condition_broadcast(&queue->changed);
     }
+    hymn_mutex_unlock(&queue->lock);
 }
 
-void queue_hurry(struct queue *queue) {
-    hymn_mutex_lock(&queue->lock);
-    hurry(queue);
-    hymn_mutex_unlock(&queue->lock);
+static bool fits(const struct queue *queue, uint64_t cost) {
+    return queue->reserved == 0 || queue->reserved + cost <= queue->budget;
 }
 
 void queue_reserve(struct queue *queue, uint64_t cost) {
     hymn_mutex_lock(&queue->lock);
-    while (queue->reserved > 0 && queue->reserved + cost > queue->budget) {
-        hurry(queue); // anew whenever something has changed: an item that was popped since may be one that is held
+    const uint64_t ticket = queue->tickets++;
+    while (ticket != queue->served || !fits(queue, cost)) {
+        if (ticket == queue->served && queue->wanted == 0) {
+            queue->wanted = cost;
+            hymn_condition_broadcast(&queue->changed);
+        }
         hymn_condition_wait(&queue->changed, &queue->lock);
     }
+    queue->wanted = 0;
+    queue->served++;
     queue->reserved += cost;
+    hymn_condition_broadcast(&queue->changed); // the next one may fit, too
     hymn_mutex_unlock(&queue->lock);
 }
 
@@ -62,10 +69,16 @@ bool queue_push(struct queue *queue, void *item) {
     return open;
 }
 
-void *queue_pop(struct queue *queue, bool holds) {
+// Whether nothing but what the caller holds keeps the first in line from the budget: else more items will come, or
+// others release some.
+static bool is_waited_for(const struct queue *queue, uint64_t held) {
+    return queue->wanted > 0 && held == queue->reserved && !fits(queue, queue->wanted);
+}
+
+void *queue_pop(struct queue *queue, uint64_t held) {
     void *item = NULL;
     hymn_mutex_lock(&queue->lock);
-    while (queue->count == 0 && !queue->closed && !(holds && queue->hurried)) {
+    while (queue->count == 0 && !queue->closed && !(held > 0 && (queue->hurried || is_waited_for(queue, held)))) {
         hymn_condition_wait(&queue->changed, &queue->lock);
     }
     if (queue->count > 0) {
