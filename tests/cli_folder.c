@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // A folder that cannot be read to its end, as of a broken disk, or while an interrupt comes, one that cannot be made,
-// and a file that cannot be replaced: the linker brings calls of readdir, mkdir, rename and what opens a device here
-// (tests/CMakeLists.txt).
+// and a file that cannot be replaced, or whose group is closed to us: the linker brings calls of readdir, mkdir,
+// rename, fchown and what opens a device here (tests/CMakeLists.txt).
 #define _POSIX_C_SOURCE 200809L
 
 #include <dirent.h>
@@ -77,6 +77,16 @@ int __wrap_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to) {
     errno = rename_error;
     return rename_error != 0 ? -1 : __real_rename(from, to);
+}
+
+static int fchown_error; // likewise
+
+int __real_fchown(int descriptor, uid_t owner, gid_t group);
+int __wrap_fchown(int descriptor, uid_t owner, gid_t group);
+
+int __wrap_fchown(int descriptor, uid_t owner, gid_t group) {
+    errno = fchown_error;
+    return fchown_error != 0 ? -1 : __real_fchown(descriptor, owner, group);
 }
 
 static int set_up(void **state) {
@@ -172,6 +182,27 @@ static void a_mounted_file_is_written_in_place(void **state) {
     closedir(all);
 }
 
+// Then those of the new file's group may do no more than all others.
+static void a_group_that_cannot_be_kept_gives_no_rights(void **state) {
+    static const struct { mode_t before, after; } modes[] = {{0640, 0600}, {0664, 0644}, {0604, 0604}};
+    struct cause cause;
+    struct stat status;
+    (void)state;
+    char *path = text_format("%s/shared.png", folder);
+    assert_non_null(path);
+    assert_true(file_write(path, "old", 3, &cause));
+    fchown_error = EPERM;
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        assert_int_equal(chmod(path, modes[i].before), 0);
+        assert_true(file_write(path, "new", 3, &cause));
+        assert_int_equal(stat(path, &status), 0);
+        assert_int_equal(status.st_mode & 0777, modes[i].after);
+    }
+    fchown_error = 0;
+    assert_int_equal(remove(path), 0);
+    free(path);
+}
+
 // The last test: what has been seen stays so.
 static void an_interrupt_comes_before_the_device(void **state) {
     static const char model[] = HYMN_GOLDEN_DIR "/plain.safetensors";
@@ -204,6 +235,7 @@ int main(void) {
         cmocka_unit_test(an_end_is_no_failure),
         cmocka_unit_test(the_disk_says_why_a_folder_is_not_made),
         cmocka_unit_test(a_mounted_file_is_written_in_place),
+        cmocka_unit_test(a_group_that_cannot_be_kept_gives_no_rights),
         cmocka_unit_test(an_interrupt_comes_before_the_device),
     };
     return cmocka_run_group_tests_name("cli_folder", tests, set_up, tear_down);

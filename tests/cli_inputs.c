@@ -310,6 +310,22 @@ static void permissions_stay(void **state) {
     umask(mask);
 }
 
+static void groups_stay(void **state) {
+    enum { GROUP = 12345 };
+    struct cause cause;
+    struct stat status;
+    (void)state;
+    touch("shared");
+    if (chown(at("shared"), (uid_t)-1, GROUP) != 0) {
+        skip(); // only root may
+    }
+    assert_int_equal(chmod(at("shared"), 0640), 0);
+    assert_true(file_write(at("shared"), "new", 3, &cause));
+    assert_int_equal(stat(at("shared"), &status), 0);
+    assert_int_equal(status.st_gid, GROUP);
+    assert_int_equal(status.st_mode & 0777, 0640);
+}
+
 // What a process that was killed left, whose number this one has again.
 static void leftovers_are_in_nobodys_way(void **state) {
     enum { LEFT = 100 };
@@ -492,6 +508,7 @@ int main(void) {
         cmocka_unit_test(files_are_whole_or_absent),
         cmocka_unit_test(links_stay_links),
         cmocka_unit_test(permissions_stay),
+        cmocka_unit_test(groups_stay),
         cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
         cmocka_unit_test(who_waits_for_memory_gets_it),

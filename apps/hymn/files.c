@@ -241,6 +241,16 @@ static bool open_in_place(const char *path, int *out_descriptor) {
     return true;
 }
 
+// The group and the permissions of the file that is replaced. Where its group cannot be ours, another one has no more
+// rights than all have; where the permissions cannot be set, there are too few.
+static void take_permissions(int descriptor, const struct stat *of) {
+    mode_t mode = of->st_mode & 0777;
+    if (fchown(descriptor, (uid_t)-1, of->st_gid) != 0) {
+        mode &= 0707 | (mode & 07) << 3;
+    }
+    fchmod(descriptor, mode);
+}
+
 // Sets the names of the output and opens the temporary one, with the permissions of the file that it replaces. The
 // descriptor; -1 with errno.
 static int open_temporary(struct output *output, const char *path) {
@@ -251,7 +261,7 @@ static int open_temporary(struct output *output, const char *path) {
         return -1;
     }
     const bool replaces = stat(output->path, &status) == 0;
-    const mode_t mode = replaces ? status.st_mode & 0777 : 0666;
+    const mode_t mode = replaces ? 0600 : 0666;
     // A process that was killed may have left a file of that name: in a container numbers are soon the same again.
     for (int attempt = 0; attempt < TEMPORARY_ATTEMPTS && descriptor < 0 && error == EEXIST; attempt++) {
         free(output->temporary);
@@ -261,7 +271,7 @@ static int open_temporary(struct output *output, const char *path) {
         error = errno;
     }
     if (descriptor >= 0 && replaces) {
-        fchmod(descriptor, mode); // the rest of them, which the umask took; where it fails they are too few
+        take_permissions(descriptor, &status);
     }
     if (descriptor < 0) {
         free(output->temporary); // it was not made, so it is not ours to remove

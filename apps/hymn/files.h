@@ -27,10 +27,10 @@ bool file_read(const char *path, size_t limit, const struct file_wait *wait, uin
 bool file_is_there(const char *path);
 
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
-// damaged older one, whose permissions the new one has. A link stays a link, and what it leads to is written. What is
-// no regular file (a pipe, a device) is written in place, and so is what a link like /dev/stdout leads to, which is the
-// file of a descriptor that is open, a file that is mounted there, and standard output for "-". An interrupt ends the
-// wait for who reads a pipe.
+// damaged older one, whose group and permissions the new one has. A link stays a link, and what it leads to is written.
+// What is no regular file (a pipe, a device) is written in place, and so is what a link like /dev/stdout leads to,
+// which is the file of a descriptor that is open, a file that is mounted there, and standard output for "-". An
+// interrupt ends the wait for who reads a pipe.
 struct output {
     FILE *stream;
     char *path, *temporary; // NULL: in place
