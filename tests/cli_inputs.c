@@ -3,6 +3,7 @@
 // Folders to lists of pictures, pictures to names of outputs, and files that are whole or absent.
 #define _POSIX_C_SOURCE 200809L
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -326,6 +327,41 @@ static void groups_stay(void **state) {
     assert_int_equal(status.st_mode & 0777, 0640);
 }
 
+// As a file that is mounted into a container, in a folder of its image. Nothing is lost by opening it alone.
+static void what_is_in_a_closed_folder_is_written_in_place(void **state) {
+    enum { NOBODY = 65534 };
+    struct cause cause;
+    struct output output;
+    struct stat before, after;
+    (void)state;
+    assert_true(folder_make(at("closed"), &cause));
+    assert_true(file_write(at("closed/file"), "old and longer", 14, &cause));
+    assert_int_equal(symlink("file", at("closed/link")), 0);
+    assert_int_equal(stat(at("closed/file"), &before), 0);
+    assert_int_equal(chmod(at("closed/file"), 0666), 0);
+    assert_int_equal(chmod(at("closed"), 0555), 0);
+    assert_int_equal(chmod(folder, 0755), 0);
+    const bool root = geteuid() == 0;
+    if (root && seteuid(NOBODY) != 0) {
+        skip();
+    }
+    const bool opened = output_open(&output, at("closed/link"), &cause);
+    output_discard(&output);
+    const bool whole = stat(at("closed/file"), &after) == 0 && after.st_size == 14;
+    const bool written = file_write(at("closed/link"), "new", 3, &cause);
+    const bool made = file_write(at("closed/none"), "new", 3, &cause);
+    if (root) {
+        assert_int_equal(seteuid(0), 0);
+    }
+    assert_true(opened && whole && written);
+    assert_content("closed/file", "new");
+    assert_int_equal(stat(at("closed/file"), &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    assert_false(made);
+    assert_int_equal(cause.error, EACCES);
+    assert_int_equal(chmod(at("closed"), 0755), 0);
+}
+
 // What a process that was killed left, whose number this one has again.
 static void leftovers_are_in_nobodys_way(void **state) {
     enum { LEFT = 100 };
@@ -509,6 +545,7 @@ int main(void) {
         cmocka_unit_test(links_stay_links),
         cmocka_unit_test(permissions_stay),
         cmocka_unit_test(groups_stay),
+        cmocka_unit_test(what_is_in_a_closed_folder_is_written_in_place),
         cmocka_unit_test(leftovers_are_in_nobodys_way),
         cmocka_unit_test(queues),
         cmocka_unit_test(who_waits_for_memory_gets_it),

@@ -281,6 +281,19 @@ static int open_temporary(struct output *output, const char *path) {
     return descriptor;
 }
 
+// The output's file itself, where its folder lets nobody make another one: what is written replaces its content. The
+// descriptor; -1 with the folder's errno.
+static int open_over(struct output *output) {
+    const int error = errno;
+    struct stat status;
+    const bool closed = output->path != NULL && (error == EACCES || error == EROFS);
+    const bool regular = closed && stat(output->path, &status) == 0 && S_ISREG(status.st_mode);
+    const int descriptor = regular ? open(output->path, O_WRONLY | O_CLOEXEC) : -1;
+    output->overwrites = descriptor >= 0;
+    errno = error;
+    return descriptor;
+}
+
 bool output_open(struct output *output, const char *path, struct cause *cause) {
     *output = (struct output){0};
     if (strcmp(path, "-") != 0 && folder_exists(path)) {
@@ -289,6 +302,7 @@ bool output_open(struct output *output, const char *path, struct cause *cause) {
     int descriptor = -1;
     if (!open_in_place(path, &descriptor)) {
         descriptor = open_temporary(output, path);
+        descriptor = descriptor >= 0 ? descriptor : open_over(output);
     }
     output->stream = descriptor >= 0 ? fdopen(descriptor, "wb") : NULL;
     if (output->stream == NULL) {
@@ -308,6 +322,10 @@ bool output_open(struct output *output, const char *path, struct cause *cause) {
 
 bool output_write(struct output *output, const void *data, size_t size, struct cause *cause) {
     errno = 0;
+    if (output->overwrites && ftruncate(fileno(output->stream), 0) != 0) {
+        return cause_system(cause, "cannot be written");
+    }
+    output->overwrites = false; // any more
     return fwrite(data, 1, size, output->stream) == size || cause_system(cause, "cannot be written");
 }
 

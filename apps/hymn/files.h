@@ -29,14 +29,15 @@ bool file_is_there(const char *path);
 // A file being written. It has another name until output_commit, so that a failure leaves neither half a file nor a
 // damaged older one, whose group and permissions the new one has. A link stays a link, and what it leads to is written.
 // What is no regular file (a pipe, a device) is written in place, and so is what a link like /dev/stdout leads to,
-// which is the file of a descriptor that is open, a file that is mounted there, and standard output for "-". An
-// interrupt ends the wait for who reads a pipe.
+// which is the file of a descriptor that is open, a file that is mounted there, one in a folder that cannot be written
+// to, and standard output for "-". An interrupt ends the wait for who reads a pipe.
 struct output {
     FILE *stream;
-    char *path, *temporary; // NULL: in place
+    char *path, *temporary; // no temporary: in place
+    bool overwrites;        // what is written first removes what the file holds
 };
 
-// Whether output_open gives `path` another name, or refuses it as a folder: it waits for nobody then.
+// Whether output_open waits for nobody: `path` gets another name, is a regular file, or is refused as a folder.
 bool output_replaces(const char *path);
 bool output_open(struct output *output, const char *path, struct cause *cause);
 bool output_write(struct output *output, const void *data, size_t size, struct cause *cause);
