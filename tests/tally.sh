@@ -2,9 +2,16 @@
 # shellcheck shell=sh
 #
 # Counting tests across programs, scripts and builds. Sourced; sets tally_passed, tally_failed and tally_skipped, and
-# traps for SIGINT and SIGTERM, which end the script with what it has begun and remove its files.
+# traps for SIGINT and SIGTERM, which end the script with what it has begun and remove its files. Shells put traps off
+# until a command has ended, but not while they wait for one in the background: all that takes long is there.
 tally_passed=0 tally_failed=0 tally_skipped=0
 tally_process='' tally_begun='' tally_log=''
+
+# tally_wait COMMAND...: its status is the command's.
+tally_wait() {
+    "$@" &
+    wait "$!"
+}
 
 # tally_add PASSED FAILED SKIPPED
 tally_add() {
@@ -15,14 +22,17 @@ tally_add() {
 tally_check() {
     tally_name=$1
     shift
-    if tally_output=$("$@" 2>&1 </dev/null); then
+    tally_log=$(mktemp)
+    if tally_wait "$@" >"$tally_log" 2>&1 </dev/null; then
         echo "ok      $tally_name"
         tally_add 1 0 0
     else
         echo "FAILED  $tally_name"
-        printf '%s\n' "$tally_output" | tail -n 40 | sed 's/^/        /'
+        tail -n 40 "$tally_log" | sed 's/^/        /'
         tally_add 0 1 0
     fi
+    rm -f "$tally_log"
+    tally_log=''
 }
 
 # tally_skip NAME WHY
@@ -38,7 +48,8 @@ tally_script() {
     shift
     echo "---- $tally_name"
     tally_log=$(mktemp)
-    { "$@" </dev/null 2>&1; echo $? >"$tally_log.status"; } | tee "$tally_log"
+    { "$@" </dev/null 2>&1; echo $? >"$tally_log.status"; } | tee "$tally_log" &
+    wait "$!"
     tally_status=$(cat "$tally_log.status")
     tally_counts=$(tail -n 1 "$tally_log" |
         sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')
@@ -57,14 +68,12 @@ tally_script() {
     tally_add "$1" "$2" "${3:-0}"
 }
 
-# tally_interrupted STATUS. What runs in the background ignores SIGINT: all that it has begun is ended by name.
+# tally_interrupted STATUS. What runs in the background ignores SIGINT: all that has been begun is ended by name.
 tally_interrupted() {
     trap '' INT TERM
-    if [ "$tally_process" ]; then
-        # shellcheck disable=SC2046 # a list of numbers
-        kill $(tally_descendants "$tally_process") 2>/dev/null
-        wait "$tally_process" 2>/dev/null
-    fi
+    # shellcheck disable=SC2046 # a list of numbers
+    kill $(tally_descendants $$) 2>/dev/null
+    wait 2>/dev/null
     for tally_file in "$tally_begun" "$tally_log"; do
         [ -z "$tally_file" ] || rm -f "$tally_file" "$tally_file.status"
     done
@@ -118,7 +127,8 @@ tally_ctest() {
     echo "---- $tally_name"
     rm -f "$tally_folder/Testing/Temporary/LastTest.log"
     tally_status=0
-    (cd "$tally_folder" && "$@" --output-on-failure) </dev/null || tally_status=$?
+    (cd "$tally_folder" && "$@" --output-on-failure) </dev/null &
+    wait "$!" || tally_status=$?
     tally_counts=$(tally_cases "$tally_folder/Testing/Temporary/LastTest.log")
     # shellcheck disable=SC2086 # three numbers
     set -- ${tally_counts:-0 0 0}
