@@ -12,9 +12,10 @@ function(hymn_static_library name objects)
         set(merged "${CMAKE_CURRENT_BINARY_DIR}/${name}.o")
         separate_arguments(compiler NATIVE_COMMAND "${CMAKE_C_COMPILER_ARG1}") # of CC="ccache gcc"
         list(PREPEND compiler "${CMAKE_C_COMPILER}")
-        # What says for which machine: -m32, a target, a sysroot. Without the flags that bring libraries of their own.
+        # What says for which machine: -m32, a target, a sysroot. Without the flags that bring libraries of their own, and
+        # those for the linking of programs.
         separate_arguments(flags NATIVE_COMMAND "${CMAKE_C_FLAGS}")
-        list(FILTER flags EXCLUDE REGEX "^-(fsanitize|fprofile|-?coverage)")
+        list(FILTER flags EXCLUDE REGEX "^-(fsanitize|fprofile|-?coverage|Wl,|static-pie$)")
         string(REGEX MATCHALL "-fuse-ld=[^ ]+" linker "${CMAKE_SHARED_LINKER_FLAGS}")
         list(APPEND compiler ${flags} ${linker} -fno-lto)
         foreach(part TARGET EXTERNAL_TOOLCHAIN)
