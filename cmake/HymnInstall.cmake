@@ -2,8 +2,12 @@
 include(CMakePackageConfigHelpers)
 set(hymn_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/hymn")
 
-# The licence asks to go with every copy. Not to CMAKE_INSTALL_DOCDIR, which is another project's if hymn is part of it.
-install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/hymn")
+# The licence asks to go with every copy. Where hymn is part of another project, CMAKE_INSTALL_DOCDIR is that one's.
+if(hymn_alone)
+    install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+else()
+    install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DATAROOTDIR}/doc/hymn")
+endif()
 install(DIRECTORY include/hymn DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" FILES_MATCHING PATTERN "*.h")
 install(TARGETS hymn EXPORT hymnTargets
         RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}"
