@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "files.h"
 #include "interrupt.h"
 #include "npy.h"
 
@@ -140,18 +141,7 @@ static enum exit_code complain_of_output(const struct settings *settings, const 
     return interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;
 }
 
-// Opens the output if it is not open yet.
-static enum exit_code write_logits(const struct settings *settings, struct output *output, const float *logits,
-                                   const uint64_t *shape) {
-    struct cause cause;
-    if ((output->stream != NULL || output_open(output, settings->output, &cause)) &&
-        npy_put(output, logits, shape, 4, &cause) && output_commit(output, &cause)) {
-        return CODE_OK;
-    }
-    return complain_of_output(settings, &cause);
-}
-
-static enum exit_code run_session(struct hymn_session *session, const struct settings *settings, struct output *output,
+static enum exit_code run_session(struct hymn_session *session, const struct settings *settings,
                                   const struct npy *input, uint32_t classes, uint32_t batch) {
     const uint64_t shape[4] = {input->shape[0], classes, input->shape[2], input->shape[3]};
     struct job job = {.session = session, .input = input, .batch = batch, .count = (uint32_t)shape[0]};
@@ -160,6 +150,7 @@ static enum exit_code run_session(struct hymn_session *session, const struct set
     job.logits = calloc((size_t)shape[0], job.output_size * sizeof(float));
     job.outputs = calloc(batch, sizeof(*job.outputs));
     enum exit_code code = CODE_OK;
+    struct cause cause;
     if (job.logits == NULL || job.outputs == NULL) {
         console_error(settings->output, "out of memory for the logits");
         code = CODE_ENGINE;
@@ -170,8 +161,8 @@ static enum exit_code run_session(struct hymn_session *session, const struct set
             code = CODE_ENGINE;
         } else if (interrupt_seen()) {
             code = CODE_INTERRUPTED;
-        } else {
-            code = write_logits(settings, output, job.logits, shape);
+        } else if (!npy_write(settings->output, job.logits, shape, 4, &cause)) {
+            code = complain_of_output(settings, &cause);
         }
     }
     free(job.logits);
@@ -183,12 +174,11 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
     const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
-    struct output output = {0};
     struct cause cause;
     if (!check_shape(input, info, settings->input) || !check_finite(input, settings->input)) {
         return CODE_INPUT;
     }
-    if (output_replaces(settings->output) && !output_open(&output, settings->output, &cause)) {
+    if (!output_check(settings->output, &cause)) {
         return complain_of_output(settings, &cause);
     }
     const uint32_t batch = input->shape[0] < settings->batch ? (uint32_t)input->shape[0] : settings->batch;
@@ -204,9 +194,8 @@ static enum exit_code run(const struct settings *settings, const struct hymn_mod
         code = common_open_session(context, model, settings->model, &params, &session);
     }
     if (code == CODE_OK) {
-        code = run_session(session, settings, &output, input, info->num_classes, hymn_session_get_info(session)->batch);
+        code = run_session(session, settings, input, info->num_classes, hymn_session_get_info(session)->batch);
     }
-    output_discard(&output);
     return common_close(&session, &context, code);
 }
 

@@ -222,12 +222,6 @@ static bool is_in_place(const char *path, struct stat *out_status, int *out_desc
     return *out_descriptor >= 0 || !S_ISREG(out_status->st_mode);
 }
 
-bool output_replaces(const char *path) {
-    struct stat status;
-    int descriptor;
-    return folder_exists(path) || !is_in_place(path, &status, &descriptor);
-}
-
 // *out_descriptor: opened for a path that is not to be replaced, -1 with errno.
 static bool open_in_place(const char *path, int *out_descriptor) {
     struct stat status;
@@ -317,6 +311,20 @@ bool output_open(struct output *output, const char *path, struct cause *cause) {
         output_discard(output);
         return false;
     }
+    return true;
+}
+
+bool output_check(const char *path, struct cause *cause) {
+    struct output output;
+    struct stat status;
+    int descriptor;
+    if (!folder_exists(path) && is_in_place(path, &status, &descriptor)) {
+        return true;
+    }
+    if (!output_open(&output, path, cause)) {
+        return false;
+    }
+    output_discard(&output);
     return true;
 }
 

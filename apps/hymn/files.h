@@ -37,9 +37,9 @@ struct output {
     bool overwrites;        // what is written first removes what the file holds
 };
 
-// Whether output_open waits for nobody: `path` gets another name, is a regular file, or is refused as a folder.
-bool output_replaces(const char *path);
 bool output_open(struct output *output, const char *path, struct cause *cause);
+// Whether output_open can do it, as far as that is known without waiting for who reads a pipe.
+bool output_check(const char *path, struct cause *cause);
 bool output_write(struct output *output, const void *data, size_t size, struct cause *cause);
 // Both end the output. A false output_commit has discarded it.
 bool output_commit(struct output *output, struct cause *cause);

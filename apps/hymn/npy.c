@@ -219,8 +219,8 @@ static size_t make_header(char *header, size_t capacity, const uint64_t *shape, 
     return padded;
 }
 
-bool npy_put(struct output *output, const float *values, const uint64_t *shape, uint32_t dimensions,
-             struct cause *cause) {
+static bool put(struct output *output, const float *values, const uint64_t *shape, uint32_t dimensions,
+                struct cause *cause) {
     char header[512];
     size_t count = 1;
     const size_t length = make_header(header, sizeof(header), shape, dimensions);
@@ -238,7 +238,7 @@ bool npy_write(const char *path, const float *values, const uint64_t *shape, uin
     if (!output_open(&output, path, cause)) {
         return false;
     }
-    if (!npy_put(&output, values, shape, dimensions, cause)) {
+    if (!put(&output, values, shape, dimensions, cause)) {
         output_discard(&output);
         return false;
     }

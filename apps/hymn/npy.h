@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #include "cause.h"
-#include "files.h"
 
 enum { NPY_MAX_DIMENSIONS = 8 };
 
@@ -27,10 +26,7 @@ bool npy_parse(const uint8_t *data, size_t size, struct npy *out_npy, struct cau
 bool npy_read(const char *path, struct npy *out_npy, struct cause *cause);
 void npy_free(struct npy *npy);
 
-// Writes a version 1 file.
-bool npy_put(struct output *output, const float *values, const uint64_t *shape, uint32_t dimensions,
-             struct cause *cause);
-// The same to a path, whole or not at all.
+// Writes a version 1 file, whole or not at all.
 bool npy_write(const char *path, const float *values, const uint64_t *shape, uint32_t dimensions, struct cause *cause);
 
 #endif
