@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <jpeglib.h>
 
 #include "base/file.h"
 #include "common.h"
@@ -126,9 +127,9 @@ static atomic_size_t decoded, most_decoded; // bytes of pictures
 enum exit_code __real_pipeline_run(const struct pipeline_params *params, size_t *out_done);
 enum exit_code __wrap_pipeline_run(const struct pipeline_params *params, size_t *out_done);
 bool __real_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
-                           const struct image_caller *caller, struct cause *cause);
+                           struct cause *cause);
 bool __wrap_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
-                           const struct image_caller *caller, struct cause *cause);
+                           struct cause *cause);
 void __real_image_free(struct image *image);
 void __wrap_image_free(struct image *image);
 
@@ -140,8 +141,8 @@ enum exit_code __wrap_pipeline_run(const struct pipeline_params *params, size_t 
 }
 
 bool __wrap_image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
-                           const struct image_caller *caller, struct cause *cause) {
-    if (!__real_image_allocate(out_image, width, height, channels, caller, cause)) {
+                           struct cause *cause) {
+    if (!__real_image_allocate(out_image, width, height, channels, cause)) {
         return false;
     }
     const size_t bytes = (size_t)width * height * channels, now = atomic_fetch_add(&decoded, bytes) + bytes;
@@ -379,6 +380,51 @@ static void decoders_wait_for_memory(void **state) {
     host_memory = 0;
 }
 
+static void write_progressive(const char *path, uint32_t side, uint8_t *grey) {
+    struct jpeg_compress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    jpeg.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&jpeg);
+    jpeg_stdio_dest(&jpeg, file);
+    jpeg.image_width = jpeg.image_height = side;
+    jpeg.input_components = 1;
+    jpeg.in_color_space = JCS_GRAYSCALE;
+    jpeg_set_defaults(&jpeg);
+    jpeg_simple_progression(&jpeg);
+    jpeg_start_compress(&jpeg, TRUE);
+    for (JSAMPROW row = grey; jpeg.next_scanline < side; row += side) {
+        jpeg_write_scanlines(&jpeg, &row, 1);
+    }
+    jpeg_finish_compress(&jpeg);
+    jpeg_destroy_compress(&jpeg);
+    assert_int_equal(fclose(file), 0);
+}
+
+// A picture takes 4 bytes a pixel with its mask, and its coefficients another 2.
+static void coefficients_take_memory(void **state) {
+    enum { PIXELS = WIDE * WIDE, MANY = 8 };
+    static uint8_t grey[PIXELS];
+    struct cause cause;
+    (void)state;
+    assert_true(folder_make(at("progressive"), &cause));
+    for (int i = 0; i < MANY; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "progressive/%d.jpg", i);
+        write_progressive(at(name), WIDE, grey);
+    }
+    const char *const segment[] = {at("progressive"), "-m", model, "-s", "64", "-o", at("host"), "-j", "8", "-b", "8",
+                                   "--no-overlay",    NULL};
+    host_memory = 9 * PIXELS; // for two of them but for that
+    assert_int_equal(run(command_segment, segment, 0), CODE_OK);
+    assert_int_equal(atomic_load(&most_decoded), PIXELS);
+    host_memory = 10 * PIXELS; // for one that is decoded beside another one
+    assert_int_equal(run(command_segment, segment, 0), CODE_OK);
+    assert_in_range(atomic_load(&most_decoded), PIXELS, 2 * PIXELS);
+    host_memory = 0;
+}
+
 // A run in flight keeps its buffers from others that would have room without it.
 static void runs_wait_for_memory(void **state) {
     enum { STREAMS = 8, MANY = 12 };
@@ -491,11 +537,12 @@ static void bench_compares_runs_in_flight(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_with_half_the_batch),   cmocka_unit_test(eval_with_half_the_batch),
-        cmocka_unit_test(run_with_half_the_batch),       cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
-        cmocka_unit_test(decoders_wait_for_memory),      cmocka_unit_test(several_streams_do_the_same_work),
-        cmocka_unit_test(runs_wait_for_memory),          cmocka_unit_test(tiles_and_arrays_wait_for_memory),
-        cmocka_unit_test(bench_without_memory_for_fp32), cmocka_unit_test(bench_compares_runs_in_flight),
+        cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
+        cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+        cmocka_unit_test(decoders_wait_for_memory),         cmocka_unit_test(coefficients_take_memory),
+        cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(runs_wait_for_memory),
+        cmocka_unit_test(tiles_and_arrays_wait_for_memory), cmocka_unit_test(bench_without_memory_for_fp32),
+        cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
 }

@@ -53,7 +53,7 @@ static void check_overlay(int height, int width, int classes, struct test_random
     struct cause cause;
     uint8_t *mask = malloc((size_t)height * (size_t)width);
     assert_non_null(mask);
-    assert_true(image_allocate(&image, (uint32_t)width, (uint32_t)height, 3, NULL, &cause));
+    assert_true(image_allocate(&image, (uint32_t)width, (uint32_t)height, 3, &cause));
     memset(image.pixels, 100, (size_t)height * (size_t)width * 3);
     fill_mask(mask, height, width, classes, random);
     assert_true(overlay_draw(&image, mask, &cause));

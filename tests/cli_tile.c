@@ -85,7 +85,7 @@ static void check_blend(struct test_random *random, uint32_t classes) {
     struct cause cause;
     struct tile_axis rows, columns;
     struct tile_blend blend;
-    assert_true(image_allocate(&image, width, height, classes, NULL, &cause));
+    assert_true(image_allocate(&image, width, height, classes, &cause));
     for (size_t i = 0; i < area * classes; i++) {
         image.pixels[i] = (uint8_t)test_random_u64(random);
     }

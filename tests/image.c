@@ -452,6 +452,48 @@ static void jpeg_orientation(void **state) {
     }
 }
 
+static bool note_beside(void *user, uint32_t width, uint32_t height, uint32_t beside, struct cause *cause) {
+    uint32_t *note = user;
+    *note = beside;
+    return width == height && cause != NULL;
+}
+
+// By libjpeg for the coefficients of several scans, and here for the turned picture.
+static void decoders_tell_what_they_take(void **state) {
+    static const uint8_t pixels[8 * 8 * 4];
+    static const struct {
+        struct jpeg_kind kind;
+        uint32_t channels, beside;
+    } jpegs[] = {
+        {{.from = JCS_RGB, .to = JCS_YCbCr, .orientation = 1}, 3, 0},
+        {{.from = JCS_RGB, .to = JCS_YCbCr, .orientation = 3}, 3, 3},
+        {{.from = JCS_RGB, .to = JCS_YCbCr, .progressive = true, .orientation = 3}, 3, 6},
+        {{.from = JCS_GRAYSCALE, .to = JCS_GRAYSCALE, .orientation = 8}, 1, 1},
+        {{.from = JCS_CMYK, .to = JCS_CMYK, .progressive = true}, 4, 8},
+    };
+    uint32_t note;
+    int orientation;
+    const struct image_caller caller = {.admit = note_beside, .user = &note};
+    struct image image;
+    struct cause cause;
+    (void)state;
+    for (size_t k = 0; k < sizeof(jpegs) / sizeof(jpegs[0]); k++) {
+        struct bytes file = make_jpeg(&jpegs[k].kind, 8, 8, jpegs[k].channels, pixels);
+        assert_true(image_jpeg_decode(file.data, file.size, &caller, &image, &orientation, &cause));
+        assert_int_equal(note, jpegs[k].beside);
+        image_free(&image);
+        free(file.data);
+    }
+    for (int turn = 0; turn <= 8; turn++) {
+        const struct png_kind kind = {.colour = PNG_COLOR_TYPE_RGB, .depth = 8, .orientation = turn};
+        struct bytes file = make_png(&kind, 8, 8, pixels, 3 * 8);
+        assert_true(image_png_decode(file.data, file.size, IMAGE_PICTURE, &caller, &image, &orientation, &cause));
+        assert_int_equal(note, turn > 1 ? 3 : 0);
+        image_free(&image);
+        free(file.data);
+    }
+}
+
 static void exif_is_hostile(void **state) {
     struct test_random random = test_random_start("exif_is_hostile");
     uint8_t tiff[64];
@@ -560,7 +602,7 @@ static void refused_with_a_reason(void **state) {
     assert_refused("\xff\xd8\xff", 3, "JPEG");
     struct image image;
     struct cause cause;
-    assert_false(image_allocate(&image, 65535, 65535, 3, NULL, &cause));
+    assert_false(image_allocate(&image, 65535, 65535, 3, &cause));
     assert_non_null(strstr(cause.text, "more than the limit"));
     assert_false(image_read("no/such/file.png", IMAGE_PICTURE, NULL, &image, &cause));
     assert_non_null(strstr(cause.text, "No such file"));
@@ -740,6 +782,7 @@ int main(void) {
         cmocka_unit_test(png_orientation),
         cmocka_unit_test(png_with_much_text),
         cmocka_unit_test(jpeg_orientation),
+        cmocka_unit_test(decoders_tell_what_they_take),
         cmocka_unit_test(exif_is_hostile),
         cmocka_unit_test(broken_png),
         cmocka_unit_test(broken_jpeg),

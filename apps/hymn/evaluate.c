@@ -32,9 +32,11 @@ static bool complain_of_size(const struct pipeline_item *item, uint32_t width, u
                      item->image.width, item->image.height);
 }
 
-// The pipeline has memory for a mask as large as the picture. The orientation is not applied yet.
-static bool admit_mask(void *user, uint32_t width, uint32_t height, struct cause *cause) {
+// The pipeline has memory for a mask as large as the picture, and to decode it with for the comparison. The orientation
+// is not applied yet.
+static bool admit_mask(void *user, uint32_t width, uint32_t height, uint32_t beside, struct cause *cause) {
     const struct pipeline_item *item = user;
+    (void)beside;
     return (uint64_t)width * height == (uint64_t)item->image.width * item->image.height ||
            complain_of_size(item, width, height, cause);
 }
@@ -168,7 +170,8 @@ enum exit_code evaluate_run(const struct evaluate_params *params, struct evaluat
     work.class_count = pipeline.classes > 1 ? pipeline.classes - 1 : 1;
     work.scores = calloc(params->inputs->count * work.class_count, sizeof(*work.scores));
     work.judged = calloc(params->inputs->count, sizeof(*work.judged));
-    pipeline.pixel_bytes = 3 + 3 + 6; // the picture, its true mask, and for the comparison flags and distances
+    // The picture, its true mask, and for the comparison flags and distances, of one class out of several two masks.
+    pipeline.pixel_bytes = 3 + 3 + (pipeline.classes == 1 ? 6 : 8);
     pipeline.count = params->inputs->count;
     pipeline.load = load;
     pipeline.finish = finish;

@@ -8,20 +8,28 @@
 
 static const size_t file_limit = (size_t)1 << 30;
 
-bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
-                    const struct image_caller *caller, struct cause *cause) {
-    *out_image = (struct image){0};
+static bool check_size(uint32_t width, uint32_t height, struct cause *cause) {
     if (width == 0 || height == 0 || width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE) {
         return cause_set(cause, "%u x %u pixels: each side must be from 1 to %d", width, height, IMAGE_MAX_SIDE);
     }
-    const uint64_t pixels = (uint64_t)width * height;
-    if (pixels > IMAGE_MAX_PIXELS) {
+    if ((uint64_t)width * height > IMAGE_MAX_PIXELS) {
         return cause_set(cause, "%u x %u pixels: more than the limit of %d", width, height, IMAGE_MAX_PIXELS);
     }
-    if (caller != NULL && !caller->admit(caller->user, width, height, cause)) {
+    return true;
+}
+
+bool image_admit(const struct image_caller *caller, uint32_t width, uint32_t height, uint32_t beside,
+                 struct cause *cause) {
+    return check_size(width, height, cause) &&
+           (caller == NULL || caller->admit(caller->user, width, height, beside, cause));
+}
+
+bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause) {
+    *out_image = (struct image){0};
+    if (!check_size(width, height, cause)) {
         return false;
     }
-    out_image->pixels = calloc((size_t)pixels, channels);
+    out_image->pixels = calloc((size_t)width * height, channels);
     if (out_image->pixels == NULL) {
         return cause_set(cause, "out of memory for %u x %u pixels", width, height);
     }
@@ -56,7 +64,7 @@ bool image_to_rgb(struct image *image, struct cause *cause) {
     if (image->channels == 3) {
         return true;
     }
-    if (!image_allocate(&wide, image->width, image->height, 3, NULL, cause)) {
+    if (!image_allocate(&wide, image->width, image->height, 3, cause)) {
         return false;
     }
     const size_t count = (size_t)image->width * image->height;
@@ -98,7 +106,7 @@ bool image_orient(struct image *image, int orientation, struct cause *cause) {
     const uint32_t w = image->width, h = image->height, channels = image->channels;
     const bool swapped = orientation >= 5;
     struct image turned;
-    if (!image_allocate(&turned, swapped ? h : w, swapped ? w : h, channels, NULL, cause)) {
+    if (!image_allocate(&turned, swapped ? h : w, swapped ? w : h, channels, cause)) {
         return false;
     }
     uint8_t *target = turned.pixels;

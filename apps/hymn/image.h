@@ -39,8 +39,8 @@ enum image_use { IMAGE_PICTURE, IMAGE_LABELS, IMAGE_MASK };
 // Whoever reads a picture, where it has a say in it.
 struct image_caller {
     // The size, before there is memory for the pixels and before the orientation is applied; false with a cause refuses
-    // the picture.
-    bool (*admit)(void *user, uint32_t width, uint32_t height, struct cause *cause);
+    // the picture. beside: bytes of each pixel that decoding takes beside the picture, as long as it lasts.
+    bool (*admit)(void *user, uint32_t width, uint32_t height, uint32_t beside, struct cause *cause);
     bool (*go_on)(void *user); // of struct file_wait
     void *user;
 };
@@ -49,10 +49,8 @@ struct image_caller {
 bool image_read(const char *path, enum image_use use, const struct image_caller *caller, struct image *out_image,
                 struct cause *cause);
 
-// Zeroed pixels; false, with the cause, where a side or the product is beyond the limits, the caller (or NULL) refuses
-// them, or memory is out.
-bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels,
-                    const struct image_caller *caller, struct cause *cause);
+// Zeroed pixels; false, with the cause, where a side or the product is beyond the limits, or memory is out.
+bool image_allocate(struct image *out_image, uint32_t width, uint32_t height, uint32_t channels, struct cause *cause);
 void image_free(struct image *image);
 
 // In place: colour becomes grey by BT.601's luma; grey becomes RGB.
@@ -67,7 +65,10 @@ bool image_write_png(const char *path, const uint8_t *samples, uint32_t width, u
                      struct cause *cause);
 bool image_write_png16(const char *path, const uint16_t *samples, uint32_t width, uint32_t height, struct cause *cause);
 
-// Between image.c and the two decoders: pixels before the orientation, which is 1 where the file gives none.
+// Between image.c and the two decoders: whether the size is within the limits and the caller (or NULL) admits it;
+// pixels before the orientation, which is 1 where the file gives none.
+bool image_admit(const struct image_caller *caller, uint32_t width, uint32_t height, uint32_t beside,
+                 struct cause *cause);
 bool image_png_decode(const uint8_t *data, size_t size, enum image_use use, const struct image_caller *caller,
                       struct image *out_image, int *out_orientation, struct cause *cause);
 bool image_jpeg_decode(const uint8_t *data, size_t size, const struct image_caller *caller, struct image *out_image,

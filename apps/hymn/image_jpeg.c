@@ -85,6 +85,14 @@ static void cmyk_to_rgb(const uint8_t *cmyk, uint8_t *rgb, uint32_t width, bool 
     }
 }
 
+// Files of several scans are taken apart into coefficients of 16 bits first; turned is a picture behind these.
+static uint32_t bytes_beside(struct reader *reader, uint32_t channels) {
+    struct jpeg_decompress_struct *jpeg = &reader->jpeg;
+    const uint32_t coefficients = jpeg_has_multiple_scans(jpeg) ? 2 * (uint32_t)jpeg->num_components : 0;
+    const uint32_t turned = reader->orientation > 1 ? channels : 0;
+    return coefficients > turned ? coefficients : turned;
+}
+
 static void read_rows(struct reader *reader, JSAMPARRAY cmyk) {
     struct jpeg_decompress_struct *jpeg = &reader->jpeg;
     const uint32_t width = jpeg->output_width;
@@ -110,8 +118,9 @@ static void decode_body(struct reader *reader, const uint8_t *data, size_t size)
     const bool cmyk = jpeg->jpeg_color_space == JCS_CMYK || jpeg->jpeg_color_space == JCS_YCCK;
     const bool grey = jpeg->jpeg_color_space == JCS_GRAYSCALE;
     jpeg->out_color_space = cmyk ? JCS_CMYK : grey ? JCS_GRAYSCALE : JCS_RGB;
-    if (!image_allocate(reader->image, jpeg->image_width, jpeg->image_height, grey ? 1 : 3, reader->caller,
-                        reader->cause)) {
+    const uint32_t width = jpeg->image_width, height = jpeg->image_height, channels = grey ? 1 : 3;
+    if (!image_admit(reader->caller, width, height, bytes_beside(reader, channels), reader->cause) ||
+        !image_allocate(reader->image, width, height, channels, reader->cause)) {
         longjmp(reader->jump, 1);
     }
     jpeg_start_decompress(jpeg);

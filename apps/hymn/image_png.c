@@ -107,7 +107,9 @@ static void read_rows(struct reader *reader) {
     if ((channels != 1 && channels != 3) || row_bytes != (size_t)width * channels) {
         png_error(reader->png, "unexpected sample layout");
     }
-    if (!image_allocate(reader->image, width, height, channels, reader->caller, reader->cause)) {
+    const uint32_t beside = reader->orientation > 1 ? channels : 0; // turned
+    if (!image_admit(reader->caller, width, height, beside, reader->cause) ||
+        !image_allocate(reader->image, width, height, channels, reader->cause)) {
         png_error(reader->png, "image");
     }
     for (int pass = 0; pass < passes; pass++) {
@@ -128,8 +130,9 @@ static void decode_body(struct reader *reader) {
         png_error(reader->png, "labels");
     }
     set_transforms(reader);
+    find_orientation(reader);
     read_rows(reader);
-    png_read_end(reader->png, reader->info); // a missing end is a truncation; eXIf may stand behind the pixels
+    png_read_end(reader->png, reader->info); // a missing end is a truncation; eXIf may stand behind the pixels, too
     find_orientation(reader);
 }
 

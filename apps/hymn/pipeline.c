@@ -44,12 +44,14 @@ static void drop_item(struct pipeline *pipeline, struct pipeline_item *item) {
     free_item(pipeline, item);
 }
 
-// Reserves what the item will take until it is freed.
-static bool admit(void *user, uint32_t width, uint32_t height, struct cause *cause) {
+// Reserves what the item will take until it is freed, and what decoding takes.
+static bool admit(void *user, uint32_t width, uint32_t height, uint32_t beside, struct cause *cause) {
     struct pipeline_item *item = user;
     const struct pipeline_params *params = item->pipeline->params;
+    const uint64_t pixels = (uint64_t)width * height;
     const uint64_t probabilities = params->probabilities ? sizeof(float) * params->classes : 0;
-    item->reserved = (uint64_t)width * height * (params->pixel_bytes + 1 + probabilities); // 1: the mask
+    item->decoding = pixels * beside;
+    item->reserved = pixels * (params->pixel_bytes + 1 + probabilities) + item->decoding; // 1: the mask
     queue_reserve(&item->pipeline->decoded, item->reserved);
     item->stopped = pipeline_stopping();
     return !item->stopped || cause_set(cause, "stopped");
@@ -66,13 +68,13 @@ static bool go_on(void *user) {
 bool pipeline_read(struct pipeline_item *item, const char *path) {
     const struct image_caller caller = {.admit = admit, .go_on = go_on, .user = item};
     struct cause cause;
-    if (image_read(path, IMAGE_PICTURE, &caller, &item->image, &cause)) {
-        return true;
-    }
-    if (!item->stopped) {
+    const bool good = image_read(path, IMAGE_PICTURE, &caller, &item->image, &cause);
+    queue_release(&item->pipeline->decoded, item->decoding);
+    item->reserved -= item->decoding;
+    if (!good && !item->stopped) {
         console_error(item->name, "%s", cause.text);
     }
-    return false;
+    return good;
 }
 
 struct hymn_image pipeline_view(const struct image *image) {

@@ -18,8 +18,8 @@ struct pipeline_item {
     float *probabilities; // [classes, height, width], or NULL where they were not asked for
     void *user;           // set by load, freed by release
     struct pipeline *pipeline;
-    uint64_t reserved; // bytes of the pipeline's memory
-    bool stopped;      // the picture was given up, and is none that failed
+    uint64_t reserved, decoding; // bytes of the pipeline's memory, and how many of them only decoding takes
+    bool stopped;                // the picture was given up, and is none that failed
 };
 
 struct pipeline_params {
