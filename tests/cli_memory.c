@@ -425,11 +425,33 @@ static void coefficients_take_memory(void **state) {
     host_memory = 0;
 }
 
+// Runs the command twice, with memory for all of so many runs in flight and then for two and a half: words[output] is
+// where to, `first` and then `second`. Leaves the limit.
+static void run_tightly(int (*command)(char **, size_t), const char **words, uint32_t runs, size_t output,
+                        const char *first, const char *second) {
+    most_streams = runs;
+    words[output] = at(first);
+    assert_int_equal(run(command, words, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, runs);
+    room = (used - at_first) / runs * 5 / 2;
+    words[output] = at(second);
+    assert_int_equal(run(command, words, 0), CODE_OK);
+    assert_int_equal(last.runs_in_flight, runs);
+    assert_true(used <= at_first + room);
+}
+
+static int forget_room(void **state) {
+    (void)state;
+    room = 0;
+    most_streams = 1;
+    return 0;
+}
+
 // A run in flight keeps its buffers from others that would have room without it.
 static void runs_wait_for_memory(void **state) {
-    enum { STREAMS = 8, MANY = 12 };
+    enum { MANY = 12 };
     static uint8_t pixels[WIDE * WIDE * 3];
-    const char *words[MANY + 8] = {"-m", model, "-s", "64", "--streams", "8", "-o", at("roomy")};
+    const char *words[MANY + 9] = {"-m", model, "-s", "64", "--streams", "8", "-o"};
     struct cause cause;
     (void)state;
     for (int i = 0; i < MANY; i++) {
@@ -439,16 +461,7 @@ static void runs_wait_for_memory(void **state) {
         words[8 + i] = at(name);
         assert_true(image_write_png(words[8 + i], pixels, WIDE, WIDE, 3, &cause));
     }
-    const char *all[MANY + 9] = {NULL};
-    memcpy(all, words, sizeof(words));
-    most_streams = STREAMS;
-    assert_int_equal(run(command_segment, all, 0), CODE_OK);
-    assert_int_equal(last.runs_in_flight, STREAMS);
-    room = (used - at_first) / STREAMS * 5 / 2; // of two and a half runs
-    all[7] = at("tight");
-    assert_int_equal(run(command_segment, all, 0), CODE_OK);
-    assert_int_equal(last.runs_in_flight, STREAMS);
-    assert_true(used <= at_first + room);
+    run_tightly(command_segment, words, 8, 7, "roomy", "tight");
     for (int i = 0; i < MANY; i++) {
         char reference[40], mask[40];
         snprintf(reference, sizeof(reference), "roomy/wide-%d_mask.png", i);
@@ -456,35 +469,21 @@ static void runs_wait_for_memory(void **state) {
         expect_same_file(reference, mask);
     }
     room = 1; // not of one
-    assert_int_equal(run(command_segment, all, 0), CODE_INPUT);
-    room = 0;
-    most_streams = 1;
+    assert_int_equal(run(command_segment, words, 0), CODE_INPUT);
 }
 
-// Likewise of tiles and of arrays.
-static void tiles_and_arrays_wait_for_memory(void **state) {
+static void tiles_wait_for_memory(void **state) {
+    const char *words[] = {at("large"), "-m", model, "-s", "64", "--tile", "--streams", "8", "-o", "", NULL};
     (void)state;
-    const char *tiles[] = {at("large"),       "-m", model, "-s", "64", "--tile", "--streams", "8", "-o",
-                           at("tiles-roomy"), NULL};
-    const char *array[] = {"-i", at("x.npy"), "-m", model, "--streams", "7", "-o", at("roomy.npy"), NULL};
-    most_streams = 8;
-    assert_int_equal(run(command_segment, tiles, 0), CODE_OK);
-    assert_int_equal(last.runs_in_flight, 8);
-    room = (used - at_first) / 8 * 5 / 2;
-    tiles[9] = at("tiles-tight");
-    assert_int_equal(run(command_segment, tiles, 0), CODE_OK);
-    assert_true(used <= at_first + room);
+    run_tightly(command_segment, words, 8, 9, "tiles-roomy", "tiles-tight");
     expect_same_file("tiles-roomy/7_mask.png", "tiles-tight/7_mask.png");
-    room = 0;
-    assert_int_equal(run(command_run, array, 0), CODE_OK);
-    assert_int_equal(last.runs_in_flight, 7);
-    room = (used - at_first) / 7 * 5 / 2;
-    array[7] = at("tight.npy");
-    assert_int_equal(run(command_run, array, 0), CODE_OK);
-    assert_true(used <= at_first + room);
+}
+
+static void arrays_wait_for_memory(void **state) {
+    const char *words[] = {"-i", at("x.npy"), "-m", model, "--streams", "7", "-o", "", NULL};
+    (void)state;
+    run_tightly(command_run, words, 7, 7, "roomy.npy", "tight.npy");
     expect_same_file("roomy.npy", "tight.npy");
-    room = 0;
-    most_streams = 1;
 }
 
 static void expect_comparison(bool known) {
@@ -537,11 +536,17 @@ static void bench_compares_runs_in_flight(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_with_half_the_batch),      cmocka_unit_test(eval_with_half_the_batch),
-        cmocka_unit_test(run_with_half_the_batch),          cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
-        cmocka_unit_test(decoders_wait_for_memory),         cmocka_unit_test(coefficients_take_memory),
-        cmocka_unit_test(several_streams_do_the_same_work), cmocka_unit_test(runs_wait_for_memory),
-        cmocka_unit_test(tiles_and_arrays_wait_for_memory), cmocka_unit_test(bench_without_memory_for_fp32),
+        cmocka_unit_test(segment_with_half_the_batch),
+        cmocka_unit_test(eval_with_half_the_batch),
+        cmocka_unit_test(run_with_half_the_batch),
+        cmocka_unit_test(smaller_tiles_but_no_smaller_pictures),
+        cmocka_unit_test(decoders_wait_for_memory),
+        cmocka_unit_test(coefficients_take_memory),
+        cmocka_unit_test(several_streams_do_the_same_work),
+        cmocka_unit_test_teardown(runs_wait_for_memory, forget_room),
+        cmocka_unit_test_teardown(tiles_wait_for_memory, forget_room),
+        cmocka_unit_test_teardown(arrays_wait_for_memory, forget_room),
+        cmocka_unit_test(bench_without_memory_for_fp32),
         cmocka_unit_test(bench_compares_runs_in_flight),
     };
     return cmocka_run_group_tests_name("cli_memory", tests, set_up, tear_down);
