@@ -224,6 +224,30 @@ class Inference(unittest.TestCase):
 class Layers(unittest.TestCase):
     """The list of layers is that of the network."""
 
+    def test_scans(self) -> None:
+        """Every form of a scan is timed, and told of; one that fails is, too."""
+        layer, failures = layers.Layer("scan", 4, 4, 8, 8, states=4, rank=2), {}
+        forms = ("auto", "sequential", "none such")
+        with mock.patch.object(layers, "scan_forms", lambda: forms):
+            row = layers._torch_times(layer, 2, Deadline(None), failures)
+        self.assertEqual(list(row["scans"]), ["auto", "sequential"])
+        self.assertEqual(row["torch_ms"], min(row["scans"].values()))
+        self.assertEqual(list(failures), [f"{layer.describe()} by none such"])
+        row.update(what=layer.describe(), count=1, bytes=1, flops=1, hymn_ms=None, floor_ms=1.0)
+        row["scans"].update(sequential=0.5, auto=0.25)
+        result = {"size": [4, 4], "batch": 2, "ceilings": {}, "rows": [row], "failures": {},
+                  "total": layers._total([row])}
+        self.assertIn(f"\n{layer.describe()}: auto 250.0 us, sequential 500.0 us",
+                      report._layer_table(result))
+        with mock.patch.object(layers, "scan_forms", lambda: ("mamba",)), \
+                mock.patch.object(layers, "_scan_run", lambda *_: lambda: None), \
+                mock.patch.object(layers, "_torch_ms", mock.Mock(side_effect=(3.0, 2.0))):
+            row = layers._torch_times(layer, 2, Deadline(None), failures)
+        self.assertEqual((row["torch_ms"], row["scans"]),
+                         (3.0, {"mamba": 3.0, layers.HALF_MAMBA: 2.0}))
+        self.assertEqual(layers._torch_times(layer, 2, Deadline(0.0), failures),
+                         {"torch_ms": None, "scans": {}})
+
     def test_work(self) -> None:
         config = Config.preset("base")
         found = layers.list_layers(config, 256, 256)
@@ -314,6 +338,9 @@ class Command(WithModel):
             self.assertEqual(len(case["results"]["hymn"]["rounds"]), 2)
         rows = summary["layers"][0]["rows"]
         self.assertEqual([row["what"] for row in rows if not row["torch_ms"]], [])
+        scans = [row["scans"] for row in rows if "scans" in row]
+        self.assertEqual([list(times) for times in scans], [["auto"]] * len(scans))
+        self.assertEqual(len(scans), sum(row["what"].startswith("scan") for row in rows))
         # Every layer has an operator of its name in the engine's profile.
         self.assertEqual([row["names"] for row in rows if not row["hymn_ms"]], [])
         with Image.open(picture) as image:

@@ -25,6 +25,7 @@ from .pytorch import scan_forms
 
 REPEAT = 10
 LONG = 4
+HALF_MAMBA = "mamba, 16-bit operands"  # and results, whose range trained networks can exceed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,22 +214,17 @@ def measure(options: argparse.Namespace, folder: pathlib.Path, batch: int,
         _add_long_scan(options, folder, job.config, (height, width), found, engine, failures)
     ceilings = measure_ceilings(failures)
     rows = []
-    form = scan_forms()[0]
     for layer, names in found.items():
         row: Result = {"what": layer.describe(), "names": names, "count": len(names),
                        "bytes": layer.bytes(batch), "flops": layer.flops(batch),
                        "exponentials": layer.exponentials(batch),
-                       "floor_ms": floor_ms(layer, batch, ceilings), "torch_ms": None}
+                       "floor_ms": floor_ms(layer, batch, ceilings)}
         times = [_engine_ms(layer, name, engine) for name in names if name in engine]
         row["hymn_ms"] = sum(times) / len(times) if times else None
-        if deadline.left() > 0:
-            try:
-                row["torch_ms"] = _torch_ms(layer, batch, form)
-            except Exception as error:  # pylint: disable=broad-except # the others go on
-                failures[row["what"]] = reason(error)
+        row.update(_torch_times(layer, batch, deadline, failures))
         rows.append(row)
-    return {"size": [height, width], "batch": batch, "scan": form, "ceilings": ceilings,
-            "rows": rows, "total": _total(rows), "profile": profile, "failures": failures}
+    return {"size": [height, width], "batch": batch, "ceilings": ceilings, "rows": rows,
+            "total": _total(rows), "profile": profile, "failures": failures}
 
 
 def _profile(job: Job, failures: Dict[str, str]) -> Result:
@@ -330,9 +326,33 @@ def _times(run: Callable[[], object]) -> List[float]:
         return timing.wall_ms(run, 0.01)
 
 
-def _torch_ms(layer: Layer, batch: int, form: str) -> float:
-    """Milliseconds of a layer in PyTorch: in a CUDA graph of several, or on the processor."""
-    run = _scan_run(layer, batch, form) if layer.kind == "scan" else _layer_run(layer, batch)
+def _torch_times(layer: Layer, batch: int, deadline: Deadline,
+                 failures: Dict[str, str]) -> Result:
+    """A layer's ``torch_ms``, of a scan that of the fastest form of 32 bits, and of a scan
+    ``scans``: all forms' by name. None, or not there, where there was no time left, or after a
+    failure.
+    """
+    forms: Dict[str, Callable[[], Callable[[], object]]] = {"": lambda: _layer_run(layer, batch)}
+    if layer.kind == "scan":
+        forms = {form: lambda form=form: _scan_run(layer, batch, form) for form in scan_forms()}
+        if "mamba" in forms:
+            forms[HALF_MAMBA] = lambda: _scan_run(layer, batch, "mamba", torch.float16)
+    times: Dict[str, float] = {}
+    for form, make in forms.items():
+        if deadline.left() > 0:
+            try:
+                times[form] = _torch_ms(make())
+            except Exception as error:  # pylint: disable=broad-except # the others go on
+                failures[" by ".join(filter(None, (layer.describe(), form)))] = reason(error)
+    result: Result = {"torch_ms": min((ms for form, ms in times.items() if form != HALF_MAMBA),
+                                      default=None)}
+    if layer.kind == "scan":
+        result["scans"] = times
+    return result
+
+
+def _torch_ms(run: Callable[[], object]) -> float:
+    """Milliseconds in PyTorch: in a CUDA graph of several, or on the processor."""
     with torch.no_grad():
         if not torch.cuda.is_available():
             run()
@@ -376,8 +396,10 @@ def _layer_run(layer: Layer, batch: int) -> Callable[[], object]:
     return lambda: (F.conv2d(x, w, bias, padding=kernel // 2), F.conv2d(side, point))
 
 
-def _scan_run(layer: Layer, batch: int, form: str) -> Callable[[], object]:
-    """The bare scan on random numbers, its inputs in the order that its form takes."""
+def _scan_run(layer: Layer, batch: int, form: str,
+              dtype: torch.dtype = torch.float32) -> Callable[[], object]:
+    """The bare scan on random numbers, its inputs in the order that its form takes; ``dtype``: of
+    mamba-ssm's u, step sizes, B and C, and of its result."""
     where = "cuda" if torch.cuda.is_available() else "cpu"
     pixels, channels, states = layer.height * layer.width, layer.channels, layer.states
     u = torch.randn(batch, pixels, channels, device=where)
@@ -388,9 +410,10 @@ def _scan_run(layer: Layer, batch: int, form: str) -> Callable[[], object]:
     if form != "mamba":
         return lambda: scan(u, delta, A, B, C, skip, layer.height, layer.width, form)
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
-    four = u.transpose(1, 2).repeat(1, DIRECTIONS, 1).contiguous()
-    steps = delta.transpose(2, 3).flatten(1, 2).contiguous()
-    rows, B, C = A.flatten(0, 1), B.transpose(2, 3).contiguous(), C.transpose(2, 3).contiguous()
+    four = u.transpose(1, 2).repeat(1, DIRECTIONS, 1).contiguous().to(dtype)
+    steps = delta.transpose(2, 3).flatten(1, 2).contiguous().to(dtype)
+    rows = A.flatten(0, 1)
+    B, C = (x.transpose(2, 3).contiguous().to(dtype) for x in (B, C))
     return lambda: selective_scan_fn(four, steps, rows, B, C, skip.flatten())
 
 

@@ -104,6 +104,10 @@ def _layer_table(layers: Result) -> List[str]:
     lines += [f"| all of these | {total['count']} | | | {_us(total['floor_ms'])} | "
               f"{_us(total['hymn_ms'])} | {_share(total, 'hymn_ms')} | {_us(total['torch_ms'])} | "
               f"{_share(total, 'torch_ms')} | {_quotient(total['torch_ms'], total['hymn_ms'])} |"]
+    for row in layers["rows"]:
+        if len(row.get("scans", {})) > 1:  # the table has the fastest
+            times = ", ".join(f"{form} {_us(ms)} us" for form, ms in row["scans"].items())
+            lines.append(f"\n{row['what']}: {times}")
     lines += [f"\n{name}: {text}" for name, text in layers["failures"].items()]
     return lines
 
