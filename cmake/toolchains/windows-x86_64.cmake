@@ -13,5 +13,5 @@ set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
 find_program(WINE NAMES wine64 wine PATHS /usr/lib/wine)
 if(WINE)
-    set(CMAKE_CROSSCOMPILING_EMULATOR "${WINE}") # runs the tests
+    set(CMAKE_CROSSCOMPILING_EMULATOR "${CMAKE_CURRENT_LIST_DIR}/wine;${WINE}") # runs the tests
 endif()
