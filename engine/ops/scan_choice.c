@@ -35,6 +35,7 @@
 #define MIN_BLOCK 8u
 #define UNROLLED_ROUNDS 2u
 #define UNROLLED_STEPS 16u
+#define LONG_BLOCK 32u // its steps are all unrolled where a lane has one channel
 #define MAX_DIVIDED (1u << 21)
 #define CELL 8u
 // Chunks within a workgroup: states that a lane holds, those that are carried at once, steps of a chunk worth trying,
@@ -210,7 +211,7 @@ static struct hymn_scan_method group_rule(const struct hymn_scan *scan, const st
     helped.matrix = scan->rank >= MATRIX_RANK && scan->half_rows &&
                     hymn_variant_allowed(plan, "selective_scan_group_matrix", ".f16");
     if (!lanes_fill(scan, 2 * MANY_LANES, plan)) {
-        helped.tile = 1, helped.block = helped.matrix ? 16 : 32; // what matrices take has no room for 32
+        helped.tile = 1, helped.block = helped.matrix ? 16 : LONG_BLOCK; // what matrices take has no room for 32
     } else if (many && low_rank) {
         helped.group = 2, helped.tile = 1;
     }
@@ -247,7 +248,8 @@ static void choose_group(struct hymn_scan *scan, const struct hymn_scan_method *
     while (scan->block > MIN_BLOCK && !group_fits(scan, plan)) {
         scan->block /= 2;
     }
-    uint32_t rounds = scan->helpers > 0 ? UNROLLED_STEPS * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
+    uint32_t steps = scan->tile == 1 && !scan->matrix && scan->block >= LONG_BLOCK ? LONG_BLOCK : UNROLLED_STEPS;
+    uint32_t rounds = scan->helpers > 0 ? steps * scan->tile / (2 * scan->group) : UNROLLED_ROUNDS;
     rounds = min_u32(rounds, scan->block / paired_steps(scan));
     scan->rounds = wanted.span == 1 || rounds == 0 ? 1 : rounds;
     if (!group_fits(scan, plan)) {
