@@ -453,6 +453,27 @@ static void ceilings_are_measured(void **state) {
     golden_free(&golden);
 }
 
+// In little memory smaller problems are measured.
+static void ceilings_fit_into_little_memory(void **state) {
+    (void)state;
+    const uint64_t room = 64 << 20;
+    struct golden golden;
+    golden_load("one_stage_conv", &golden);
+    struct hymn_session *session = open_session(&golden, 32, 1, false);
+    struct hymn_ceilings ceilings;
+    const uint64_t before = context->device->memory_bytes;
+    hymn_vk_memory_cap(context->device, before + room);
+    enum hymn_status status = hymn_session_measure_ceilings(session, &ceilings);
+    hymn_vk_memory_cap(context->device, 0);
+    assert_int_equal(context->device->memory_bytes, before);
+    if (context->device->plan.timestamps) {
+        assert_int_equal(status, HYMN_STATUS_OK);
+        assert_true(ceilings.gbps > 0.0 && ceilings.gflops > 0.0 && ceilings.dispatch_us > 0.0);
+    }
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
 // Without enough device memory for the plan: a status, and the context works on.
 static void device_memory_can_run_out(void **state) {
     (void)state;
@@ -672,19 +693,13 @@ static int close_context(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(image_equals_normalised_tensor),
-        cmocka_unit_test(batches_and_runs_in_flight_agree),
-        cmocka_unit_test(multi_class_masks_are_argmax),
-        cmocka_unit_test(arguments_are_checked),
-        cmocka_unit_test(timings_name_every_dispatch),
-        cmocka_unit_test(ceilings_are_measured),
-        cmocka_unit_test(equal_images_of_a_batch_agree),
-        cmocka_unit_test(device_memory_can_run_out),
-        cmocka_unit_test(host_memory_can_run_out),
-        cmocka_unit_test(two_contexts_work_on_two_threads),
-        cmocka_unit_test(masks_alone_are_those_with_logits),
-        cmocka_unit_test(whole_batches_are_as_others),
-        cmocka_unit_test(a_run_beside_all_that_may_be_is_busy),
+        cmocka_unit_test(image_equals_normalised_tensor),   cmocka_unit_test(batches_and_runs_in_flight_agree),
+        cmocka_unit_test(multi_class_masks_are_argmax),     cmocka_unit_test(arguments_are_checked),
+        cmocka_unit_test(timings_name_every_dispatch),      cmocka_unit_test(ceilings_are_measured),
+        cmocka_unit_test(ceilings_fit_into_little_memory),  cmocka_unit_test(equal_images_of_a_batch_agree),
+        cmocka_unit_test(device_memory_can_run_out),        cmocka_unit_test(host_memory_can_run_out),
+        cmocka_unit_test(two_contexts_work_on_two_threads), cmocka_unit_test(masks_alone_are_those_with_logits),
+        cmocka_unit_test(whole_batches_are_as_others),      cmocka_unit_test(a_run_beside_all_that_may_be_is_busy),
         cmocka_unit_test(runs_make_no_pipelines),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);

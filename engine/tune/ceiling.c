@@ -35,20 +35,16 @@ static bool too_large(enum hymn_status status) {
     return status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED;
 }
 
-// Pages that were never written, and zeros, may be cheaper to read than what operators read.
-static enum hymn_status fill(struct hymn_vk_device *device, const void *numbers, uint64_t bytes,
-                             struct hymn_vk_buffer *buffer) {
-    uint32_t count = (uint32_t)((bytes + MEBIBYTE - 1) / MEBIBYTE);
-    struct hymn_vk_write *writes = hymn_alloc(count, sizeof *writes);
-    if (!writes) {
-        return no_memory(device);
+// With numbers: pages that were never written, and zeros, may be cheaper to read than what operators read.
+static enum hymn_status create_filled(struct hymn_vk_device *device, const void *numbers, uint64_t bytes,
+                                      const char *what, struct hymn_vk_buffer *out_buffer) {
+    enum hymn_status status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, bytes, what, out_buffer);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_repeat(device, out_buffer, 0, bytes, numbers, MEBIBYTE);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        uint64_t left = bytes - i * MEBIBYTE;
-        writes[i] = (struct hymn_vk_write){i * MEBIBYTE, numbers, left < MEBIBYTE ? left : MEBIBYTE};
+    if (status != HYMN_STATUS_OK) {
+        hymn_vk_buffer_destroy(device, out_buffer);
     }
-    enum hymn_status status = hymn_vk_buffer_write(device, buffer, writes, count);
-    hymn_free(writes);
     return status;
 }
 
@@ -116,13 +112,10 @@ static enum hymn_status measure_copy(struct hymn_vk_device *device, const struct
     while (bytes > LEAST_COPY_BYTES && bytes > plan->max_binding_bytes) {
         bytes /= 2;
     }
-    enum hymn_status status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, 2 * bytes, "a copy", &buffer);
+    enum hymn_status status = create_filled(device, numbers, 2 * bytes, "a copy", &buffer);
     while (too_large(status) && bytes > LEAST_COPY_BYTES) {
         bytes /= 2;
-        status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, 2 * bytes, "a copy", &buffer);
-    }
-    if (status == HYMN_STATUS_OK) {
-        status = fill(device, numbers, bytes, &buffer);
+        status = create_filled(device, numbers, 2 * bytes, "a copy", &buffer);
     }
     for (int shader = 0; shader < 2 && status == HYMN_STATUS_OK; shader++) {
         status = time_copy(device, &buffer, shader != 0, &command, fence, gbps);
@@ -180,10 +173,7 @@ static enum hymn_status measure_dispatch(struct hymn_vk_device *device, const vo
         }
     }
     uint64_t bytes = 2 * CHAIN_BYTES * COPY_STRIPS;
-    enum hymn_status status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, bytes, "dispatches", &buffer);
-    if (status == HYMN_STATUS_OK) {
-        status = fill(device, numbers, bytes, &buffer);
-    }
+    enum hymn_status status = create_filled(device, numbers, bytes, "dispatches", &buffer);
     if (status == HYMN_STATUS_OK) {
         status = time_chain(device, steps, &buffer, fence, us);
     }
@@ -258,13 +248,11 @@ static bool build(struct product *product, enum hymn_storage storage, const stru
 }
 
 static enum hymn_status fill_activations(struct product *product, uint64_t bytes) {
-    enum hymn_status status = HYMN_STATUS_OK;
-    if (product->activations.bytes < bytes) {
-        hymn_vk_buffer_destroy(product->device, &product->activations);
-        status =
-            hymn_vk_buffer_create(product->device, HYMN_VK_USAGE_DEVICE, bytes, "a product", &product->activations);
+    if (product->activations.bytes >= bytes) {
+        return hymn_vk_buffer_repeat(product->device, &product->activations, 0, bytes, product->numbers, MEBIBYTE);
     }
-    return status == HYMN_STATUS_OK ? fill(product->device, product->numbers, bytes, &product->activations) : status;
+    hymn_vk_buffer_destroy(product->device, &product->activations);
+    return create_filled(product->device, product->numbers, bytes, "a product", &product->activations);
 }
 
 // One way of computing the product: the fastest of a few runs.
