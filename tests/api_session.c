@@ -415,16 +415,24 @@ static void masks_alone_are_those_with_logits(void **state) {
     golden_free(&golden);
 }
 
-// All are measured in either precision, they are numbers that a device can reach, and the session works on.
+// All are measured in either precision, they are numbers that a device can reach, and the session works on. The chain
+// stands beside a run whose timings are known.
 static void ceilings_are_measured(void **state) {
     (void)state;
     struct golden golden;
     golden_load("one_stage_conv", &golden);
+    uint8_t pixels[48] = {0}, mask[16];
+    struct hymn_output output = {.mask = mask};
+    const struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+    const struct hymn_run_params run = {.images = &image, .outputs = &output};
     for (int precision = HYMN_PRECISION_FP16; precision <= HYMN_PRECISION_FP32; precision++) {
-        struct hymn_session_params params = {.height = 32, .width = 32, .precision = (enum hymn_precision)precision};
+        const bool timed = precision == HYMN_PRECISION_FP16;
+        struct hymn_session_params params = {
+            .height = 32, .width = 32, .precision = (enum hymn_precision)precision, .timings = timed};
         struct hymn_session *session = NULL;
-        struct hymn_ceilings ceilings = {1.0, 1.0, 1.0};
+        struct hymn_ceilings ceilings = {1.0, 1.0, 1.0, 1.0};
         assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+        assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
         uint64_t before = context->device->memory_bytes;
         enum hymn_status status = hymn_session_measure_ceilings(session, &ceilings);
         assert_int_equal(context->device->memory_bytes, before);
@@ -433,19 +441,16 @@ static void ceilings_are_measured(void **state) {
             assert_true(ceilings.gbps > 0.01 && ceilings.gbps < 1e5);
             assert_true(ceilings.gflops > 0.01 && ceilings.gflops < 1e7);
             assert_true(ceilings.dispatch_us > 1e-3 && ceilings.dispatch_us < 1e5);
+            assert_true(timed ? ceilings.chain_ms > 1e-5 && ceilings.chain_ms < 1e5 : ceilings.chain_ms == 0.0);
         } else {
             assert_int_equal(status, HYMN_STATUS_UNSUPPORTED);
-            assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0 && ceilings.dispatch_us == 0.0);
+            assert_memory_equal(&ceilings, &(struct hymn_ceilings){0}, sizeof ceilings);
         }
         hymn_vk_memory_cap(context->device, before + 1); // no room for any problem
         status = hymn_session_measure_ceilings(session, &ceilings);
         assert_true(status == HYMN_STATUS_OUT_OF_DEVICE_MEMORY || status == HYMN_STATUS_UNSUPPORTED);
-        assert_true(ceilings.gbps == 0.0 && ceilings.gflops == 0.0 && ceilings.dispatch_us == 0.0);
+        assert_memory_equal(&ceilings, &(struct hymn_ceilings){0}, sizeof ceilings);
         hymn_vk_memory_cap(context->device, 0);
-        uint8_t pixels[48] = {0}, mask[16];
-        struct hymn_output output = {.mask = mask};
-        struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
-        struct hymn_run_params run = {.images = &image, .outputs = &output};
         assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
         hymn_session_destroy(&session);
     }
@@ -453,13 +458,19 @@ static void ceilings_are_measured(void **state) {
     golden_free(&golden);
 }
 
-// In little memory smaller problems are measured.
+// In little memory smaller problems are measured, and no chain, which has one size.
 static void ceilings_fit_into_little_memory(void **state) {
     (void)state;
     const uint64_t room = 64 << 20;
     struct golden golden;
     golden_load("one_stage_conv", &golden);
-    struct hymn_session *session = open_session(&golden, 32, 1, false);
+    struct hymn_session *session = open_session(&golden, 1024, 1, true);
+    assert_true(hymn_session_get_info(session)->activation_bytes > room); // of one stream
+    uint8_t pixels[48] = {0}, mask[16];
+    struct hymn_output output = {.mask = mask};
+    const struct hymn_image image = {.pixels = pixels, .height = 4, .width = 4};
+    const struct hymn_run_params run = {.images = &image, .outputs = &output};
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
     struct hymn_ceilings ceilings;
     const uint64_t before = context->device->memory_bytes;
     hymn_vk_memory_cap(context->device, before + room);
@@ -470,6 +481,7 @@ static void ceilings_fit_into_little_memory(void **state) {
         assert_int_equal(status, HYMN_STATUS_OK);
         assert_true(ceilings.gbps > 0.0 && ceilings.gflops > 0.0 && ceilings.dispatch_us > 0.0);
     }
+    assert_true(ceilings.chain_ms == 0.0);
     hymn_session_destroy(&session);
     golden_free(&golden);
 }

@@ -509,9 +509,9 @@ benchmark() {
     # A cold start compiles everything anew: a model of few shaders.
     quick=$tests/golden/one_stage_conv.safetensors
     expect 0 "$hymn" bench -m "$quick" --size 32 --runs 3 --warmup 1 --json bench.json --trace trace.json --profile &&
-        holds out "wall p50" "images/s" "GFLOP/s" "share" "of ceiling" "ceiling: " "least: " "without their timestamps" && holds trace.json '"traceEvents"' '"ph": "X"' &&
+        holds out "wall p50" "images/s" "GFLOP/s" "share" "of ceiling" "ceiling: " "least: " "where each copies" "without their timestamps" && holds trace.json '"traceEvents"' '"ph": "X"' &&
         holds bench.json '"device"' '"driver"' '"precision"' '"size"' '"batch"' '"gpu_ms"' '"wall_ms"' \
-            '"images_per_second"' '"streams"' '"runs_in_flight"' '"streams_activation_bytes"' '"operators_ms"' '"ceiling_gbps"' '"ceiling_gflops"' '"dispatch_us"' '"share_of_ceiling"' \
+            '"images_per_second"' '"streams"' '"runs_in_flight"' '"streams_activation_bytes"' '"operators_ms"' '"ceiling_gbps"' '"ceiling_gflops"' '"dispatch_us"' '"chain_ms"' '"share_of_ceiling"' \
             '"cold_start_ms"' '"warm_start_ms"' '"cold_ready_ms"' '"warm_ready_ms"' '"device_bytes"' '"host_bytes"' \
             '"max_abs_error"' '"p50"' '"p90"' '"p99"' || return 1
     expect 0 "$hymn" bench -m "$quick" --size 32x48 --batch 1,2 --runs 1 --warmup 0 --precision fp32 --input tensor \

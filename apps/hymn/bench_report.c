@@ -136,8 +136,13 @@ static void print_sum(const struct bench_setup *setup, const struct bench_result
     }
     printf("\nceiling: %.1f GB/s, copied within the device's memory; %.1f GFLOP/s, a large product or convolution\n",
            result->ceilings.gbps, result->ceilings.gflops);
-    printf("least: %.2f us for a dispatch that waits for another; %u of them: %.3f ms\n", result->ceilings.dispatch_us,
+    printf("least: %.2f us for a dispatch that waits for another; %u of them: %.3f ms", result->ceilings.dispatch_us,
            result->operator_count, 1e-3 * result->ceilings.dispatch_us * result->operator_count);
+    if (result->ceilings.chain_ms > 0) {
+        printf(", or %.3f ms where each copies as many bytes as its operator moves at the least",
+               result->ceilings.chain_ms);
+    }
+    printf("\n");
 }
 
 void bench_print_profile(const struct bench_setup *setup, const struct bench_result *result) {
@@ -241,6 +246,7 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
         json_object_set_new(object, "ceiling_gbps", report_real(result->ceilings.gbps));
         json_object_set_new(object, "ceiling_gflops", report_real(result->ceilings.gflops));
         json_object_set_new(object, "dispatch_us", report_real(result->ceilings.dispatch_us));
+        json_object_set_new(object, "chain_ms", report_real(result->ceilings.chain_ms));
         json_object_set_new(object, "operators", operators_json(result));
     }
     return object;

@@ -385,9 +385,14 @@ enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session, str
                          "hymn_session_measure_ceilings: session or out_ceilings is NULL");
     }
     const bool half = session->info.precision == HYMN_PRECISION_FP16;
+    const struct hymn_ceiling_run run = {
+        .timings = session->timing_entries,
+        .count = session->timing_count,
+        .bytes = session->info.activation_bytes / session->info.streams + session->info.weight_bytes,
+    };
     const struct hymn_log own = lend_log(session);
-    enum hymn_status status =
-        hymn_ceiling_measure(session->device, &session->plan, half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32, out_ceilings);
+    enum hymn_status status = hymn_ceiling_measure(session->device, &session->plan,
+                                                   half ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32, &run, out_ceilings);
     session->device->log = own;
     return status;
 }

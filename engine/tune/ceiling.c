@@ -6,6 +6,7 @@
 #include "base/half.h"
 #include "base/thread.h"
 #include "tune/trial.h"
+#include "vk/divide.h"
 #include "vk/pipeline.h"
 #include "vk/timer.h"
 
@@ -16,15 +17,16 @@
 #define LEAST_COPY_BYTES (4 * MEBIBYTE)
 #define COPY_LANES 128u
 #define COPY_STRIPS 4u
-// Seconds for each of the two kinds of copy, for the methods of the product, and for one run of a product.
+#define COPY_GROUP_BYTES (16 * COPY_LANES * COPY_STRIPS) // of a workgroup
+// Seconds for each of the two kinds of copy and of the two chains, for the methods of the product, and for one run of a
+// product.
 #define COPY_SECONDS 0.15
 #define METHOD_SECONDS 0.4
 #define RUN_SECONDS 0.1
 #define MOST_RUNS 10u
 #define MOST_METHODS 24u
-// Dispatches of a chain, each of one workgroup that reads what the one before it wrote.
+// Dispatches of the chain that does next to nothing.
 #define CHAIN 256u
-#define CHAIN_BYTES (16 * COPY_LANES)
 
 static enum hymn_status no_memory(const struct hymn_vk_device *device) {
     return hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "ceilings: out of memory");
@@ -48,6 +50,24 @@ static enum hymn_status create_filled(struct hymn_vk_device *device, const void 
     return status;
 }
 
+// The fastest of several runs; *ms is 0 before.
+static enum hymn_status time_runs(struct hymn_vk_device *device, const struct hymn_vk_command *command, VkFence fence,
+                                  double *ms) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    double end = hymn_time_now() + COPY_SECONDS;
+    for (uint32_t i = 0; status == HYMN_STATUS_OK && i < MOST_RUNS && (i < 2 || hymn_time_now() < end); i++) {
+        status = hymn_vk_submit(device, (const struct hymn_vk_command *[]){command}, 1, fence);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_vk_wait(device, fence);
+        }
+        double span = status == HYMN_STATUS_OK ? hymn_vk_timer_span(device, command, command) : 0.0;
+        if (span > 0.0 && (*ms <= 0.0 || span < *ms)) {
+            *ms = span;
+        }
+    }
+    return status;
+}
+
 // ---------------------------------------------------------------------------------------------------------------- copy
 
 static void describe_copy(struct hymn_vk_step *step, uint64_t bytes) {
@@ -66,10 +86,9 @@ void hymn_ceiling_copy(uint64_t bytes, struct hymn_vk_step *step) {
     step->constants[0] = COPY_LANES;
     step->constants[1] = COPY_STRIPS;
     step->constant_count = 2;
-    step->groups[0] = (uint32_t)(bytes / (16 * COPY_LANES * COPY_STRIPS));
+    step->groups[0] = (uint32_t)(bytes / COPY_GROUP_BYTES);
 }
 
-// The fastest of several runs.
 static enum hymn_status time_copy(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer, bool shader,
                                   struct hymn_vk_command *command, VkFence fence, double *gbps) {
     struct hymn_vk_step step = {.groups = {1, 1, 1}};
@@ -89,16 +108,12 @@ static enum hymn_status time_copy(struct hymn_vk_device *device, const struct hy
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_command_record(device, &record, command);
     }
-    double end = hymn_time_now() + COPY_SECONDS;
-    for (uint32_t i = 0; status == HYMN_STATUS_OK && i < MOST_RUNS && (i < 2 || hymn_time_now() < end); i++) {
-        status = hymn_vk_submit(device, (const struct hymn_vk_command *[]){command}, 1, fence);
-        if (status == HYMN_STATUS_OK) {
-            status = hymn_vk_wait(device, fence);
-        }
-        double ms = status == HYMN_STATUS_OK ? hymn_vk_timer_span(device, command, command) : 0.0;
-        if (ms > 0.0 && (double)buffer->bytes / ms * 1e-6 > *gbps) {
-            *gbps = (double)buffer->bytes / ms * 1e-6; // half of the bytes are read, half are written
-        }
+    double ms = 0.0;
+    if (status == HYMN_STATUS_OK) {
+        status = time_runs(device, command, fence, &ms);
+    }
+    if (ms > 0.0 && (double)buffer->bytes / ms * 1e-6 > *gbps) {
+        *gbps = (double)buffer->bytes / ms * 1e-6; // half of the bytes are read, half are written
     }
     return status;
 }
@@ -125,60 +140,92 @@ static enum hymn_status measure_copy(struct hymn_vk_device *device, const struct
     return status;
 }
 
-// ---------------------------------------------------------------------------------------------------------- dispatches
+// -------------------------------------------------------------------------------------------------------------- chains
 
-// The fastest of several chains.
-static enum hymn_status time_chain(struct hymn_vk_device *device, const struct hymn_vk_step *steps,
-                                   const struct hymn_vk_buffer *buffer, VkFence fence, double *us) {
+static uint64_t copied_bytes(const struct hymn_timing *timing) {
+    uint64_t groups = timing->bytes / (2 * COPY_GROUP_BYTES) + (timing->bytes % (2 * COPY_GROUP_BYTES) != 0);
+    return (groups > 0 ? groups : 1) * COPY_GROUP_BYTES;
+}
+
+uint64_t hymn_ceiling_chain(const struct hymn_vk_plan *plan, const struct hymn_ceiling_run *run,
+                            struct hymn_vk_step *steps) {
+    uint64_t largest = 0, target = 0;
+    for (uint32_t i = 0; i < run->count; i++) {
+        uint64_t bytes = copied_bytes(&run->timings[i]);
+        largest = bytes > largest ? bytes : largest;
+    }
+    if (largest > plan->max_binding_bytes || largest / COPY_GROUP_BYTES > plan->max_groups_x) {
+        return 0;
+    }
+    uint64_t all = (run->bytes + COPY_GROUP_BYTES - 1) / COPY_GROUP_BYTES * COPY_GROUP_BYTES;
+    all = all > 3 * largest ? all : 3 * largest; // a source that ends there leaves room for its target at the beginning
+    for (uint32_t i = 0; i < run->count; i++) {
+        uint64_t bytes = copied_bytes(&run->timings[i]);
+        uint64_t source = target + bytes <= all ? target : all - bytes; // ends within what was written last, or behind
+        target = source + 2 * bytes <= all ? source + bytes : 0;
+        steps[i] = (struct hymn_vk_step){.groups = {1, 1, 1}, .bytes = 2 * bytes};
+        hymn_ceiling_copy(bytes, &steps[i]);
+        steps[i].bindings[0].offset = source;
+        steps[i].bindings[1].offset = target;
+    }
+    return all;
+}
+
+static enum hymn_status time_chain(struct hymn_vk_device *device, const struct hymn_vk_program *chain,
+                                   const struct hymn_vk_buffer *buffer, VkFence fence, double *ms) {
     struct hymn_vk_command command = {0};
     const struct hymn_vk_record_params record = {
-        .name = "dispatches",
-        .steps = steps,
-        .count = CHAIN,
+        .name = "a chain",
+        .steps = chain->steps,
+        .count = chain->count,
         .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = buffer},
         .timestamps = true,
     };
-    enum hymn_status status = hymn_vk_pipelines_prepare(device, steps, 1);
+    enum hymn_status status = hymn_vk_pipelines_prepare(device, chain->steps, 1);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_command_record(device, &record, &command);
     }
-    for (uint32_t i = 0; status == HYMN_STATUS_OK && i < MOST_RUNS; i++) {
-        status = hymn_vk_submit(device, (const struct hymn_vk_command *[]){&command}, 1, fence);
-        if (status == HYMN_STATUS_OK) {
-            status = hymn_vk_wait(device, fence);
-        }
-        double ms = status == HYMN_STATUS_OK ? hymn_vk_timer_span(device, &command, &command) : 0.0;
-        if (ms > 0.0 && (*us <= 0.0 || ms * 1e3 / CHAIN < *us)) {
-            *us = ms * 1e3 / CHAIN;
-        }
+    if (status == HYMN_STATUS_OK) {
+        status = time_runs(device, &command, fence, ms);
     }
     hymn_vk_command_destroy(device, &command);
     return status;
 }
 
-static enum hymn_status measure_dispatch(struct hymn_vk_device *device, const void *numbers, VkFence fence,
-                                         double *us) {
+static enum hymn_status measure_chain(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                      const struct hymn_ceiling_run *run, const void *numbers, VkFence fence,
+                                      double *ms) {
     struct hymn_vk_buffer buffer = {0};
-    struct hymn_vk_step *steps = hymn_alloc(CHAIN, sizeof *steps);
-    if (!steps) {
+    struct hymn_vk_program chain = {hymn_alloc(run->count, sizeof *chain.steps), run->count, run->count};
+    if (!chain.steps) {
         return no_memory(device);
     }
-    for (uint32_t i = 0; i < CHAIN; i++) {
-        steps[i] = (struct hymn_vk_step){.groups = {1, 1, 1}};
-        hymn_ceiling_copy(CHAIN_BYTES * COPY_STRIPS, &steps[i]);
-        if (i % 2 == 1) { // back again
-            struct hymn_vk_binding first = steps[i].bindings[0];
-            steps[i].bindings[0] = steps[i].bindings[1];
-            steps[i].bindings[1] = first;
-        }
+    uint64_t bytes = hymn_ceiling_chain(plan, run, chain.steps);
+    enum hymn_status status = HYMN_STATUS_UNSUPPORTED;
+    if (bytes > 0) {
+        hymn_vk_program_divide(&chain, plan, device->slowness, device->submission_seconds);
+        status = create_filled(device, numbers, bytes, "a chain", &buffer);
     }
-    uint64_t bytes = 2 * CHAIN_BYTES * COPY_STRIPS;
-    enum hymn_status status = create_filled(device, numbers, bytes, "dispatches", &buffer);
     if (status == HYMN_STATUS_OK) {
-        status = time_chain(device, steps, &buffer, fence, us);
+        status = time_chain(device, &chain, &buffer, fence, ms);
     }
     hymn_vk_buffer_destroy(device, &buffer);
-    hymn_free(steps);
+    hymn_vk_program_free(&chain);
+    return status;
+}
+
+static enum hymn_status measure_chains(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                                       const struct hymn_ceiling_run *run, const void *numbers, VkFence fence,
+                                       struct hymn_ceilings *found) {
+    static const struct hymn_timing nothing[CHAIN];
+    const struct hymn_ceiling_run idle = {nothing, CHAIN, 0};
+    double ms = 0.0;
+    enum hymn_status status = measure_chain(device, plan, &idle, numbers, fence, &ms);
+    found->dispatch_us = ms * 1e3 / CHAIN;
+    if (status == HYMN_STATUS_OK && run->count > 0) {
+        status = measure_chain(device, plan, run, numbers, fence, &found->chain_ms);
+        status = too_large(status) ? HYMN_STATUS_OK : status;
+    }
     return status;
 }
 
@@ -336,7 +383,8 @@ static enum hymn_status measure_convolution(struct product *product, enum hymn_s
     return too_large(status) ? HYMN_STATUS_OK : status;
 }
 
-static enum hymn_status measure_all(struct product *product, enum hymn_storage storage, struct hymn_ceilings *found) {
+static enum hymn_status measure_all(struct product *product, enum hymn_storage storage,
+                                    const struct hymn_ceiling_run *run, struct hymn_ceilings *found) {
     struct hymn_vk_device *device = product->device;
     uint32_t most = sizes[sizeof sizes / sizeof *sizes - 1].channels;
     bool filled = fill_numbers(product, storage, most);
@@ -351,11 +399,11 @@ static enum hymn_status measure_all(struct product *product, enum hymn_storage s
         status = measure_convolution(product, storage);
         found->gflops = product->gflops;
     }
+    hymn_vk_buffer_destroy(device, &product->activations);
     if (status == HYMN_STATUS_OK) { // last: an idle device may be slow at first
-        status = measure_dispatch(device, product->numbers, product->fence, &found->dispatch_us);
+        status = measure_chains(device, &product->plan, run, product->numbers, product->fence, found);
     }
     hymn_vk_fence_destroy(device, &product->fence);
-    hymn_vk_buffer_destroy(device, &product->activations);
     hymn_graph_free(&product->graph);
     hymn_free(product->weights);
     hymn_free(product->numbers);
@@ -363,7 +411,8 @@ static enum hymn_status measure_all(struct product *product, enum hymn_storage s
 }
 
 enum hymn_status hymn_ceiling_measure(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                      enum hymn_storage storage, struct hymn_ceilings *out_ceilings) {
+                                      enum hymn_storage storage, const struct hymn_ceiling_run *run,
+                                      struct hymn_ceilings *out_ceilings) {
     *out_ceilings = (struct hymn_ceilings){0};
     enum hymn_status status = hymn_vk_device_check(device);
     if (status == HYMN_STATUS_OK && !plan->timestamps) {
@@ -377,7 +426,7 @@ enum hymn_status hymn_ceiling_measure(struct hymn_vk_device *device, const struc
     device->log = hymn_log_soften(&own_log); // where a large problem fails, a smaller one is measured
     hymn_graph_init(&product.graph, 1, storage);
     struct hymn_ceilings found = {0};
-    status = measure_all(&product, storage, &found);
+    status = measure_all(&product, storage, run, &found);
     device->log = own_log;
     if (status != HYMN_STATUS_OK) {
         return hymn_fail(&device->log, status, "the device's ceilings could not be measured: %s",

@@ -461,11 +461,17 @@ struct hymn_ceilings {
     double gflops; // 1e9 operations a second (2 x multiply-adds) of a large matrix product, as this session computes
                    // it, or on matrix units of a large 3x3 convolution, if that is faster
     double dispatch_us; // microseconds of a dispatch that does next to nothing, but waits for the one before it
+    // Milliseconds of a chain of copies, each of which waits for the one before it: one for each entry of
+    // hymn_session_timings, of as many bytes as that tells of, half of them read and half written, within as much
+    // memory as a run's activations and weights take. Kernels that wait for each other are hardly faster than that.
+    // 0: not known, for there is no such entry, or the chain is too large for the device.
+    double chain_ms;
 };
 
-// Measures them for a session's device, precision and tier: a second or two, and up to 512 MiB of device memory while
-// it lasts. No run may be in flight: it would count. UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY,
-// OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL. On failure *out_ceilings is zero.
+// Measures them for a session's device, precision and tier: a second or two, and while it lasts up to 512 MiB of device
+// memory, or more for the chain where a run takes more and the device has it. No run may be in flight: it would count.
+// UNSUPPORTED: a device without timestamps; OUT_OF_MEMORY, OUT_OF_DEVICE_MEMORY, DEVICE_LOST, INTERNAL. On failure
+// *out_ceilings is zero.
 // Thread-safety: as hymn_session_create.
 HYMN_API enum hymn_status hymn_session_measure_ceilings(struct hymn_session *session,
                                                         struct hymn_ceilings *out_ceilings);

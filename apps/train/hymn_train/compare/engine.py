@@ -72,7 +72,8 @@ class Hymn:
                              "--profile")
         return {"operators": result["operators"], "operators_ms": result["operators_ms"],
                 "gpu_ms": _p50(result, "gpu_ms"), "ceiling_gbps": result["ceiling_gbps"],
-                "ceiling_gflops": result["ceiling_gflops"], "dispatch_us": result["dispatch_us"]}
+                "ceiling_gflops": result["ceiling_gflops"], "dispatch_us": result["dispatch_us"],
+                "chain_ms": result["chain_ms"]}
 
     def _bench(self, *arguments: str) -> Result:
         path = self.job.folder / "hymn.json"
