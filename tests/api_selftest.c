@@ -476,10 +476,15 @@ enum role {
     ROLE_CHECKS = 'c', // goes on
     ROLE_DIES = 'd',
     ROLE_DIES_COMPILING = 'p', // before that, when the first pipelines are made
+    ROLE_DIES_TUNING = 't',    // likewise, on what is taken to be a GPU, where sessions tune
     ROLE_EXITS = 'e',          // goes on, and ends as soon as it has a session
     ROLE_HOLDS = 'h',          // tells its parent, and goes on when it is told to
     ROLE_COMES = 'o'           // goes on; tells its parent when it has read the facts
 };
+
+// Whose scans are of two variants at that size, one by the length of the longest.
+#define TUNED "five_stages"
+static const struct hymn_session_params tuned_size = {.height = 512, .width = 512};
 
 struct child {
     enum role role;
@@ -501,7 +506,8 @@ static void log_of_child(void *user, enum hymn_log_level level, const char *mess
         fprintf(stderr, "child: %s\n", message);
         child->warnings++;
     }
-    if (child->role == ROLE_DIES_COMPILING && strstr(message, "pipelines made in")) {
+    if ((child->role == ROLE_DIES_COMPILING || child->role == ROLE_DIES_TUNING) &&
+        strstr(message, "pipelines made in")) {
         raise(SIGKILL);
     }
     if (child->checked || !strstr(message, " is right: ")) {
@@ -518,6 +524,13 @@ static void log_of_child(void *user, enum hymn_log_level level, const char *mess
     }
 }
 
+// Of no matrices, which software devices emulate for minutes.
+static void take_for_gpu(struct hymn_context *context) {
+    struct hymn_vk_device *device = context->device;
+    device->snapshot.type = HYMN_DEVICE_TYPE_DISCRETE_GPU;
+    device->tier = device->tier == HYMN_TIER_AUTO || device->tier == HYMN_TIER_MATRIX ? HYMN_TIER_HALF : device->tier;
+}
+
 // A process of its own that makes a session; nothing of its store is shared but the file.
 static int run_child(const char *where, enum role role) {
     struct hymn_context *context = NULL;
@@ -529,13 +542,16 @@ static int run_child(const char *where, enum role role) {
         .cache_dir = where,
         .tier = test_context_tier(),
     };
-    golden_load("small_input", &golden);
+    golden_load(role == ROLE_DIES_TUNING ? TUNED : "small_input", &golden);
     enum hymn_status status = hymn_context_create(&params, &context);
     if (role == ROLE_COMES) {
         tell_parent();
     }
+    if (status == HYMN_STATUS_OK && role == ROLE_DIES_TUNING) {
+        take_for_gpu(context);
+    }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_session_create(context, golden.model, NULL, &session);
+        status = hymn_session_create(context, golden.model, role == ROLE_DIES_TUNING ? &tuned_size : NULL, &session);
     }
     if (role == ROLE_EXITS) {
         _exit(status == HYMN_STATUS_OK ? 0 : 1);
@@ -655,6 +671,39 @@ static void interrupted_starts_demote_nothing(void **state) {
     expect_verdicts();
 }
 
+static uint32_t count_variants(const struct hymn_vk_step *steps, uint32_t step_count) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < step_count; i++) {
+        bool first = steps[i].shader && !hymn_shader_is_base(steps[i].shader);
+        for (uint32_t k = 0; k < i && first; k++) {
+            first = steps[k].shader != steps[i].shader;
+        }
+        count += first;
+    }
+    return count;
+}
+
+// All that the rules choose, though operators are timed before.
+static void first_checks_are_made_together(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", true);
+    struct hymn_session_params params = tuned_size;
+    struct hymn_session *session = NULL;
+    struct golden tuned;
+    golden_load(TUNED, &tuned);
+    take_for_gpu(context);
+    params.tuning_ms = HYMN_TUNING_NONE;
+    assert_int_equal(hymn_session_create(context, tuned.model, &params, &session), HYMN_STATUS_OK);
+    const uint32_t variants = count_variants(session->program.steps, session->program.count);
+    hymn_session_destroy(&session);
+    golden_free(&tuned);
+    close_context(&context);
+    expect_death(ROLE_DIES_TUNING);
+    assert_int_equal(count_marks(STATE_TOGETHER, 0), variants > 1 ? variants : 0); // alone, it has no others
+}
+
 // Processes that never come to destroy anything keep what they have compiled.
 static void compiled_pipelines_outlive_their_process(void **state) {
     (void)state;
@@ -744,7 +793,7 @@ int main(int count, char **arguments) {
         SELFTEST(marks_are_judged_by_time_without_a_lock), SELFTEST(marks_are_not_for_good),
         SELFTEST(verdicts_on_what_cannot_be_run_expire),   SELFTEST(processes_share_verdicts),
         SELFTEST(interrupted_starts_demote_nothing),       SELFTEST(compiled_pipelines_outlive_their_process),
-        SELFTEST(checks_of_others_are_waited_for),
+        SELFTEST(checks_of_others_are_waited_for),         SELFTEST(first_checks_are_made_together),
     };
     return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
 }

@@ -183,6 +183,29 @@ static enum hymn_status check_joined(struct hymn_session *session, const struct 
     return hymn_selftest_check(session->device, &session->plan, &joined, &demoted);
 }
 
+// Tuning's trials check what was never checked one shader after the other. Those that the rules choose are checked
+// before, for which their pipelines are made together.
+static enum hymn_status check_before_tuning(struct hymn_session *session, const struct hymn_model *model,
+                                            const struct hymn_network_shape *shape) {
+    bool again = session->tuning_ms > 0.0 && !session->plan.cpu && !session->device->trust_variants;
+    enum hymn_status status = HYMN_STATUS_OK;
+    while (again && status == HYMN_STATUS_OK) {
+        struct hymn_graph graph = {0};
+        struct hymn_lower lower = {.graph = &graph, .plan = &session->plan, .log = &session->log, .blank = true};
+        again = false;
+        status = hymn_network_build(model, shape, &session->plan, &session->log, &graph);
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_ops_lower(&lower);
+        }
+        if (status == HYMN_STATUS_OK) {
+            status = hymn_selftest_check(session->device, &session->plan, &lower.program, &again);
+        }
+        hymn_lower_free(&lower);
+        hymn_graph_free(&graph);
+    }
+    return status;
+}
+
 // Lowers until every shader of the program is known to be right on this device.
 static enum hymn_status lower_checked(struct hymn_session *session, const struct hymn_model *model,
                                       const struct hymn_network_shape *shape, struct hymn_graph *graph,
@@ -329,7 +352,10 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
                                 const struct hymn_network_shape *shape) {
     struct hymn_graph graph;
     struct hymn_lower lower;
-    enum hymn_status status = lower_checked(session, model, shape, &graph, &lower);
+    enum hymn_status status = check_before_tuning(session, model, shape);
+    if (status == HYMN_STATUS_OK) {
+        status = lower_checked(session, model, shape, &graph, &lower);
+    }
     if (status == HYMN_STATUS_OK) {
         describe(session, shape, &graph, &lower);
         status = keep_program(session, &lower);
