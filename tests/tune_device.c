@@ -85,10 +85,12 @@ static void test_found_kept_and_right(void **state) {
     assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 0.0, &spent), HYMN_STATUS_OK);
     assert_false(test.node->tuned);
     assert_true(spent == 0.0);
+    assert_false(hymn_tune_is_known(context->device, &plan, &test.graph));
 
     assert_int_equal(hymn_tune_graph(context->device, &plan, &test.graph, 60000.0, &spent), HYMN_STATUS_OK);
     assert_true(test.node->tuned);
     assert_true(spent > 0.0);
+    assert_true(hymn_tune_is_known(context->device, &plan, &test.graph));
     assert_true(hymn_vk_store_count(context->device) > known);
     struct hymn_method found = test.node->method;
 

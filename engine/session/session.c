@@ -187,17 +187,22 @@ static enum hymn_status check_joined(struct hymn_session *session, const struct 
 // before, for which their pipelines are made together.
 static enum hymn_status check_before_tuning(struct hymn_session *session, const struct hymn_model *model,
                                             const struct hymn_network_shape *shape) {
-    bool again = session->tuning_ms > 0.0 && !session->plan.cpu && !session->device->trust_variants;
+    bool again = session->tuning_ms > 0.0 && !session->device->trust_variants;
     enum hymn_status status = HYMN_STATUS_OK;
     while (again && status == HYMN_STATUS_OK) {
         struct hymn_graph graph = {0};
         struct hymn_lower lower = {.graph = &graph, .plan = &session->plan, .log = &session->log, .blank = true};
         again = false;
-        status = hymn_network_build(model, shape, &session->plan, &session->log, &graph);
+        status = hymn_network_make(model, shape, &session->plan, &session->log, &graph);
         if (status == HYMN_STATUS_OK) {
+            hymn_ops_settle(&graph, &session->plan);
+        }
+        const bool timed = status == HYMN_STATUS_OK && !hymn_tune_is_known(session->device, &session->plan, &graph);
+        status = timed ? hymn_network_place(&session->plan, &session->log, &graph) : status;
+        if (timed && status == HYMN_STATUS_OK) {
             status = hymn_ops_lower(&lower);
         }
-        if (status == HYMN_STATUS_OK) {
+        if (timed && status == HYMN_STATUS_OK) {
             status = hymn_selftest_check(session->device, &session->plan, &lower.program, &again);
         }
         hymn_lower_free(&lower);

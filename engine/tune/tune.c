@@ -678,6 +678,18 @@ static enum hymn_status tune_rest(struct tuner *tuner, struct hymn_graph *graph)
     return status;
 }
 
+bool hymn_tune_is_known(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+                        const struct hymn_graph *graph) {
+    bool known = true;
+    for (uint32_t i = 0; i < graph->node_count && known && !plan->cpu && plan->timestamps; i++) {
+        struct found found;
+        known = !has_choice(plan, graph, &graph->nodes[i]) ||
+                (hymn_vk_store_get(device, hymn_tune_key(plan, graph, &graph->nodes[i]), &found, sizeof found) &&
+                 found.level >= TIMED && found.seconds <= 0.0f);
+    }
+    return known;
+}
+
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
                                  double budget_ms, double *out_spent_ms) {
     double start = hymn_time_now();

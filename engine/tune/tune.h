@@ -23,6 +23,10 @@
 enum hymn_status hymn_tune_graph(struct hymn_vk_device *device, struct hymn_vk_plan *plan, struct hymn_graph *graph,
                                  double budget_ms, double *out_spent_ms);
 
+// Whether that would time nothing, whatever the budget: each node's method is in the store, after all were timed, or
+// there is no choice.
+bool hymn_tune_is_known(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct hymn_graph *graph);
+
 // Nodes of one key are the same problem to this plan.
 uint64_t hymn_tune_key(const struct hymn_vk_plan *plan, const struct hymn_graph *graph, const struct hymn_node *node);
 

@@ -340,39 +340,39 @@ enum hymn_status hymn_vk_instance_create(const struct hymn_log *log, bool valida
     return HYMN_STATUS_OK;
 }
 
-// Whether the instance, or another, is to stay: one does as long as the process, so that the loader does not unload the
-// drivers. NVIDIA's driver cannot be loaded again and again (after some tens of times there is "no driver": each load
-// takes static thread-local storage for good), and the next context opens faster. NULL: asks whether another one stays.
-static bool keep_loaded(VkInstance handle) {
-    static VkInstance kept = VK_NULL_HANDLE;
+// An instance stays as long as the process, so that the loader does not unload the drivers: NVIDIA's driver cannot be
+// loaded again and again (after some tens of times there is "no driver": each load takes static thread-local storage
+// for good), and the next context opens faster. It is the first one without validation layers, which would find fault
+// with it, that nothing needs any more. Guarded by loader_mutex.
+static VkInstance kept = VK_NULL_HANDLE;
+
+static bool is_kept(void) {
     hymn_mutex_lock(&loader_mutex);
-    kept = kept ? kept : handle;
-    bool keep = handle ? kept == handle : kept != VK_NULL_HANDLE;
+    bool found = kept != VK_NULL_HANDLE;
     hymn_mutex_unlock(&loader_mutex);
-    return keep;
+    return found;
 }
 
-// One without validation layers, which would find fault with an instance that stays.
-static void keep_plain(void) {
-    struct global_functions global;
-    struct hymn_vk_instance plain = {.validation = false};
-    bool made = !keep_loaded(VK_NULL_HANDLE) && load_global_functions(&global) &&
-                create_handle(&global, &plain) == HYMN_STATUS_OK && plain.handle;
-    if (made && !keep_loaded(plain.handle)) {
-        plain.table.vkDestroyInstance(plain.handle, NULL);
-    }
+static bool keep_loaded(VkInstance handle) {
+    hymn_mutex_lock(&loader_mutex);
+    bool keep = kept == VK_NULL_HANDLE;
+    kept = keep ? handle : kept;
+    hymn_mutex_unlock(&loader_mutex);
+    return keep;
 }
 
 void hymn_vk_instance_destroy(struct hymn_vk_instance **instance) {
     if (!instance || !*instance) {
         return;
     }
-    struct hymn_vk_instance *old = *instance;
+    struct hymn_vk_instance *old = *instance, *plain = NULL;
     if (old->messenger) {
         old->table.vkDestroyDebugUtilsMessengerEXT(old->handle, old->messenger, NULL);
     }
-    if (old->handle && old->validation) {
-        keep_plain(); // while the drivers are loaded
+    // While the drivers are loaded.
+    if (old->handle && old->validation && !is_kept() &&
+        hymn_vk_instance_create(NULL, false, &plain) == HYMN_STATUS_OK) {
+        hymn_vk_instance_destroy(&plain);
     }
     if (old->handle && old->table.vkDestroyInstance && (old->validation || !keep_loaded(old->handle))) {
         old->table.vkDestroyInstance(old->handle, NULL);
