@@ -187,7 +187,7 @@ static enum hymn_status check_joined(struct hymn_session *session, const struct 
 // before, for which their pipelines are made together.
 static enum hymn_status check_before_tuning(struct hymn_session *session, const struct hymn_model *model,
                                             const struct hymn_network_shape *shape) {
-    bool again = session->tuning_ms > 0.0 && !session->device->trust_variants;
+    bool again = session->tuning_ms > 0.0 && !session->plan.cpu && !session->device->trust_variants;
     enum hymn_status status = HYMN_STATUS_OK;
     while (again && status == HYMN_STATUS_OK) {
         struct hymn_graph graph = {0};
@@ -355,8 +355,8 @@ void hymn_session_bind(const struct hymn_session *session, const struct hymn_slo
 // Graph, lowering, buffers and weights: everything but the slots.
 static enum hymn_status compile(struct hymn_session *session, const struct hymn_model *model,
                                 const struct hymn_network_shape *shape) {
-    struct hymn_graph graph;
-    struct hymn_lower lower;
+    struct hymn_graph graph = {0};
+    struct hymn_lower lower = {0};
     enum hymn_status status = check_before_tuning(session, model, shape);
     if (status == HYMN_STATUS_OK) {
         status = lower_checked(session, model, shape, &graph, &lower);
