@@ -45,8 +45,9 @@ struct hymn_vk_store {
     char *path; // NULL: nothing on disk
     char *lock_path;
     struct hymn_file_lock lock;
-    uint32_t locks;  // hymn_vk_store_lock's without their unlock
-    bool lock_fails; // once is enough: it is not tried again
+    uint32_t locks;   // hymn_vk_store_lock's without their unlock
+    bool lock_fails;  // once is enough: it is not tried again
+    bool write_fails; // the last time, which has been told
     struct fact *facts;
     uint32_t count, capacity;
     uint64_t last_rank; // given to a fact that was put or asked for
@@ -258,11 +259,12 @@ static void write_file(struct hymn_vk_device *device) {
     };
     memcpy(header.magic, store_magic, sizeof store_magic);
     memcpy(file, &header, sizeof header);
-    struct hymn_log warn = {.callback = log_as_warning, .user = &device->log};
+    struct hymn_log warn = {.callback = store->write_fails ? NULL : log_as_warning, .user = &device->log};
     bool written = hymn_file_write_atomic(store->path, file, sizeof header + bytes, &warn) == HYMN_STATUS_OK;
     for (uint32_t i = 0; i < store->count && written; i++) {
         store->facts[i].ours = false; // else they are newer than the file's, and written with the next that is put
     }
+    store->write_fails = !written;
     store->changed = false;
     hymn_free(file);
 }

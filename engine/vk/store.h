@@ -24,9 +24,9 @@ bool hymn_vk_store_get(struct hymn_vk_device *device, uint64_t key, void *value,
 // than HYMN_VK_STORE_VALUE_BYTES.
 enum hymn_status hymn_vk_store_put(struct hymn_vk_device *device, uint64_t key, const void *value, uint32_t bytes);
 // Writes what was put since the last flush, together with what other processes have written meanwhile (of the same key,
-// ours stays), under the lock. A file that cannot be written is logged as a warning and costs nothing but the time to
-// find the facts again; so does an entry that is lost because two processes write in the same instant where files
-// cannot be locked: the file is always whole.
+// ours stays), under the lock. A file that cannot be written is logged as a warning, once until it could be, and costs
+// nothing but the time to find the facts again; so does an entry that is lost because two processes write in the same
+// instant where files cannot be locked: the file is always whole.
 void hymn_vk_store_flush(struct hymn_vk_device *device);
 // Keeps other processes, and other devices of this one, from writing facts and from being here until the unlock, and
 // takes in what they have written before. May be nested. Waits for them, but not for ever: goes on without the lock,
