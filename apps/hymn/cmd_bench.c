@@ -162,6 +162,10 @@ int command_bench(char **arguments, size_t count) {
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);
     }
+    if (settings.json != NULL && settings.trace != NULL && strcmp(settings.json, settings.trace) == 0) {
+        console_error(NULL, "%s: --json and --trace are the same file '%s'", command.name, settings.json);
+        return CODE_USAGE;
+    }
     struct hymn_model *model = NULL;
     enum exit_code code = common_open_model(settings.model, &model);
     if (code == CODE_OK) {
