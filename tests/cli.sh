@@ -154,7 +154,8 @@ usage_errors() {
         complains 2 "needs a value" "$hymn" run --model &&
         complains 2 "unexpected argument 'x'" "$hymn" devices x &&
         complains 2 "--selftest and --runs need --report" "$hymn" devices --selftest &&
-        complains 2 "--selftest and --runs need --report" "$hymn" devices --json --runs 2
+        complains 2 "--selftest and --runs need --report" "$hymn" devices --json --runs 2 &&
+        complains 2 "--json and --report" "$hymn" devices --json --report=quick
 }
 
 # ------------------------------------------------------------------------------------------------------- devices, inspect

@@ -172,6 +172,10 @@ int command_devices(char **arguments, size_t count) {
         console_error(NULL, "devices: --selftest and --runs need --report (see 'hymn devices --help')");
         return CODE_USAGE;
     }
+    if (settings.report != NULL && settings.json) {
+        console_error(NULL, "devices: --json and --report are two documents: one of them (see 'hymn devices --help')");
+        return CODE_USAGE;
+    }
     if (settings.report == NULL) {
         return list_devices(&settings);
     }
