@@ -149,7 +149,8 @@ usage_errors() {
         complains 2 "auto, fp16 or fp32" "$hymn" bench -m "$model" --precision int8 &&
         complains 2 "auto or base or wide or half or matrix" "$hymn" bench -m "$model" --tier best &&
         complains 2 "HYMN_TIER 'best'" env HYMN_TIER=best "$hymn" bench -m "$model" &&
-        complains 2 "--json and --trace" "$hymn" bench -m "$model" --json both.json --trace both.json && [ ! -e both.json ] &&
+        complains 2 "--json and --trace" "$hymn" bench -m "$model" --json both --trace both && [ ! -e both ] &&
+        : >both && complains 2 "--json and --trace" "$hymn" bench -m "$model" --json both --trace ./both &&
         complains 2 "HYMN_TRANSFER 'maybe'" env HYMN_TRANSFER=maybe "$hymn" bench -m "$model" &&
         complains 2 "needs a value" "$hymn" run --model &&
         complains 2 "unexpected argument 'x'" "$hymn" devices x &&

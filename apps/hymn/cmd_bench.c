@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "inputs.h"
 #include "interrupt.h"
 
 static const struct command command = {
@@ -162,7 +163,8 @@ int command_bench(char **arguments, size_t count) {
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);
     }
-    if (settings.json != NULL && settings.trace != NULL && strcmp(settings.json, settings.trace) == 0) {
+    if (settings.json != NULL && settings.trace != NULL &&
+        (strcmp(settings.json, settings.trace) == 0 || inputs_same_file(settings.json, settings.trace))) {
         console_error(NULL, "%s: --json and --trace are the same file '%s'", command.name, settings.json);
         return CODE_USAGE;
     }
