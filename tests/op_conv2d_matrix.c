@@ -315,19 +315,19 @@ static void test_saturation(void **state) {
 }
 
 // A source that is normalised: its statistics are found by the kernel, whole or in parts, from pixels or from 2x2
-// cells, however large the mean is against the deviations (here 50 and 170 times).
+// cells, however large the mean is against the deviations (here 50 and 170 times; of one channel it is all there is).
 static void test_norms(void **state) {
     (void)state;
     skip_without_matrices();
     struct test_random random = test_random_start("op_conv2d_matrix norms");
-    for (uint32_t round = 0; round < 12; round++) {
-        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){1 + round % 2});
+    for (uint32_t round = 0; round < 16; round++) {
+        struct test_conv_case c = test_conv_random_case(&random, (const uint32_t[3]){round < 12 ? 1 + round % 2 : 1});
         c.prologue = HYMN_PROLOGUE_NORM;
         c.activation = HYMN_ACTIVATION_NONE;
-        c.channels[0] += 70;
-        c.mean = (const float[]){0.0f, 30.0f, -100.0f}[round / 4];
+        c.channels[0] = round < 12 ? c.channels[0] + 70 : 1;
+        c.mean = (const float[]){0.0f, 30.0f, -100.0f, 500.0f}[round / 4];
         c.output = round % 4 < 3 ? HYMN_STORAGE_F16 : HYMN_STORAGE_F32;
-        struct hymn_conv2d_tile tile = make_tile(false, 1 + round % 3);
+        struct hymn_conv2d_tile tile = make_tile(false, round < 12 ? 1 + round % 3 : 1);
         tile.depth *= 1 + round / 2 % 2;
         tile.buffers += round / 3 % 2;
         tile.channels *= 1 + round / 6;   // which leave in halves where there are several matrices side by side

@@ -227,7 +227,7 @@ void finish_sums(uint block_row, uint block_column) {
                 uint pixel = (block_row + i) * (M / 4);
                 coopMatLoad(scale, memory, SCALE_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
                 coopMatLoad(offset, memory, SHIFT_AT + pixel, 0, gl_CooperativeMatrixLayoutColumnMajor);
-                sums[at] = sums[at] * scale + (offset * ones + bias);
+                sums[at] = (sums[at] + offset * ones) * scale + bias; // the mean first: what it cancels may be large
             } else {
                 sums[at] = sums[at] + bias;
             }

@@ -55,7 +55,7 @@ void put_norm(uint pixel, vec2 sums, float s) {
     float scale = inversesqrt(max(sums.y / count - mean * mean, 0.0) + HYMN_NORM_EPSILON);
 #if PACKED
     memory[SCALE_AT + pixel / 4][pixel % 4] = floatBitsToUint(scale);
-    memory[SHIFT_AT + pixel / 4][pixel % 4] = floatBitsToUint(-(s + mean) * scale);
+    memory[SHIFT_AT + pixel / 4][pixel % 4] = floatBitsToUint(-(s + mean));
 #else
     memory[NORM_AT + pixel] = floatBitsToUint(vec4(s + mean, scale, 0.0, 0.0));
 #endif
