@@ -21,8 +21,8 @@ struct hymn_arena_chunk {
 
 static _Atomic int64_t fail_countdown = -1;
 
-void hymn_alloc_fail_after(int64_t countdown) {
-    atomic_store(&fail_countdown, countdown);
+bool hymn_alloc_fail_after(int64_t countdown) {
+    return atomic_exchange(&fail_countdown, countdown) < 0;
 }
 
 static bool must_fail(void) {

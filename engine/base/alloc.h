@@ -14,9 +14,10 @@ void hymn_free(void *block);
 // A copy of a string, or NULL.
 char *hymn_strdup(const char *string);
 
-// Tests only: the allocation after the next `countdown` ones fails, once. Negative: never (the default).
+// Tests only: the allocation after the next `countdown` ones fails, once. Negative: never (the default). Returns
+// whether the one that the call before asked for has come to fail: until then there are more to be tried.
 // Thread-safety: the counter is atomic and shared by the whole process.
-void hymn_alloc_fail_after(int64_t countdown);
+bool hymn_alloc_fail_after(int64_t countdown);
 
 // A bump allocator: many small blocks that die together. Zero-initialise before use.
 struct hymn_arena {
