@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/alloc.h"
@@ -457,6 +458,39 @@ static void pipelines_are_made_once(void **state) {
     bench_close(bench);
 }
 
+static _Thread_local bool is_callers;
+static atomic_uint made, made_by_caller;
+static PFN_vkCreateComputePipelines real_create;
+
+static VKAPI_ATTR VkResult VKAPI_CALL watched_create(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                                     const VkComputePipelineCreateInfo *infos,
+                                                     const VkAllocationCallbacks *allocator, VkPipeline *pipelines) {
+    atomic_fetch_add(&made, count);
+    atomic_fetch_add(&made_by_caller, is_callers ? count : 0);
+    return real_create(device, cache, count, infos, allocator, pipelines);
+}
+
+// The caller's thread may be one of 128 KiB of stack, which is too little for some drivers' compilers.
+static void pipelines_need_no_stack_of_the_caller(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("pipelines_need_no_stack_of_the_caller");
+    struct bench *bench = bench_open(&random);
+    struct hymn_vk_device *device = bench->vk.device;
+    struct hymn_vk_binding a = region(HYMN_VK_ROLE_ACTIVATIONS, 0), b = region(HYMN_VK_ROLE_ACTIVATIONS, 1);
+    for (uint32_t i = 0; i < 8; i++) {
+        add_chain(bench, a, b, i, 0, false);
+    }
+    is_callers = true;
+    real_create = device->table.vkCreateComputePipelines;
+    device->table.vkCreateComputePipelines = watched_create;
+    assert_int_equal(hymn_vk_pipelines_prepare(device, bench->program.steps, 1), HYMN_STATUS_OK);
+    assert_int_equal(hymn_vk_pipelines_prepare(device, bench->program.steps, 8), HYMN_STATUS_OK);
+    device->table.vkCreateComputePipelines = real_create;
+    assert_int_equal(made, 8);
+    assert_int_equal(made_by_caller, 0);
+    bench_close(bench);
+}
+
 static void unusable_shaders_are_named(void **state) {
     (void)state;
     struct test_random random = test_random_start("unusable_shaders_are_named");
@@ -585,6 +619,7 @@ int main(void) {
         cmocka_unit_test(timers_measure_steps),
         cmocka_unit_test(timers_mask_what_is_not_valid),
         cmocka_unit_test(pipelines_are_made_once),
+        cmocka_unit_test(pipelines_need_no_stack_of_the_caller),
         cmocka_unit_test(unusable_shaders_are_named),
         cmocka_unit_test(impossible_steps_are_refused),
         cmocka_unit_test(lost_device_refuses_work),

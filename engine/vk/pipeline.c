@@ -298,16 +298,19 @@ static void work(void *argument) {
     }
 }
 
-// Where a thread cannot be made, the others do its share.
+// On threads of our own, as the caller's stack may be too small for a driver's compiler. Where one cannot be made, the
+// others do its share; where none can, the caller does.
 static void run_batch(struct batch *batch) {
     hymn_thread threads[MAX_THREADS];
     uint32_t started = 0, wanted = hymn_thread_cpu_count();
     wanted = wanted < MAX_THREADS ? wanted : MAX_THREADS;
     wanted = wanted < batch->count ? wanted : batch->count;
-    while (started + 1 < wanted && hymn_thread_start(&threads[started], work, batch)) {
+    while (started < wanted && hymn_thread_start(&threads[started], work, batch)) {
         started++;
     }
-    work(batch);
+    if (started == 0) {
+        work(batch);
+    }
     for (uint32_t i = 0; i < started; i++) {
         hymn_thread_join(threads[i]);
     }
