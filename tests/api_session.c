@@ -158,6 +158,34 @@ static void a_run_beside_all_that_may_be_is_busy(void **state) {
     golden_free(&golden);
 }
 
+// No result need be asked for, not even in a session's first run. Of several classes no mask is made in the network's
+// last steps, so that nothing follows the network then.
+static void runs_may_ask_for_nothing(void **state) {
+    (void)state;
+    struct golden golden;
+    golden_load("classes_3", &golden);
+    struct hymn_session *session = open_session(&golden, golden.height, 1, true);
+    const size_t count = golden.output_count / golden.batch;
+    struct hymn_output output = {.mask = NULL};
+    struct hymn_run_params run = {.tensor = golden.input, .outputs = &output};
+    const struct hymn_timing *timings = NULL;
+    uint32_t without = 0, with = 0;
+    assert_int_equal(golden.height, golden.width);
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    enum hymn_status timed = hymn_session_timings(session, &timings, &without);
+    output.logits = malloc(count * sizeof(float));
+    assert_non_null(output.logits);
+    assert_int_equal(hymn_session_run(session, &run), HYMN_STATUS_OK);
+    assert_true(golden_nmse(output.logits, golden.output, count) < 1e-9);
+    if (timed == HYMN_STATUS_OK) {
+        assert_int_equal(hymn_session_timings(session, &timings, &with), HYMN_STATUS_OK);
+        assert_int_equal(with, without + 1);
+    }
+    free(output.logits);
+    hymn_session_destroy(&session);
+    golden_free(&golden);
+}
+
 static void multi_class_masks_are_argmax(void **state) {
     (void)state;
     struct golden golden;
@@ -725,7 +753,7 @@ int main(void) {
         cmocka_unit_test(device_memory_can_run_out),        cmocka_unit_test(host_memory_can_run_out),
         cmocka_unit_test(two_contexts_work_on_two_threads), cmocka_unit_test(masks_alone_are_those_with_logits),
         cmocka_unit_test(whole_batches_are_as_others),      cmocka_unit_test(a_run_beside_all_that_may_be_is_busy),
-        cmocka_unit_test(runs_make_no_pipelines),
+        cmocka_unit_test(runs_make_no_pipelines),           cmocka_unit_test(runs_may_ask_for_nothing),
     };
     return cmocka_run_group_tests_name("api_session", tests, open_context, close_context);
 }

@@ -335,7 +335,7 @@ static enum hymn_status record(struct hymn_session *session, struct hymn_slot *s
                                const struct hymn_vk_program *program, uint32_t first, struct hymn_vk_command *command) {
     struct hymn_vk_record_params params = {
         .name = name,
-        .steps = program->steps + first,
+        .steps = program->steps ? program->steps + first : NULL, // NULL: nothing was ever asked for
         .count = program->count - first,
         .buffers =
             {
