@@ -82,7 +82,8 @@ enum hymn_log_level {
 
 // `message` is one UTF-8 line without a newline, valid during the call only. Called from the thread that called the
 // library and, for objects used from several threads, from several threads at once. What the validation layers say of
-// pipelines also comes from threads that the library makes them with, one at a time.
+// pipelines also comes from threads that the library makes them with, one at a time. Must not call the library, which
+// may hold the lock of its cache folder meanwhile, and must return: no exception or longjmp out of it.
 typedef void (*hymn_log_callback)(void *user, enum hymn_log_level level, const char *message);
 
 // Where messages go; copied by value into the object that is made. callback NULL: messages are dropped.
@@ -240,7 +241,7 @@ struct hymn_selftest_result {
 struct hymn_selftest;
 
 // done: of count shaders, those included that are not tested here; from 0 on, one after the other, to count unless the
-// self-test fails. Must not call the library.
+// self-test fails. Must not call the library, and must return.
 typedef void (*hymn_selftest_callback)(void *user, uint32_t done, uint32_t count);
 
 struct hymn_selftest_params {
@@ -411,7 +412,7 @@ struct hymn_run_params {
     const float *tensor;
     // [batch]. The structures are copied by submit; the memory they point to is written by wait.
     const struct hymn_output *outputs;
-    float threshold; // 0: the model's; of the mask when num_classes = 1
+    float threshold; // finite; 0: the model's; of the mask when num_classes = 1
     uint32_t count; // images in this run, 1..batch; 0: batch. The rest of the batch is computed on old data and dropped
 };
 
