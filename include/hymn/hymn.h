@@ -425,7 +425,8 @@ struct hymn_run_params {
 HYMN_API enum hymn_status hymn_session_run(struct hymn_session *session, const struct hymn_run_params *params);
 
 // Start a run; inputs are copied before it returns. BUSY when runs_in_flight runs have not been waited for.
-// *out_ticket names the run to hymn_session_wait. Otherwise as hymn_session_run.
+// *out_ticket names the run to hymn_session_wait. Otherwise as hymn_session_run. Before the process exits, the run is
+// to be waited for or its session destroyed: parts of drivers are gone by then, and lavapipe crashes while it computes.
 // Thread-safety: as hymn_session_run.
 HYMN_API enum hymn_status hymn_session_submit(struct hymn_session *session, const struct hymn_run_params *params,
                                               uint64_t *out_ticket);
