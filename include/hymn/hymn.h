@@ -180,7 +180,8 @@ struct hymn_context_params {
     const char *device;
     // Folder for the pipeline cache, which is written when a session or a self-test has added to it. NULL: "hymn" below
     // the user's cache folder ($XDG_CACHE_HOME, ~/.cache, ~/Library/Caches, %LOCALAPPDATA%). "": nothing is read from
-    // or written to disk.
+    // or written to disk. A relative one is below the process's current folder, each time anew: a program that changes
+    // that gives an absolute one.
     const char *cache_dir;
     enum hymn_tier tier; // the most that any of the context's sessions uses
     // Load VK_LAYER_KHRONOS_validation (core and synchronization checks) and log what it says as errors. The layer not
