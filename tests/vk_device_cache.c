@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/alloc.h"
 #include "base/file.h"
 #include "support/test_random.h"
 #include "support/test_vk.h"
@@ -301,6 +302,33 @@ static void unwritable_caches_are_told_once(void **state) {
     assert_int_equal(vk.log.warnings, 1);
 }
 
+static VKAPI_ATTR VkResult VKAPI_CALL failing_get_data(VkDevice device, VkPipelineCache cache, size_t *bytes,
+                                                       void *data) {
+    (void)device, (void)cache, (void)bytes, (void)data;
+    return VK_ERROR_OUT_OF_HOST_MEMORY;
+}
+
+// What a cache cannot be kept for is no reason why a call failed: none did.
+static void caches_without_memory_are_warned_of(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct test_vk vk;
+        test_vk_open(&vk, folder);
+        struct hymn_vk_step step = step_with(1);
+        assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
+        PFN_vkGetPipelineCacheData get_data = vk.device->table.vkGetPipelineCacheData;
+        vk.device->table.vkGetPipelineCacheData = i == 0 ? get_data : failing_get_data;
+        hymn_alloc_fail_after(i == 0 ? 0 : -1);
+        hymn_vk_pipelines_store(vk.device);
+        hymn_alloc_fail_after(-1);
+        vk.device->table.vkGetPipelineCacheData = get_data;
+        assert_log(&vk.log, "the pipeline cache is not kept");
+        assert_int_equal(vk.log.warnings, 1);
+        assert_int_equal(vk.log.errors, 0);
+        test_vk_close(&vk);
+    }
+}
+
 #define CACHE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -309,7 +337,7 @@ int main(void) {
         CACHE_TEST(damaged_files_are_ignored),        CACHE_TEST(foreign_files_are_ignored),
         CACHE_TEST(cache_can_be_off_or_nowhere),      CACHE_TEST(two_writers_leave_a_good_file),
         CACHE_TEST(new_pipelines_are_stored_at_once), CACHE_TEST(refused_files_are_ignored),
-        CACHE_TEST(unwritable_caches_are_told_once),
+        CACHE_TEST(unwritable_caches_are_told_once),  CACHE_TEST(caches_without_memory_are_warned_of),
     };
     return cmocka_run_group_tests_name("vk_device_cache", tests, NULL, NULL);
 }

@@ -187,10 +187,7 @@ static void log_as_warning(void *user, enum hymn_log_level level, const char *me
     hymn_log_write(user, HYMN_LOG_WARNING, "the pipeline cache is not kept: %s", message);
 }
 
-enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache) {
-    if (!device->cache_path || atomic_load(&device->lost)) {
-        return HYMN_STATUS_OK;
-    }
+static enum hymn_status write_cache(struct hymn_vk_device *device, VkPipelineCache cache) {
     merge_newer(device, cache);
     size_t bytes = 0;
     VkResult result = device->table.vkGetPipelineCacheData(device->handle, cache, &bytes, NULL);
@@ -213,13 +210,23 @@ enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCa
         memcpy(header.magic, cache_magic, sizeof cache_magic);
         memcpy(file, &header, sizeof header);
         if (header.checksum != device->cache_checksum) {
-            struct hymn_log warn = {.callback = device->cache_fails ? NULL : log_as_warning, .user = &device->log};
-            status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &warn);
+            status = hymn_file_write_atomic(device->cache_path, file, sizeof header + bytes, &device->log);
             device->cache_checksum = status == HYMN_STATUS_OK ? header.checksum : device->cache_checksum;
-            device->cache_fails = device->cache_fails || status != HYMN_STATUS_OK;
         }
         device->cache_bytes = size_of(device, cache);
     }
     hymn_free(file);
+    return status;
+}
+
+enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache) {
+    if (!device->cache_path || atomic_load(&device->lost)) {
+        return HYMN_STATUS_OK;
+    }
+    struct hymn_log own = device->log;
+    device->log = (struct hymn_log){device->cache_fails ? NULL : log_as_warning, &own, own.level};
+    enum hymn_status status = write_cache(device, cache);
+    device->log = own;
+    device->cache_fails = device->cache_fails || status != HYMN_STATUS_OK;
     return status;
 }

@@ -29,7 +29,8 @@ enum hymn_status hymn_vk_cache_path(struct hymn_vk_device *device, const char *c
 enum hymn_status hymn_vk_cache_load(struct hymn_vk_device *device, VkPipelineCache *out_cache);
 // Whether its size is another one than when it was loaded or last stored; always, where nothing was loaded.
 bool hymn_vk_cache_grew(const struct hymn_vk_device *device, VkPipelineCache cache);
-// Writes the cache if its contents are not what was loaded or last stored. Failures are logged and change nothing else.
+// Writes the cache if its contents are not what was loaded or last stored. Failures are warned of, once, and
+// change nothing else.
 enum hymn_status hymn_vk_cache_store(struct hymn_vk_device *device, VkPipelineCache cache);
 
 #endif
