@@ -143,10 +143,8 @@ struct instance_request {
     VkValidationFeatureEnableEXT enabled;
     VkValidationFeaturesEXT features;
     VkDebugUtilsMessengerCreateInfoEXT messenger;
-#ifdef VK_EXT_layer_settings
     VkLayerSettingEXT setting;
     VkLayerSettingsCreateInfoEXT settings;
-#endif
     const char *extensions[4];
     const char *layers[1];
 };
@@ -154,11 +152,10 @@ struct instance_request {
 // Layers since 1.3.290 look at what shaders access only when told to, which VkValidationFeaturesEXT cannot express.
 static enum hymn_status request_shader_accesses(const struct global_functions *global,
                                                 struct hymn_vk_instance *instance, struct instance_request *request) {
-    enum hymn_status status = HYMN_STATUS_OK;
-#ifdef VK_EXT_layer_settings
     static const VkBool32 yes = VK_TRUE;
     bool found = false;
-    status = find_extension(global, &instance->log, VALIDATION_LAYER, VK_EXT_LAYER_SETTINGS_EXTENSION_NAME, &found);
+    enum hymn_status status =
+        find_extension(global, &instance->log, VALIDATION_LAYER, VK_EXT_LAYER_SETTINGS_EXTENSION_NAME, &found);
     if (found) {
         request->setting = (VkLayerSettingEXT){
             .pLayerName = VALIDATION_LAYER,
@@ -176,27 +173,18 @@ static enum hymn_status request_shader_accesses(const struct global_functions *g
         request->info.pNext = &request->settings;
         request->extensions[request->info.enabledExtensionCount++] = VK_EXT_LAYER_SETTINGS_EXTENSION_NAME;
     }
-#else
-    (void)global;
-    (void)instance;
-    (void)request;
-#endif
     return status;
 }
 
 // A loader older than the layer refuses an extension that it does not know, though the layer does. The layer reads its
 // settings all the same, as they stay in the list. False: nothing to be dropped.
 static bool drop_shader_accesses(struct instance_request *request) {
-#ifdef VK_EXT_layer_settings
     if (request->settings.settingCount > 0 && request->info.enabledExtensionCount > 0 &&
         strcmp(request->extensions[request->info.enabledExtensionCount - 1], VK_EXT_LAYER_SETTINGS_EXTENSION_NAME) ==
             0) {
         request->info.enabledExtensionCount--;
         return true;
     }
-#else
-    (void)request;
-#endif
     return false;
 }
 
