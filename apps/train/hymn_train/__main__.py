@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import sys
 from typing import Any, Tuple
 
@@ -53,13 +54,16 @@ The same command again goes on with a run that was killed."""
 
 
 def main() -> int:
-    """Run the command; 1 with a message on standard error where its input is at fault."""
+    """Run the command; 1 with a message on standard error where its input is at fault, 130 where it is interrupted."""
     options = _parser().parse_args()
     try:
         options.command(options)
     except (OSError, ValueError, OverflowError, RuntimeError) as error:
         print(f"hymn_train: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("hymn_train: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

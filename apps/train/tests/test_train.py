@@ -99,7 +99,7 @@ class Folder(unittest.TestCase):
 
 
 class Killed(Folder):
-    """SIGKILL in the middle of a run."""
+    """Signals in the middle of a run."""
 
     def train_words(self, data: pathlib.Path, output: str, epochs: int) -> List[object]:
         settings = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items()]
@@ -132,6 +132,18 @@ class Killed(Folder):
         for name in ("curves.png", "samples.png"):
             with Image.open(self.root / "killed" / name) as picture:
                 self.assertGreater(len(picture.convert("RGB").getcolors(1 << 24)), 2)
+
+    def test_interrupted(self) -> None:
+        words = self.train_words(make_folder(self.root / "data", 16), "run", 100000)
+        process = subprocess.Popen(command(*words), env=self.environment, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        deadline = time.monotonic() + 120
+        while len(read_log(self.root / "run")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, errors), (130, "hymn_train: interrupted\n"))
 
     def test_failure_of_validation(self) -> None:
         train, validation = split(load_folder(make_folder(self.root / "data", 12), SIZE), 0.34)
