@@ -17,6 +17,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from .files import write_file
+
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8,
@@ -39,12 +41,7 @@ def save(path: "os.PathLike[str] | str", tensors: Mapping[str, Tensor],
         offset += len(data)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    partial = f"{os.fspath(path)}.partial"
-    with open(partial, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for data in payload:
-            file.write(data)
-    os.replace(partial, path)
+    write_file(path, [struct.pack("<Q", len(text)) + text, *payload])
 
 
 def load(path: "os.PathLike[str] | str") -> Tuple[Dict[str, Tensor], Dict[str, str]]:

@@ -13,6 +13,7 @@ import copy
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import pathlib
@@ -30,6 +31,7 @@ from .checkpoint import read_checkpoint
 from .config import Config
 from .data import Samples, normalise
 from .evaluate import Scores, evaluate
+from .files import write_file
 from .losses import LOSSES
 from .network import HyMUNet
 from .scan import automatic_form
@@ -196,9 +198,9 @@ class Trainer:
                  "model": self.averaged.state_dict(),
                  "supervised": self.supervised.state_dict(),
                  "optimizer": self.optimizer.state_dict()["state"]}
-        partial = self.folder / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        partial.replace(self.folder / CHECKPOINT)
+        content = io.BytesIO()  # PyTorch's own writing to a file may end the process where the disk is full
+        torch.save(state, content)
+        write_file(self.folder / CHECKPOINT, [content.getbuffer()])
 
     def resume(self) -> bool:
         """Take up the folder's checkpoint, if it has one; ValueError where it is another run's."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import resource
 import signal
 import struct
 import subprocess
@@ -14,7 +15,7 @@ import tempfile
 import time
 import unittest
 import zlib
-from typing import List, Optional
+from typing import Callable, List, Optional
 from unittest import mock
 
 import numpy
@@ -86,10 +87,10 @@ class Folder(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout
 
-    def fail_command(self, *words: object, code: int = 1) -> str:
-        """The line on standard error of a command that is refused."""
+    def fail_command(self, *words: object, code: int = 1, prepare: Optional[Callable[[], None]] = None) -> str:
+        """The line on standard error of a command that is refused; ``prepare`` runs in its process before it."""
         done = subprocess.run(command(*words), env=self.environment, capture_output=True,
-                              text=True, check=False)
+                              text=True, check=False, preexec_fn=prepare)
         self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
         last = done.stderr.splitlines()[-1]
         self.assertRegex(last, "^hymn_train[a-z ]*: ")
@@ -99,7 +100,7 @@ class Folder(unittest.TestCase):
 
 
 class Killed(Folder):
-    """Signals in the middle of a run."""
+    """Signals in the middle of a run, and disks that are full."""
 
     def train_words(self, data: pathlib.Path, output: str, epochs: int) -> List[object]:
         settings = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items()]
@@ -144,6 +145,21 @@ class Killed(Folder):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         self.assertEqual((process.returncode, errors), (130, "hymn_train: interrupted\n"))
+
+    def test_full_disk(self) -> None:
+        words = self.train_words(make_folder(self.root / "data", 4), "run", 1)
+        message = self.fail_command(
+            *words, prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000)))
+        self.assertRegex(message, f"File too large: '{self.root}/run/checkpoint.pt'$")
+        self.assertEqual(list((self.root / "run").iterdir()), [])
+        self.run_command(*words)
+        (self.root / "run" / "model.safetensors").write_text("old")
+        message = self.fail_command(
+            "export", self.root / "run", self.root / "run" / "model.safetensors", "--dtype", "f32",
+            prepare=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8000, 8000)))
+        self.assertRegex(message, f"File too large: '{self.root}/run/model.safetensors'$")
+        self.assertEqual((self.root / "run" / "model.safetensors").read_text(), "old")
+        self.assertEqual(list((self.root / "run").glob("*.partial")), [])
 
     def test_failure_of_validation(self) -> None:
         train, validation = split(load_folder(make_folder(self.root / "data", 12), SIZE), 0.34)
