@@ -16,7 +16,7 @@ import torch
 import torch.distributed
 
 from .config import PRESETS, Config
-from .convert import config_text, read_weights
+from .convert import config_text, read_weights, unwrap
 from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, fit, load_model, naming, save_model
@@ -157,9 +157,11 @@ def export_command(options: argparse.Namespace) -> None:
     """``export``: the averaged weights of a run's checkpoint as a model file."""
     path = options.checkpoint / CHECKPOINT if options.checkpoint.is_dir() else options.checkpoint
     state = load_checkpoint(path)
+    weights = unwrap(state["model"], path)
     with naming(path):
         config = Config.from_json(state["config"])
-    save_model(options.output, state["model"], config, DTYPES[options.dtype], options.uniform)
+        weights = fit(weights, HyMUNet(config))
+    save_model(options.output, weights, config, DTYPES[options.dtype], options.uniform)
 
 
 def convert_command(options: argparse.Namespace) -> None:

@@ -526,6 +526,24 @@ class Data(Folder):
         self.assertRegex(message, "bad.safetensors: takes sizes that are multiples of 4")
 
 
+class Export(Folder):
+    """A run's checkpoint as a model file."""
+
+    def test_misfits(self) -> None:
+        samples = load_folder(make_folder(self.root / "data", 4), SIZE)
+        Trainer(Config(**SMALL), Recipe(epochs=1, batch=4), self.root / "run", torch.device("cpu"), samples, None).run()
+        path, output = self.root / "run" / "checkpoint.pt", self.root / "o.safetensors"
+        state = load_checkpoint(path)
+        lacking = {name: x for name, x in state["model"].items() if name != "head.bias"}
+        other = Config(**{**SMALL, "dims": [4, 7]}).to_json()
+        for change, message in (({"config": other}, "it has in another shape "), ({"model": lacking}, "it lacks head.bias$"),
+                                ({"model": {**lacking, "head.bias": 3}}, "it lacks head.bias$"),
+                                ({"model": 3}, "no state_dict in it")):
+            torch.save({**state, **change}, path)
+            self.assertRegex(self.fail_command("export", self.root / "run", output), f"^hymn_train: {path}: {message}")
+            self.assertFalse(output.exists())
+
+
 class Convert(Folder):
     """Checkpoints as other trainers write them."""
 
