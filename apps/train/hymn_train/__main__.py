@@ -78,6 +78,8 @@ def train_command(options: argparse.Namespace) -> None:
             fit(network.state_dict(), HyMUNet(config))
         initial = network.state_dict()
     config.require_pictures()
+    if options.compile and not hasattr(torch, "compile"):
+        raise ValueError(f"--compile: PyTorch {torch.__version__} has no torch.compile")
     device = _join(use_device(options.device))
     recipe = Recipe(**{field.name: getattr(options, field.name)
                        for field in dataclasses.fields(Recipe)})

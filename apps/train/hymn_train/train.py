@@ -59,6 +59,7 @@ RECIPE_RANGES: Dict[str, Tuple[str, Callable[[float], bool]]] = {
     "weight_decay": _FROM_0, "warmup": _FROM_0, "supervision": _FROM_0,
     "drop_path": _BELOW_1, "average": _BELOW_1,
     "distil": ("from 0 to 1", lambda x: 0 <= x <= 1),
+    "seed": ("from -10^12 to 10^12", lambda x: abs(x) <= 10 ** 12),  # generators' seeds, a million apart, have 64 bits
 }
 
 

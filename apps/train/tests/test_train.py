@@ -422,11 +422,15 @@ class Data(Folder):
                              ("drop_path", -0.1), ("drop_path", 1.0), ("drop_path", nan), ("distil", -0.1),
                              ("distil", 1.1), ("distil", nan), ("average", -0.1), ("average", 1.0), ("average", nan),
                              ("warmup", -1), ("supervision", -1), ("weight_decay", -0.1), ("weight_decay", nan),
-                             ("weight_decay", inf)):
+                             ("weight_decay", inf), ("seed", 10 ** 12 + 1), ("seed", -10 ** 12 - 1)):
             with self.subTest(field=field, value=value), self.assertRaisesRegex(ValueError, f"^{field} must"):
                 Recipe(**{field: value})
         Recipe(clip=inf, drop_path=0.0, distil=0.0, average=0.0, warmup=0, supervision=0, weight_decay=0.0)
         Recipe(distil=1.0)
+        samples = load_folder(make_folder(self.root / "data", 2), SIZE)
+        for seed in (10 ** 12, -10 ** 12):
+            Trainer(Config(**SMALL), Recipe(epochs=1, batch=2, seed=seed), self.root / str(seed), torch.device("cpu"),
+                    samples, None).run()
 
     def test_options(self) -> None:
         for words in (("train", "--train", "d", "--output", "o", "--limit", "-1"), ("eval", "m", "--data", "d",
@@ -481,6 +485,11 @@ class Data(Folder):
             with self.assertRaisesRegex(ValueError, f"^--device {name}: "):
                 use_device(name)
         self.assertEqual(use_device("cpu"), torch.device("cpu"))
+
+    @unittest.skipIf(hasattr(torch, "compile"), "PyTorch has torch.compile")
+    def test_compile(self) -> None:
+        self.assertRegex(self.fail_command("train", "--train", "d", "--output", "o", "--compile"),
+                         "^hymn_train: --compile: PyTorch .* has no torch.compile$")
 
     def test_current_device(self) -> None:
         with mock.patch("torch.cuda.device_count", return_value=2), \
