@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import pathlib
+import signal
 import sys
 import tempfile
 from typing import Any, List, Optional, Sequence
@@ -31,12 +33,30 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from hymn_train.compare import report  # noqa: E402
 
 
-def numbers(text: str) -> List[int]:
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, is {text!r}")
+    return int(text)
+
+
+def counts(text: str) -> List[int]:
     """"1,8,32" as a list."""
-    values = [int(word) for word in text.split(",")]
-    if min(values) < 1:
-        raise ValueError
-    return values
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise argparse.ArgumentTypeError(f"must be whole numbers from 1 on, as 1,8,32, is {text!r}")
+    return [int(word) for word in words]
+
+
+def duration(text: str) -> float:
+    """Seconds from 0 on."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 on, is {text!r}")
+    return value
 
 
 def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -49,11 +69,11 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--hymn", default="build/hymn", help="the command (default build/hymn)")
     parser.add_argument("--device", help="hymn's --device")
     parser.add_argument("--precision", choices=("fp16", "fp32"), default="fp16", help="hymn's")
-    parser.add_argument("--tuning", type=float, default=10, help="hymn bench's, once a batch")
+    parser.add_argument("--tuning", type=duration, default=10, help="hymn bench's, once a batch")
     parser.add_argument("--input", choices=("tensor", "image", "both"), default="tensor",
                         help="what hymn is given: float tensors, 8-bit pictures, or each in turn")
     parser.add_argument("--size", type=int, help="height and width (default: the model's)")
-    parser.add_argument("--batch", type=numbers, default=[1], help="such as 1,8,32 (default 1)")
+    parser.add_argument("--batch", type=counts, default=[1], help="such as 1,8,32 (default 1)")
     parser.add_argument("--compile-mode", default="default",
                         help="torch.compile's: default, or max-autotune-no-cudagraphs (minutes)")
     parser.add_argument("--without", action="append", default=[], metavar="NAME",
@@ -62,12 +82,12 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--ncnn-device", type=int, default=0, help="number of ncnn's Vulkan device")
     parser.add_argument("--layers", action="store_true",
                         help="each distinct layer against cuDNN, cuBLAS and a CUDA scan too")
-    parser.add_argument("--layer-batch", type=numbers, default=[1, 8], help="default 1,8")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, help="runs a round (default: what fits)")
-    parser.add_argument("--round-seconds", type=float, default=0.5,
+    parser.add_argument("--layer-batch", type=counts, default=[1, 8], help="default 1,8")
+    parser.add_argument("--rounds", type=count, default=5)
+    parser.add_argument("--runs", type=count, help="runs a round (default: what fits)")
+    parser.add_argument("--round-seconds", type=duration, default=0.5,
                         help="of a contestant's measurement in a round (default 0.5)")
-    parser.add_argument("--seconds", type=float,
+    parser.add_argument("--seconds", type=duration,
                         help="for all; fewer rounds, and no compilation, where they run out")
     parser.add_argument("--json", help="write the results to this file")
     parser.add_argument("--chart", help="draw them into this PNG file")
@@ -85,9 +105,12 @@ def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
 def earlier(path: str) -> Any:
     """What an earlier run's --json holds; ends with one line where it cannot be read."""
     try:
-        return json.loads(pathlib.Path(path).read_text())
-    except (OSError, ValueError) as error:
+        summary = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError, RecursionError) as error:
         sys.exit(f"compare.py: --table {path}: {error}")
+    if not isinstance(summary, dict) or summary.get("format") != report.FORMAT:
+        sys.exit(f"compare.py: --table {path}: is no file of compare.py --json")
+    return summary
 
 
 def require_model(path: str, size: Optional[int]) -> None:
@@ -104,22 +127,33 @@ def require_model(path: str, size: Optional[int]) -> None:
                  f"{height} x {width}")
 
 
+def measured(options: argparse.Namespace) -> Any:
+    """What is measured now; where PyTorch is missing, or the model is none, ends with one line."""
+    try:  # the tables of an earlier run need none of this
+        from hymn_train.compare.measure import measure_all
+    except ImportError as error:
+        sys.exit(f"compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md): {error}")
+    require_model(options.model, options.size)
+    with tempfile.TemporaryDirectory() as folder:
+        return measure_all(options, pathlib.Path(folder))
+
+
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """The command; 1 where nothing could be measured."""
+    """The command; 1 where nothing could be measured or a file not be written, 130 where it is interrupted."""
     options = parse(arguments)
-    if options.table:
-        summary = earlier(options.table)
-    else:
-        try:  # the tables of an earlier run need none of this
-            from hymn_train.compare.measure import measure_all
-        except ImportError as error:
-            sys.exit(f"compare.py needs PyTorch, NumPy and Pillow (apps/train/README.md): {error}")
-        require_model(options.model, options.size)
-        with tempfile.TemporaryDirectory() as folder:
-            summary = measure_all(options, pathlib.Path(folder))
-    if options.chart:
-        report.chart(summary, pathlib.Path(options.chart))
-    print(report.markdown(summary), end="")
+    try:
+        summary = earlier(options.table) if options.table else measured(options)
+    except KeyboardInterrupt:
+        print("compare.py: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    print(report.markdown(summary), end="", flush=True)  # first: what was measured outlives files that fail
+    for option, path, write in (("--json", None if options.table else options.json, report.save),
+                                ("--chart", options.chart, report.chart)):
+        try:
+            if path:
+                write(summary, pathlib.Path(path))
+        except (OSError, ValueError, ImportError) as error:
+            sys.exit(f"compare.py: {option} {path}: {error}")
     return 0 if any(case["results"] for case in summary["cases"]) else 1
 
 

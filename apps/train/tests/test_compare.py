@@ -364,6 +364,20 @@ class Command(WithModel):
         self.assertIn("| hymn | - | - | - | - | - | FileNotFoundError", out.getvalue())
         self.assertIn("| PyTorch eager |", out.getvalue())
 
+    def test_json_that_fails(self) -> None:
+        out, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), self.assertRaises(SystemExit) as caught:
+            compare.main(["--model", str(self.model), "--hymn", "/none", "--rounds", "1", "--runs", "1",
+                          "--json", "/dev/full"])
+        self.assertIn("| PyTorch eager |", out.getvalue())
+        self.assertEqual(caught.exception.code, "compare.py: --json /dev/full: [Errno 28] No space left on device")
+
+    def test_interrupted(self) -> None:
+        with mock.patch("hymn_train.compare.measure.measure_all", side_effect=KeyboardInterrupt), \
+                contextlib.redirect_stderr(io.StringIO()) as errors:
+            self.assertEqual(compare.main(["--model", str(self.model)]), 130)
+        self.assertEqual(errors.getvalue(), "compare.py: interrupted\n")
+
     def test_files(self) -> None:
         none = self.path / "none"
         for words, message in ((["--model", str(none)], f"compare.py: --model: .*{none}'$"),
@@ -394,6 +408,38 @@ class Tables(unittest.TestCase):
     def test_number(self) -> None:
         self.assertEqual([report.number(x) for x in (None, 0.3456, 12.345, 123.45, 4321.0)],
                          ["-", "0.346", "12.35", "123.5", "4321"])
+
+    def refused(self, *words: str) -> Tuple[str, str]:
+        """Standard output and the message of a command that ends with one."""
+        out, errors = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), \
+                self.assertRaises(SystemExit) as caught:
+            compare.main(words)
+        text = caught.exception.code if isinstance(caught.exception.code, str) else errors.getvalue().splitlines()[-1]
+        return out.getvalue(), text
+
+    def test_foreign(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "x.json"
+            for text in ("[]", "{}", "3", '{"format": 2}', '{"format": [1]}', '{"cases": [], "options": {}}'):
+                path.write_text(text)
+                self.assertEqual(self.refused("--table", str(path)),
+                                 ("", f"compare.py: --table {path}: is no file of compare.py --json"))
+            path.write_text("[" * 100000)
+            self.assertRegex(self.refused("--table", str(path))[1], f"^compare.py: --table {path}: ")
+
+    def test_chart_that_fails(self) -> None:
+        table = str(ROOT / "apps" / "train" / "results" / "h200.json")
+        out, message = self.refused("--table", table, "--chart", "x.nonsense")
+        self.assertIn("| PyTorch eager |", out)
+        self.assertEqual(message, "compare.py: --chart x.nonsense: unknown file extension: .nonsense")
+
+    def test_numbers(self) -> None:
+        for option, text in (("--batch", "0"), ("--batch", "1,x"), ("--layer-batch", "-1"), ("--rounds", "0"),
+                             ("--runs", "0"), ("--runs", "1.5"), ("--seconds", "nan"),
+                             ("--seconds", "-1"), ("--round-seconds", "inf"), ("--tuning", "x")):
+            self.assertRegex(self.refused("--model", "x", f"{option}={text}")[1],
+                             f": error: argument {option}: must be .*, is '{text}'$")
 
     def test_without_pytorch(self) -> None:
         train = ROOT / "apps" / "train"

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import pathlib
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
-from . import layers, pytorch
+from . import layers, pytorch, report
 from .engine import Hymn, version
 from .job import Deadline, Job, Result, describe_machine, file_hash, note, reason
 from .ncnn_backend import Ncnn, ncnn_name
 from .rounds import COMPILE_SECONDS, Field
 
 LAYER_SECONDS = 45.0
-FORMAT = 1
 PATHS = ("hymn", "json", "chart", "table")  # options that say where files are, not what is measured
 
 
@@ -58,7 +56,7 @@ def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
     deadline = Deadline(options.seconds)
     reserve = LAYER_SECONDS if options.layers else 0.0
     model = pathlib.Path(options.model).name
-    summary: Result = {"format": FORMAT, "model": model,
+    summary: Result = {"format": report.FORMAT, "model": model,
                        "sha256": file_hash(options.model),
                        "machine": {**describe_machine(), "hymn": version(options.hymn)},
                        "options": {**{name: value for name, value in vars(options).items()
@@ -79,7 +77,6 @@ def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
         summary["layer_failures"] = {}
         summary["layers"] = layer_part(options, folder, deadline, summary["layer_failures"])
     summary["seconds"] = round(deadline.spent(), 1)
-    save(summary, options.json)
     return summary
 
 
@@ -106,6 +103,9 @@ def release() -> None:
 
 
 def save(summary: Result, path: Optional[str]) -> None:
-    """Write the JSON file, where one is asked for."""
-    if path:
-        pathlib.Path(path).write_text(json.dumps(summary, indent=1) + "\n")
+    """Write the JSON file so far, where one is asked for; that it fails is told at the end, too."""
+    try:
+        if path:
+            report.save(summary, pathlib.Path(path))
+    except OSError as error:
+        note(f"--json {path}: {error}")

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:  # tables need neither PyTorch nor Pillow
     from .job import Result
+
+FORMAT = 1  # of the JSON file
 
 # The scan's forms, as the tables name them.
 SCANS = {"auto": "plain", "mamba": "mamba-ssm", "triton": "Triton", "chunked": "chunked"}
@@ -25,6 +28,11 @@ def markdown(summary: Result) -> str:
     for layers in summary.get("layers") or []:
         lines += [*_layer_table(layers), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def save(summary: Result, path: pathlib.Path) -> None:
+    """The JSON file."""
+    path.write_text(json.dumps(summary, indent=1) + "\n")
 
 
 def chart(summary: Result, path: pathlib.Path) -> None:
