@@ -9,14 +9,21 @@ from typing import Iterable, Union
 
 
 def write_file(path: "os.PathLike[str] | str", parts: Iterable[Union[bytes, memoryview]]) -> None:
-    """Write ``parts`` to ``path``, replacing what is there only when all is written; OSError names ``path``."""
-    partial = f"{os.fspath(path)}.partial"
+    """Write ``parts`` to ``path``, replacing what is there only when all is written; OSError names ``path``.
+
+    A link stays one, and what it leads to is replaced; what is no regular file is written in place.
+    """
+    target = os.path.realpath(path)
+    in_place = os.path.exists(path) and not os.path.isfile(path)
+    written = os.fspath(path) if in_place else f"{target}.partial"
     try:
-        with open(partial, "wb") as file:
+        with open(written, "wb") as file:
             for part in parts:
                 file.write(part)
-        os.replace(partial, path)
+        if not in_place:
+            os.replace(written, target)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
+        if not in_place:
+            with contextlib.suppress(OSError):
+                os.unlink(written)
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from typing import Dict
 
 import numpy
@@ -93,6 +95,24 @@ class ModelFiles(unittest.TestCase):
         self.assertEqual(header["a"], {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]})
         self.assertEqual(header["__metadata__"], {"k": "v"})
         self.assertEqual(content[8 + length:], b"\0\0\x80\x3f\0\0\0\x40")
+
+    def test_links_and_pipes(self) -> None:
+        save_model(self.path, self.network.state_dict(), self.network.config)
+        content = self.path.read_bytes()
+        self.path.write_bytes(b"old")
+        link, pipe = self.path.with_name("link"), self.path.with_name("pipe")
+        link.symlink_to(self.path)
+        save_model(link, self.network.state_dict(), self.network.config)
+        self.assertTrue(link.is_symlink())
+        self.assertEqual(self.path.read_bytes(), content)
+        os.mkfifo(pipe)
+        with ThreadPoolExecutor() as pool:
+            reader = pool.submit(pipe.read_bytes)
+            save_model(pipe, self.network.state_dict(), self.network.config)
+            if not pipe.is_fifo():  # replaced: let the reader go
+                pipe.unlink()
+                self.fail("the pipe is gone")
+            self.assertEqual(reader.result(), content)
 
     def test_truncated(self) -> None:
         save_model(self.path, self.network.state_dict(), self.network.config)
