@@ -142,6 +142,9 @@ usage_errors() {
         complains 2 "--model FILE is missing" "$hymn" segment in -o o &&
         complains 2 "--output DIR is missing" "$hymn" segment in -m "$model" &&
         complains 2 "INPUT is missing" "$hymn" segment -m "$model" -o o &&
+        complains 2 "--input X.npy is missing" "$hymn" run -m "$model" -o y.npy &&
+        complains 2 "--output Y.npy is missing" "$hymn" run -m "$model" -i x.npy &&
+        complains 2 "--masks DIR is missing" "$hymn" eval -m "$model" -i a &&
         complains 2 "expected a whole number from 1" "$hymn" segment in -m "$model" -o o --batch 0 &&
         complains 2 "expected a number from 0 to 0.9" "$hymn" segment in -m "$model" -o o --overlap 1 &&
         complains 2 "N or HEIGHTxWIDTH" "$hymn" segment in -m "$model" -o o --size 32x &&

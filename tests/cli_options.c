@@ -143,6 +143,24 @@ static void bad_lines(void **state) {
     }
 }
 
+static void required(void **state) {
+    const char *text = NULL;
+    static const struct command command = {"test", "", "", "", ""};
+    const struct option options[] = {{"text", 't', OPTION_REQUIRED, "T", "", &text, 0, 0, NULL}};
+    char word[] = "a.png", given[] = "-tx", empty[] = "--text=";
+    char *left[2] = {word, NULL};
+    size_t rest = 99;
+    (void)state;
+    assert_int_equal(options_parse(&command, options, 1, left, 1, &rest), OPTIONS_BAD);
+    left[0] = empty;
+    assert_int_equal(options_parse(&command, options, 1, left, 1, &rest), OPTIONS_BAD);
+    left[0] = given;
+    left[1] = word;
+    assert_int_equal(options_parse(&command, options, 1, left, 2, &rest), OPTIONS_OK);
+    assert_string_equal(text, "x");
+    assert_int_equal(rest, 1);
+}
+
 static void suggestions(void **state) {
     const char *const names[] = {"segment", "run", "eval", "bench", "devices", "inspect", NULL};
     (void)state;
@@ -156,8 +174,9 @@ static void suggestions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers),    cmocka_unit_test(reals),     cmocka_unit_test(sizes),
-        cmocka_unit_test(good_lines), cmocka_unit_test(bad_lines), cmocka_unit_test(suggestions),
+        cmocka_unit_test(numbers),     cmocka_unit_test(reals),     cmocka_unit_test(sizes),
+        cmocka_unit_test(good_lines),  cmocka_unit_test(bad_lines), cmocka_unit_test(required),
+        cmocka_unit_test(suggestions),
     };
     return cmocka_run_group_tests_name("cli_options", tests, NULL, NULL);
 }

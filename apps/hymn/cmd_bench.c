@@ -35,7 +35,7 @@ static const char *const input_kinds[] = {"image", "tensor", NULL};
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
         {"size", 's', OPTION_SIZES, "SIZE,...", "network inputs, N or HEIGHTxWIDTH (default: the\nmodel's)", &s->sizes,
          1, COMMON_MAX_SIZE, NULL},
         {"batch", 'b', OPTION_NUMBERS, "N,...", "images per run (default 1)", &s->batches, 1, COMMON_MAX_BATCH, NULL},
@@ -156,9 +156,6 @@ int command_bench(char **arguments, size_t count) {
     const enum options_result parsed = parse(&settings, arguments, count, &rest);
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
-    }
-    if (settings.model == NULL) {
-        return common_missing(&command, "--model FILE");
     }
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);

@@ -38,9 +38,9 @@ struct settings {
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
-        {"images", 'i', OPTION_TEXT, "DIR", "folder of pictures, or one picture", &s->images, 0, 0, NULL},
-        {"masks", 'k', OPTION_TEXT, "DIR", "folder of true masks", &s->masks, 0, 0, NULL},
+        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        {"images", 'i', OPTION_REQUIRED, "DIR", "folder of pictures, or one picture", &s->images, 0, 0, NULL},
+        {"masks", 'k', OPTION_REQUIRED, "DIR", "folder of true masks", &s->masks, 0, 0, NULL},
         {"json", 0, OPTION_TEXT, "FILE", "write the figures as JSON too; - is standard output,\ninstead of the table",
          &s->json, 0, 0, NULL},
         {"size", 's', OPTION_SIZE, "SIZE", "network input, N or HEIGHTxWIDTH (default: the model's)", &s->size, 1,
@@ -298,11 +298,6 @@ int command_eval(char **arguments, size_t count) {
     const enum options_result parsed = parse(&settings, arguments, count, &rest);
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
-    }
-    if (settings.model == NULL || settings.images == NULL || settings.masks == NULL) {
-        return common_missing(&command, settings.model == NULL    ? "--model FILE"
-                                        : settings.images == NULL ? "--images DIR"
-                                                                  : "--masks DIR");
     }
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);

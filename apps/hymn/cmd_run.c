@@ -28,9 +28,9 @@ struct settings {
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
-        {"input", 'i', OPTION_TEXT, "X.npy", "array to read; - is standard input", &s->input, 0, 0, NULL},
-        {"output", 'o', OPTION_TEXT, "Y.npy", "array to write; - is standard output", &s->output, 0, 0, NULL},
+        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        {"input", 'i', OPTION_REQUIRED, "X.npy", "array to read; - is standard input", &s->input, 0, 0, NULL},
+        {"output", 'o', OPTION_REQUIRED, "Y.npy", "array to write; - is standard output", &s->output, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "images per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH, NULL},
         COMMON_STREAMS_OPTION(&s->streams),
         COMMON_TUNING_OPTION(&s->tuning),
@@ -205,11 +205,6 @@ int command_run(char **arguments, size_t count) {
     const enum options_result parsed = parse(&settings, arguments, count, &rest);
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
-    }
-    if (settings.model == NULL || settings.input == NULL || settings.output == NULL) {
-        return common_missing(&command, settings.model == NULL   ? "--model FILE"
-                                        : settings.input == NULL ? "--input FILE"
-                                                                 : "--output FILE");
     }
     if (rest > 0) {
         return common_unexpected(&command, arguments[0]);

@@ -40,8 +40,8 @@ static const char *const probability_formats[] = {"png", "npy", NULL};
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_TEXT, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
-        {"output", 'o', OPTION_TEXT, "DIR", "folder for what is written; it is made if missing", &s->output, 0, 0,
+        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        {"output", 'o', OPTION_REQUIRED, "DIR", "folder for what is written; it is made if missing", &s->output, 0, 0,
          NULL},
         {"size", 's', OPTION_SIZE, "SIZE", "network input, N or HEIGHTxWIDTH (default: the model's)", &s->size, 1,
          COMMON_MAX_SIZE, NULL},
@@ -186,10 +186,8 @@ int command_segment(char **arguments, size_t count) {
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
     }
-    if (input_count == 0 || settings.model == NULL || settings.output == NULL) {
-        return common_missing(&command, input_count == 0         ? "INPUT"
-                                        : settings.model == NULL ? "--model FILE"
-                                                                 : "--output DIR");
+    if (input_count == 0) {
+        return common_missing(&command, "INPUT");
     }
     struct hymn_model *model = NULL;
     enum exit_code code = common_open_model(settings.model, &model);

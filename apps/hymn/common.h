@@ -111,7 +111,7 @@ enum exit_code common_open_session(struct hymn_context *context, const struct hy
 // Whether the model can run on pictures (1 or 3 channels) with this --threshold (0: not given). Reports why not.
 enum exit_code common_check_pictures(const struct command *command, const char *model_path,
                                      const struct hymn_model_info *info, double threshold);
-// CODE_USAGE after a line that says that `what` ("--model FILE") is missing.
+// CODE_USAGE after a line that says that an argument, `what` ("INPUT"), is missing.
 enum exit_code common_missing(const struct command *command, const char *what);
 // CODE_USAGE after a line that says that an argument has no meaning.
 enum exit_code common_unexpected(const struct command *command, const char *argument);

@@ -128,6 +128,7 @@ static bool read_choice(const struct option *option, const char *text) {
 static bool read_value(const struct option *option, const char *text) {
     switch (option->kind) {
     case OPTION_TEXT:
+    case OPTION_REQUIRED:
         *(const char **)option->target = text;
         return *text != '\0';
     case OPTION_NUMBER:
@@ -374,6 +375,18 @@ static enum options_result parse_letters(struct parser *parser, const char *argu
     return OPTIONS_OK;
 }
 
+static enum options_result require(const struct parser *parser) {
+    for (size_t i = 0; i < parser->option_count; i++) {
+        const struct option *option = &parser->options[i];
+        if (option->kind == OPTION_REQUIRED && *(const char **)option->target == NULL) {
+            console_error(NULL, "%s: --%s %s is missing (see 'hymn %s --help')", parser->command->name, option->name,
+                          option->value, parser->command->name);
+            return OPTIONS_BAD;
+        }
+    }
+    return OPTIONS_OK;
+}
+
 enum options_result options_parse(const struct command *command, const struct option *options, size_t option_count,
                                   char **arguments, size_t count, size_t *out_count) {
     struct parser parser = {command, options, option_count, arguments, count, 0};
@@ -396,6 +409,7 @@ enum options_result options_parse(const struct command *command, const struct op
             return result;
         }
     }
-    *out_count = kept;
-    return OPTIONS_OK;
+    const enum options_result result = require(&parser);
+    *out_count = result == OPTIONS_OK ? kept : 0;
+    return result;
 }

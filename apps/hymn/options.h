@@ -32,6 +32,7 @@ enum option_kind {
     OPTION_FLAG,      // bool: no value
     OPTION_COUNT,     // unsigned: no value, counts how often it is given
     OPTION_TEXT,      // const char *: not empty
+    OPTION_REQUIRED,  // the same, and must be given
     OPTION_NUMBER,    // uint32_t within low..high
     OPTION_REAL,      // double within low..high
     OPTION_SIZE,      // struct size: "256" or "256x384" (height x width), each within low..high
