@@ -114,9 +114,8 @@ class Config:
                      f"{name} must have {self.in_channels} {'positive ' if low > 0 else ''}numbers "
                      f"in the range of float32, is {values!r}")
         _require(isinstance(self.classes, (list, tuple)) and len(self.classes) == self.num_classes
-                 and all(isinstance(name, str) and "\0" not in name
-                         and _bytes(name) <= MAX_NAME_BYTES for name in self.classes),
-                 f"classes must have {self.num_classes} names of at most {MAX_NAME_BYTES} bytes, "
+                 and all(_is_name(name) for name in self.classes),
+                 f"classes must have {self.num_classes} names of at most {MAX_NAME_BYTES} bytes of UTF-8, "
                  f"is {self.classes!r}")
         _require(_is_number(self.threshold) and 0 < self.threshold < 1
                  and 0 < _float32(self.threshold) < 1,
@@ -187,8 +186,11 @@ def _float32(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
-def _bytes(text: str) -> int:
-    return len(text.encode(errors="surrogatepass"))
+def _is_name(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and "\0" not in value and len(value.encode()) <= MAX_NAME_BYTES
+    except UnicodeEncodeError:  # half a surrogate pair, which is no text
+        return False
 
 
 def _require_ints(name: str, values: Any, count: int, high: int) -> None:

@@ -232,6 +232,7 @@ class Configurations(unittest.TestCase):
                 ("std", {"std": [1.2e-38, 1, 1]}, {"std": [1.1e-38, 1, 1]}),
                 ("classes", {"classes": ["\u00e9" * 63]}, {"classes": ["\u00e9" * 64]}),
                 ("classes", {"classes": ["\n"]}, {"classes": ["\0"]}),
+                ("classes", {"classes": ["\u00e4"]}, {"classes": ["\udce4"]}),  # as of an argument that is not UTF-8
                 ("threshold", {"threshold": 0.9999999}, {"threshold": 0.99999999}),
                 ("threshold", {"threshold": 1e-45}, {"threshold": 1e-46})):
             with self.subTest(field=field, bad=bad):
