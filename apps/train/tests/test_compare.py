@@ -24,7 +24,7 @@ from PIL import Image
 
 import compare
 from hymn_train import Config, HyMUNet, scan
-from hymn_train.compare import layers, pytorch, report
+from hymn_train.compare import layers, pytorch, report, sizes
 from hymn_train.compare.job import Deadline, Job
 from hymn_train.compare.rounds import Field
 from hymn_train.data import normalise
@@ -451,6 +451,29 @@ class Tables(unittest.TestCase):
                                   capture_output=True, text=True, check=False)
             self.assertEqual(done.returncode, code, done.stderr)
             self.assertIn(text, done.stdout + done.stderr)
+
+
+class Sizes(unittest.TestCase):
+    """Time and memory over the pixels, as a chart."""
+
+    def test_results(self) -> None:
+        result = {"device": "d", "driver": "1", "batch": 1, "size": [100, 100], "gpu_ms": {"p50": 1.0},
+                  "device_bytes": 2**20}
+        with tempfile.TemporaryDirectory() as folder:
+            path, picture = pathlib.Path(folder) / "x.json", pathlib.Path(folder) / "x.png"
+            for content in (result, [result], [result, {**result, "size": [200, 100]}]):  # one size is no list
+                path.write_text(json.dumps(content))
+                self.assertEqual(sizes.main([str(path), str(picture)]), 0)
+                with Image.open(picture) as image:
+                    self.assertGreater(len(image.getcolors(1 << 24)), 3)
+            with self.assertRaisesRegex(SystemExit, "sizes: .*x.foo: unknown file extension: .foo$"):
+                sizes.main([str(path), str(picture.with_suffix(".foo"))])
+            for content in ("[]", "{}", "3", "x", json.dumps({**result, "gpu_ms": None})):
+                path.write_text(content)
+                with self.assertRaisesRegex(SystemExit, f"^sizes: {path}: [^\n]*$"):
+                    sizes.main([str(path), str(picture)])
+            with self.assertRaisesRegex(SystemExit, "^sizes: .*none.json"):
+                sizes.main([str(path.with_name("none.json")), str(picture)])
 
 
 if __name__ == "__main__":

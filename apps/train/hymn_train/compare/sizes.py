@@ -18,12 +18,15 @@ from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 420, 70, 50, 50, 20
 Point = Tuple[float, float]
+KEYS = {"device", "driver", "batch", "size", "gpu_ms", "device_bytes"}
 SERIES = (("GPU time, ms", "#2c7bb6", lambda r: r["gpu_ms"]["p50"]),
           ("device memory, MiB", "#d7301f", lambda r: r["device_bytes"] / 2**20))
 
 
 def _range(values: Sequence[float]) -> Tuple[int, int]:
-    return math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    """The powers of ten below and above the values, never the same."""
+    low = math.floor(math.log10(min(values)))
+    return low, max(math.ceil(math.log10(max(values))), low + 1)
 
 
 def draw(results: List[Dict[str, Any]], path: pathlib.Path) -> None:
@@ -62,7 +65,31 @@ def draw(results: List[Dict[str, Any]], path: pathlib.Path) -> None:
     sheet.save(path)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
+def read(path: pathlib.Path) -> List[Dict[str, Any]]:
+    """The results in a file of ``hymn bench --json``, which is no list where there is one; ValueError where there are
+    none with GPU times."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    results = content if isinstance(content, list) else [content]
+    if not results or not all(isinstance(r, dict) and KEYS <= r.keys() and r["gpu_ms"] for r in results):
+        raise ValueError("holds no results of hymn bench with GPU times")
+    return results
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; ends with one line where a file cannot be read or written."""
+    if len(arguments) != 2:
         sys.exit("usage: python3 -m hymn_train.compare.sizes RESULTS.json CHART.png")
-    draw(json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2]))
+    source, picture = map(pathlib.Path, arguments)
+    try:
+        results = read(source)
+    except (OSError, ValueError, RecursionError) as error:
+        sys.exit(f"sizes: {source}: {error}")
+    try:
+        draw(results, picture)
+    except (OSError, ValueError) as error:
+        sys.exit(f"sizes: {picture}: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
