@@ -12,8 +12,13 @@ import signal
 import sys
 from typing import Any, Tuple
 
-import torch
-import torch.distributed
+try:
+    import numpy  # noqa: F401
+    import PIL  # noqa: F401
+    import torch
+    import torch.distributed
+except ImportError as missing:
+    sys.exit(f"hymn_train needs PyTorch, NumPy and Pillow (apps/train/README.md): {missing}")
 
 from .config import PRESETS, Config
 from .convert import config_text, read_weights, unwrap

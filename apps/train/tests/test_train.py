@@ -480,6 +480,14 @@ class Data(Folder):
             with self.assertRaisesRegex(ValueError, message):
                 trainer(batch, world)
 
+    def test_without_pytorch(self) -> None:
+        for name in ("torch", "numpy", "PIL"):
+            blocked = f"import sys, runpy; sys.modules[{name!r}] = None; runpy.run_module('hymn_train', run_name='__main__')"
+            done = subprocess.run([sys.executable, "-c", blocked], env=self.environment, capture_output=True, text=True,
+                                  check=False)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertRegex(done.stderr, rf"^hymn_train needs PyTorch, NumPy and Pillow [^\n]*{name}[^\n]*\n$")
+
     def test_device(self) -> None:
         for name in ("cuda:99", "nonsense"):
             with self.assertRaisesRegex(ValueError, f"^--device {name}: "):
