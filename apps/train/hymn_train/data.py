@@ -140,7 +140,8 @@ def _depth(path: pathlib.Path) -> int:
 def _stored(opened: Image.Image, depth: int, labels: bool) -> Tuple[numpy.ndarray, int]:
     """A mask's values (H, W) as the file holds them, int32, and the largest that could be.
 
-    Of a palette they are the indices where ``labels`` are wanted, else the colours' grey.
+    Of a palette they are the indices where ``labels`` are wanted, else the colours' grey.  ValueError where labels
+    are wanted that the file does not hold, or Pillow does not tell.
     """
     if opened.mode.startswith("I"):
         return numpy.array(opened, numpy.int32), 65535
@@ -149,8 +150,21 @@ def _stored(opened: Image.Image, depth: int, labels: bool) -> Tuple[numpy.ndarra
     if opened.mode == "L" and depth < 8:
         top = 2 ** depth - 1
         return numpy.array(opened, numpy.int32) // (255 // top), top
+    if labels:
+        _require_labels(opened, depth)
     grey = opened if labels and opened.mode == "P" else opened.convert("L")
     return numpy.array(grey, numpy.int32), 255
+
+
+def _require_labels(opened: Image.Image, depth: int) -> None:
+    """ValueError where a picture is no mask of class numbers in 8 bits."""
+    if opened.format == "JPEG":
+        raise ValueError("it is a JPEG file, which cannot hold exact class numbers")
+    if depth == 16:
+        raise ValueError("it has 16 bits a sample and colours or transparency, of which Pillow reads 8")
+    bands = numpy.asarray(opened.convert("RGB")) if opened.mode != "P" else None
+    if bands is not None and (bands != bands[..., :1]).any():
+        raise ValueError("it is a colour picture, not a mask of class numbers")
 
 
 def _to_8_bits(values: numpy.ndarray, top: int) -> numpy.ndarray:

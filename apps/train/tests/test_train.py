@@ -53,14 +53,16 @@ def make_folder(root: pathlib.Path, count: int, classes: int = 1) -> pathlib.Pat
     return root
 
 
-def write_grey(path: pathlib.Path, values: numpy.ndarray, depth: int) -> None:
-    """A grey PNG file of ``depth`` bits a sample that holds those values: Pillow writes 1 or 8."""
-    rows = values.astype(">u2").view(numpy.uint8).reshape(*values.shape, 2)
-    bits = numpy.unpackbits(rows, axis=2)[..., 16 - depth:].reshape(len(values), -1)
+def write_png(path: pathlib.Path, values: numpy.ndarray, depth: int) -> None:
+    """A PNG file that holds those values (H, W), grey, or (H, W, 2), grey and alpha, of ``depth`` bits a sample: of
+    grey Pillow writes 1 or 8."""
+    height, width = values.shape[:2]
+    rows = values.astype(">u2").view(numpy.uint8).reshape(height, -1, 2)
+    bits = numpy.unpackbits(rows, axis=2)[..., 16 - depth:].reshape(height, -1)
     pixels = b"".join(b"\0" + row.tobytes() for row in numpy.packbits(bits, axis=1))
+    header = struct.pack(">IIBBBBB", width, height, depth, 4 if values.ndim == 3 else 0, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n"
-    for kind, data in ((b"IHDR", struct.pack(">IIBBBBB", *values.shape[::-1], depth, 0, 0, 0, 0)),
-                       (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")):
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(pixels)), (b"IEND", b"")):
         content += struct.pack(">I", len(data)) + kind + data
         content += struct.pack(">I", zlib.crc32(kind + data))
     path.write_bytes(content)
@@ -351,22 +353,44 @@ class Data(Folder):
             top, half = 2 ** depth - 1, 2 ** (depth - 1)
             for inside, outside in ((1, 0), (top, 0), (half, half - 1), (top, top // 2)):
                 with self.subTest(depth=depth, inside=inside, outside=outside):
-                    write_grey(mask, numpy.tile(numpy.where(columns < 6, inside, outside), (16, 1)), depth)
+                    write_png(mask, numpy.tile(numpy.where(columns < 6, inside, outside), (16, 1)), depth)
                     got = load_folder(folder, SIZE).masks[0, 0].numpy()
                     self.assertTrue((got == (columns < 6)).all(), got[0])
-            write_grey(mask, numpy.zeros(SIZE, int), depth)
+            write_png(mask, numpy.zeros(SIZE, int), depth)
             self.assertEqual(int(load_folder(folder, SIZE).masks.sum()), 0)
-            write_grey(mask, numpy.tile(numpy.minimum(columns, min(top, 5)), (16, 1)), depth)
+            write_png(mask, numpy.tile(numpy.minimum(columns, min(top, 5)), (16, 1)), depth)
             got = load_folder(folder, SIZE, classes=6).masks[0, 0, 0].numpy()
             self.assertEqual(got.tolist(), numpy.minimum(columns, min(top, 5)).tolist())
-            write_grey(mask, numpy.full(SIZE, top), depth)
+            write_png(mask, numpy.full(SIZE, top), depth)
             if depth > 1:
                 with self.assertRaisesRegex(ValueError, f"has the class {top}, of 2"):
                     load_folder(folder, SIZE, classes=2)
             picture = numpy.round(numpy.linspace(0, top, 16)).astype(int)
-            write_grey(folder / "images" / "p00.png", numpy.tile(picture, (16, 1)), depth)
+            write_png(folder / "images" / "p00.png", numpy.tile(picture, (16, 1)), depth)
             got = load_folder(folder, SIZE).images[0, :, 0].numpy()
             self.assertTrue((got == numpy.round(picture * 255 / top)).all(), got)
+
+    def test_masks_without_class_numbers(self) -> None:
+        folder = make_folder(self.root / "data", 1, 3)
+        mask = folder / "masks" / "p00_segmentation.png"
+        values = numpy.asarray(Image.open(mask)).copy()
+        values[0, 0] = 2
+        whole = load_folder(folder, SIZE, classes=3).masks
+        whole[0, 0, 0, 0] = 2
+        colours = numpy.dstack([values] * 3)
+        for kept in (colours, numpy.dstack([values] * 4)):
+            Image.fromarray(kept).save(mask)
+            self.assertTrue(torch.equal(load_folder(folder, SIZE, classes=3).masks, whole))
+        Image.fromarray(colours * numpy.uint8([1, 0, 0])).save(mask)  # of 0 and 1, as grey
+        with self.assertRaisesRegex(OSError, f"{mask}: .* colour picture"):
+            load_folder(folder, SIZE, classes=3)
+        load_folder(folder, SIZE)
+        write_png(mask, numpy.dstack([values, values]), 16)  # Pillow keeps the upper half of the bits
+        with self.assertRaisesRegex(OSError, f"{mask}: .* 16 bits"):
+            load_folder(folder, SIZE, classes=3)
+        Image.fromarray(values).save(mask, format="JPEG")
+        with self.assertRaisesRegex(OSError, f"{mask}: .* JPEG"):
+            load_folder(folder, SIZE, classes=3)
 
     def test_mask_of_another_size(self) -> None:
         folder = make_folder(self.root / "data", 1)
