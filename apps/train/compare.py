@@ -31,6 +31,7 @@ from typing import Any, List, Optional, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from hymn_train.compare import report  # noqa: E402
+from hymn_train.files import write_output  # noqa: E402
 
 
 def count(text: str) -> int:
@@ -146,14 +147,19 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except KeyboardInterrupt:
         print("compare.py: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    print(report.markdown(summary), end="", flush=True)  # first: what was measured outlives files that fail
-    for option, path, write in (("--json", None if options.table else options.json, report.save),
-                                ("--chart", options.chart, report.chart)):
-        try:
+    failures = []
+    for name, path, write in (("standard output", True, lambda: write_output(report.markdown(summary))),
+                              (f"--json {options.json}", options.json and not options.table,
+                               lambda: report.save(summary, pathlib.Path(options.json))),
+                              (f"--chart {options.chart}", options.chart,
+                               lambda: report.chart(summary, pathlib.Path(options.chart)))):
+        try:  # what was measured outlives what fails
             if path:
-                write(summary, pathlib.Path(path))
+                write()
         except (OSError, ValueError, ImportError) as error:
-            sys.exit(f"compare.py: {option} {path}: {error}")
+            failures.append(f"compare.py: {name}: {error}")
+    if failures:
+        sys.exit("\n".join(failures))
     return 0 if any(case["results"] for case in summary["cases"]) else 1
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -25,6 +26,7 @@ from .convert import config_text, read_weights, unwrap
 from .data import load_folder, split
 from .evaluate import evaluate
 from .export import DTYPES, fit, load_model, naming, save_model
+from .files import write_output
 from .losses import LOSSES
 from .network import HyMUNet
 from .pictures import draw_curves, draw_samples
@@ -99,7 +101,8 @@ def train_command(options: argparse.Namespace) -> None:
     trainer = Trainer(config, recipe, options.output, device, train, validation,
                       initial, teachers, options.compile)
     if trainer.resume():
-        print(f"resumed after epoch {trainer.epoch}")
+        with contextlib.suppress(OSError):
+            write_output(f"resumed after epoch {trainer.epoch}\n")
     trainer.run()
     if trainer.rank != 0:
         return
@@ -154,8 +157,8 @@ def eval_command(options: argparse.Namespace) -> None:
     samples = load_folder(options.data, (height, width), options.limit,
                           config.num_classes).to(device)
     scores = evaluate(network.to(device), samples, options.batch)
-    print(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
-                      "iou_mean": round(scores.iou, 5)}), flush=True)
+    write_output(json.dumps({"images": len(samples.names), "dice_mean": round(scores.dice, 5),
+                             "iou_mean": round(scores.iou, 5)}) + "\n")
     if options.samples:
         draw_samples(network, samples, options.samples, batch=options.batch)
 

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Files that replace others at once."""
+"""Files that replace others at once, and standard output."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from typing import Iterable, Union
 
 
@@ -27,3 +28,13 @@ def write_file(path: "os.PathLike[str] | str", parts: Iterable[Union[bytes, memo
             with contextlib.suppress(OSError):
                 os.unlink(written)
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+def write_output(text: str) -> None:
+    """Write ``text`` to standard output at once; OSError where that fails, after which all that is written there is
+    dropped."""
+    try:
+        print(text, end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the end would fail with what is left in it
+        raise

@@ -31,7 +31,7 @@ from .checkpoint import read_checkpoint
 from .config import Config
 from .data import Samples, normalise
 from .evaluate import Scores, evaluate
-from .files import write_file
+from .files import write_file, write_output
 from .losses import LOSSES
 from .network import HyMUNet
 from .scan import automatic_form
@@ -368,8 +368,9 @@ class Trainer:
                 writer.writerow(LOG_FIELDS)
             writer.writerow(row)
         left = seconds * (self.recipe.epochs - self.epoch)
-        print(" ".join(f"{name} {value}" for name, value in zip(LOG_FIELDS, row) if value != ""),
-              f"left {left / 60:.1f} min", flush=True)
+        told = [f"{name} {value}" for name, value in zip(LOG_FIELDS, row) if value != ""]
+        with contextlib.suppress(OSError):  # who reads it may have gone; the log has it
+            write_output(" ".join([*told, f"left {left / 60:.1f} min\n"]))
 
     def _trim_log(self) -> None:
         """Drop the rows of epochs that the checkpoint does not have: they are trained again."""

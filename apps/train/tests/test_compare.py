@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -371,6 +372,16 @@ class Command(WithModel):
                           "--json", "/dev/full"])
         self.assertIn("| PyTorch eager |", out.getvalue())
         self.assertEqual(caught.exception.code, "compare.py: --json /dev/full: [Errno 28] No space left on device")
+
+    def test_output_that_fails(self) -> None:
+        out, result = mock.Mock(), self.path / "r.json"
+        out.write.side_effect = OSError(errno.ENOSPC, "No space left on device")
+        out.fileno.return_value = os.open(os.devnull, os.O_WRONLY)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()), \
+                self.assertRaisesRegex(SystemExit, "^compare.py: standard output: .*No space left on device$"):
+            compare.main(["--model", str(self.model), "--hymn", "/none", "--rounds", "1", "--runs", "1", "--json", str(result)])
+        os.close(out.fileno())
+        self.assertIn("seconds", json.loads(result.read_text()))
 
     def test_interrupted(self) -> None:
         with mock.patch("hymn_train.compare.measure.measure_all", side_effect=KeyboardInterrupt), \

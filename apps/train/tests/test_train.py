@@ -148,6 +148,19 @@ class Killed(Folder):
         _, errors = process.communicate(timeout=60)
         self.assertEqual((process.returncode, errors), (130, "hymn_train: interrupted\n"))
 
+    def test_nobody_reads(self) -> None:
+        words = self.train_words(make_folder(self.root / "data", 4), "run", 3)
+        closed = os.pipe()
+        os.close(closed[0])
+        for output in (closed[1], os.open("/dev/full", os.O_WRONLY)):
+            done = subprocess.run(command(*words), env=self.environment, stdout=output, stderr=subprocess.PIPE, text=True,
+                                  check=False)
+            os.close(output)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual(len(read_log(self.root / "run")), 3)
+            (self.root / "run" / "model.safetensors").rename(self.root / "model.safetensors")
+            (self.root / "run" / "checkpoint.pt").unlink()
+
     def test_full_disk(self) -> None:
         words = self.train_words(make_folder(self.root / "data", 4), "run", 1)
         message = self.fail_command(
