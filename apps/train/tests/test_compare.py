@@ -383,6 +383,17 @@ class Command(WithModel):
         os.close(out.fileno())
         self.assertIn("seconds", json.loads(result.read_text()))
 
+    def test_batch_beyond_memory(self) -> None:
+        result, out = self.path / "r.json", io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = self.quietly(compare.main, ["--model", str(self.model), "--hymn", "/none", "--rounds", "1", "--runs", "1",
+                                               "--batch", f"1,{10 ** 12},2", "--json", str(result)])
+        self.assertEqual(code, 0)
+        summary = json.loads(result.read_text())
+        self.assertEqual([case["batch"] for case in summary["cases"]], [1, 10 ** 12, 2])
+        self.assertEqual(list(summary["cases"][1]["failures"]), ["all"])
+        self.assertRegex(out.getvalue(), r"\| 8 x 8, batch 1000000000000 \|.*\n.*\n\| all \| - .*Error")
+
     def test_interrupted(self) -> None:
         with mock.patch("hymn_train.compare.measure.measure_all", side_effect=KeyboardInterrupt), \
                 contextlib.redirect_stderr(io.StringIO()) as errors:

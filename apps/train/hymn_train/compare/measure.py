@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 import torch
 
+from ..export import load_model
 from . import layers, pytorch, report
 from .engine import Hymn, version
 from .job import Deadline, Job, Result, describe_machine, file_hash, note, reason
@@ -51,6 +52,13 @@ def measure(job: Job, deadline: Deadline, prepared: Mapping[str, float]) -> Resu
     return field.summarise(job, measured)
 
 
+def failed_case(options: argparse.Namespace, batch: int, text: str) -> Result:
+    """What the JSON file holds of a batch that could not be prepared."""
+    note(f"batch {batch} failed: {text}")
+    size = [options.size] * 2 if options.size else list(load_model(options.model)[1].input_size)
+    return {"size": size, "batch": batch, "results": {}, "failures": {"all": text}, "preparation_s": {}}
+
+
 def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
     """Everything that the options ask for, as the JSON file holds it."""
     deadline = Deadline(options.seconds)
@@ -64,14 +72,15 @@ def measure_all(options: argparse.Namespace, folder: pathlib.Path) -> Result:
     prepared: Dict[str, float] = {}
     for batch in options.batch:
         note(f"batch {batch}, {deadline.spent():.0f} s after the start")
-        job = Job(options, folder, batch)
         before = Deadline(None if options.seconds is None else
                           max(deadline.left() - reserve, 1.0))
-        case = measure(job, before, prepared)
+        try:
+            case = measure(Job(options, folder, batch), before, prepared)
+        except (OSError, MemoryError, RuntimeError) as error:  # its input fits neither memory nor disk
+            case = failed_case(options, batch, reason(error))
         prepared.update(case["preparation_s"])
         summary["cases"].append(case)
         save(summary, options.json)
-        del job
         release()
     if options.layers:
         summary["layer_failures"] = {}
