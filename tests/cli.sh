@@ -450,6 +450,16 @@ outputs_that_cannot_be_written() {
         -o kept.npy && [ "$(cat kept.npy)" = old ] && no_leftovers
 }
 
+outputs_that_are_the_model() {
+    cp "$model" own.safetensors && ln -s own.safetensors linked || return 1
+    complains 2 "run: --output 'own.safetensors' is the model" "$hymn" run -m own.safetensors -i zeros.npy -o own.safetensors &&
+        complains 2 "run: --output './own.safetensors' is the model" "$hymn" run -m linked -i zeros.npy -o ./own.safetensors &&
+        complains 2 "eval: --json 'linked' is the model" "$hymn" eval -m own.safetensors -i in -k in --json linked &&
+        complains 2 "bench: --json 'own.safetensors' is the model" "$hymn" bench -m own.safetensors --json own.safetensors &&
+        complains 2 "bench: --trace 'linked' is the model" "$hymn" bench -m own.safetensors --trace linked &&
+        cmp "$model" own.safetensors && no_leftovers
+}
+
 bad_arrays() {
     complains 1 "doubles.npy: array of type '<f8'" "$hymn" run -m "$model" -i doubles.npy -o y.npy &&
         complains 1 "four.npy: array of 4 channels; the model takes 3" "$hymn" run -m "$model" -i four.npy -o y.npy &&
@@ -722,6 +732,7 @@ tally_check "run: arrays in, logits out" run_arrays
 tally_check "run: through links, to another name of standard output" output_through_links
 tally_check "run: to standard output" array_to_standard_output
 tally_check "run: outputs that cannot be written" outputs_that_cannot_be_written
+tally_check "run, eval, bench: outputs that are the model" outputs_that_are_the_model
 tally_check "run: bad arrays" bad_arrays
 tally_check "eval: figures of perfect masks" evaluation
 tally_check "eval: masks of 0 and 1 of any depth" masks_of_any_depth

@@ -166,7 +166,13 @@ int command_bench(char **arguments, size_t count) {
         return CODE_USAGE;
     }
     struct hymn_model *model = NULL;
-    enum exit_code code = common_open_model(settings.model, &model);
+    enum exit_code code = common_keep_model(&command, settings.model, "--json", settings.json);
+    if (code == CODE_OK) {
+        code = common_keep_model(&command, settings.model, "--trace", settings.trace);
+    }
+    if (code == CODE_OK) {
+        code = common_open_model(settings.model, &model);
+    }
     if (code == CODE_OK) {
         code = bench(&settings, model);
     }

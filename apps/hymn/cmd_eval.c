@@ -303,7 +303,10 @@ int command_eval(char **arguments, size_t count) {
         return common_unexpected(&command, arguments[0]);
     }
     struct hymn_model *model = NULL;
-    enum exit_code code = common_open_model(settings.model, &model);
+    enum exit_code code = common_keep_model(&command, settings.model, "--json", settings.json);
+    if (code == CODE_OK) {
+        code = common_open_model(settings.model, &model);
+    }
     if (code == CODE_OK) {
         code = start(&settings, model);
     }

@@ -212,7 +212,10 @@ int command_run(char **arguments, size_t count) {
     struct hymn_model *model = NULL;
     struct npy input = {0};
     struct cause cause;
-    enum exit_code code = common_open_model(settings.model, &model);
+    enum exit_code code = common_keep_model(&command, settings.model, "--output", settings.output);
+    if (code == CODE_OK) {
+        code = common_open_model(settings.model, &model);
+    }
     if (code == CODE_OK && !npy_read(settings.input, &input, &cause)) {
         console_error(settings.input, "%s", cause.text);
         code = interrupt_seen() ? CODE_INTERRUPTED : CODE_INPUT;

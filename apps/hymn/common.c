@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inputs.h"
 #include "interrupt.h"
 
 static const char *const transfers[] = {"auto", "off", "on", NULL}; // in the order of enum hymn_transfer
@@ -142,6 +143,15 @@ enum exit_code common_missing(const struct command *command, const char *what) {
 
 enum exit_code common_unexpected(const struct command *command, const char *argument) {
     console_error(NULL, "%s: unexpected argument '%s' (see 'hymn %s --help')", command->name, argument, command->name);
+    return CODE_USAGE;
+}
+
+enum exit_code common_keep_model(const struct command *command, const char *model_path, const char *option,
+                                 const char *path) {
+    if (path == NULL || !inputs_same_file(path, model_path)) {
+        return CODE_OK;
+    }
+    console_error(NULL, "%s: %s '%s' is the model", command->name, option, path);
     return CODE_USAGE;
 }
 

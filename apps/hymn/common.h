@@ -115,6 +115,10 @@ enum exit_code common_check_pictures(const struct command *command, const char *
 enum exit_code common_missing(const struct command *command, const char *what);
 // CODE_USAGE after a line that says that an argument has no meaning.
 enum exit_code common_unexpected(const struct command *command, const char *argument);
+// CODE_USAGE after a line where the file of an option ("--output"; NULL: not given) is the model, which it would
+// replace.
+enum exit_code common_keep_model(const struct command *command, const char *model_path, const char *option,
+                                 const char *path);
 // Destroys session and context, and turns validation messages into a failure: returns `code`, or CODE_ENGINE.
 enum exit_code common_close(struct hymn_session **session, struct hymn_context **context, enum exit_code code);
 
