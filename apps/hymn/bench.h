@@ -68,8 +68,8 @@ double bench_least_ms(const struct bench_result *result, const struct bench_oper
 // Reports. count results of the same model; height x width and batch as asked for.
 void bench_print(const struct bench_setup *setups, const struct bench_result *results, size_t count);
 void bench_print_profile(const struct bench_setup *setup, const struct bench_result *result);
-// An object for one result, an array of them for several.
-json_t *bench_json(const struct bench_setup *setups, const struct bench_result *results, size_t count);
+// An array of objects, or without `several`, where one result was asked for, the object.
+json_t *bench_json(const struct bench_setup *setups, const struct bench_result *results, size_t count, bool several);
 // Chrome's trace event format: chrome://tracing, Perfetto.
 json_t *bench_trace(const struct bench_setup *setups, const struct bench_result *results, size_t count);
 

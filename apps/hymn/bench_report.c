@@ -252,8 +252,8 @@ static json_t *result_json(const struct bench_setup *setup, const struct bench_r
     return object;
 }
 
-json_t *bench_json(const struct bench_setup *setups, const struct bench_result *results, size_t count) {
-    if (count == 1) {
+json_t *bench_json(const struct bench_setup *setups, const struct bench_result *results, size_t count, bool several) {
+    if (!several) {
         return result_json(&setups[0], &results[0]);
     }
     json_t *array = json_array();

@@ -108,7 +108,8 @@ static enum exit_code report(const struct settings *settings, const struct bench
         }
     }
     if (settings->json != NULL) {
-        good = report_write(settings->json, bench_json(setups, results, count));
+        const bool several = settings->sizes.count * settings->batches.count > 1;
+        good = report_write(settings->json, bench_json(setups, results, count, several));
     }
     if (settings->trace != NULL) {
         good = report_write(settings->trace, bench_trace(setups, results, count)) && good;
