@@ -227,7 +227,10 @@ def _limit(text: str) -> int:
 
 def _share(text: str) -> float:
     """A number from 0 to below 1."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"must be from 0 to below 1, is {text!r}")
     return value

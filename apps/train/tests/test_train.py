@@ -472,6 +472,7 @@ class Data(Folder):
     def test_options(self) -> None:
         for words in (("train", "--train", "d", "--output", "o", "--limit", "-1"), ("eval", "m", "--data", "d",
                       "--limit", "-1"), ("train", "--train", "d", "--output", "o", "--holdout", "nan"),
+                      ("train", "--train", "d", "--output", "o", "--holdout", "x"),
                       ("train", "--train", "d", "--output", "o", "--holdout", "1")):
             with self.subTest(words=words):
                 self.assertRegex(self.fail_command(*words, code=2),
