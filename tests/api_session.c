@@ -251,6 +251,7 @@ static void arguments_are_checked(void **state) {
         {.images = &image, .tensor = tensor, .outputs = &output},
         {.images = &image, .outputs = &output, .count = 2},
         {.images = &image, .outputs = &output, .threshold = NAN},
+        {.images = &image, .outputs = &output, .threshold = -INFINITY},
         {.images = &(struct hymn_image){.height = 4, .width = 4}, .outputs = &output},
         {.images = &(struct hymn_image){.pixels = pixels, .width = 4}, .outputs = &output},
         {.images = &(struct hymn_image){.pixels = pixels, .height = 1, .width = 65536}, .outputs = &output},

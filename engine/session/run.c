@@ -42,7 +42,7 @@ static enum hymn_status check_run(const struct hymn_session *session, const stru
                          *out_count, session->info.batch);
     }
     if (!isfinite(params->threshold)) {
-        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "the threshold is not a number");
+        return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT, "the threshold is not a finite number");
     }
     if (params->images && session->in_channels != 3 && session->in_channels != 1) {
         return hymn_fail(&session->log, HYMN_STATUS_INVALID_ARGUMENT,

@@ -179,6 +179,8 @@ class Rounds(WithModel):
         machine = {"processor": "any", "cores": 2, "torch": "2", "date": "today"}
         summary = {"options": {"rounds": 1}, "model": "m", "machine": machine, "cases": [case]}
         self.assertIn("| not finite |", report.markdown(summary))
+        summary["layer_failures"] = {"batch 8": "out of memory"}
+        self.assertIn("\nLayers, batch 8: out of memory\n", report.markdown(summary))
 
     def test_no_time(self) -> None:
         order: List[str] = []

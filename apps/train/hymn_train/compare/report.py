@@ -27,6 +27,7 @@ def markdown(summary: Result) -> str:
         lines += [*_case_table(case), ""]
     for layers in summary.get("layers") or []:
         lines += [*_layer_table(layers), ""]
+    lines += [f"Layers, {name}: {text}" for name, text in summary.get("layer_failures", {}).items()]
     return "\n".join(lines).rstrip() + "\n"
 
 
