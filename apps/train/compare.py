@@ -22,42 +22,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import pathlib
 import signal
 import sys
 import tempfile
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from hymn_train.arguments import count, counts, duration  # noqa: E402
 from hymn_train.compare import report  # noqa: E402
 from hymn_train.files import write_output  # noqa: E402
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, is {text!r}")
-    return int(text)
-
-
-def counts(text: str) -> List[int]:
-    """"1,8,32" as a list."""
-    words = text.split(",")
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise argparse.ArgumentTypeError(f"must be whole numbers from 1 on, as 1,8,32, is {text!r}")
-    return [int(word) for word in words]
-
-
-def duration(text: str) -> float:
-    """Seconds from 0 on."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 on, is {text!r}")
-    return value
 
 
 def parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:

@@ -21,6 +21,7 @@ try:
 except ImportError as missing:
     sys.exit(f"hymn_train needs PyTorch, NumPy and Pillow (apps/train/README.md): {missing}")
 
+from .arguments import count, limit, share
 from .config import PRESETS, Config
 from .convert import config_text, read_weights, unwrap
 from .data import load_folder, split
@@ -211,31 +212,6 @@ def _setting(text: str) -> Tuple[str, Any]:
         return name, value
 
 
-def _count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, is {text!r}")
-    return int(text)
-
-
-def _limit(text: str) -> int:
-    """A whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, is {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    """A number from 0 to below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, is {text!r}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hymn_train", description="Trains HyM-UNet, judges it, "
                                      "and makes the model files that hymn runs.")
@@ -248,9 +224,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluation.add_argument("model", type=pathlib.Path)
     evaluation.add_argument("--data", type=pathlib.Path, required=True,
                             help="a folder with images/ and masks/")
-    evaluation.add_argument("--batch", type=_count, default=10, help="pictures at a time "
+    evaluation.add_argument("--batch", type=count, default=10, help="pictures at a time "
                             "(default 10)")
-    evaluation.add_argument("--limit", type=_limit, default=0, metavar="N",
+    evaluation.add_argument("--limit", type=limit, default=0, metavar="N",
                             help="use only the first N samples")
     evaluation.add_argument("--samples", type=pathlib.Path, metavar="PNG",
                             help="draw some of the predictions")
@@ -286,11 +262,11 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--train", type=pathlib.Path, required=True,
                        help="a folder with images/ and masks/")
     train.add_argument("--validation", type=pathlib.Path, help="another one, to be judged by")
-    train.add_argument("--holdout", type=_share, default=0.0, metavar="SHARE",
+    train.add_argument("--holdout", type=share, default=0.0, metavar="SHARE",
                        help="without --validation, keep this share of the samples for it")
     train.add_argument("--output", type=pathlib.Path, required=True,
                        help="the run's folder: checkpoint, log.csv, model.safetensors, PNGs")
-    train.add_argument("--limit", type=_limit, default=0, metavar="N",
+    train.add_argument("--limit", type=limit, default=0, metavar="N",
                        help="use only the first N samples")
     train.add_argument("--init", type=pathlib.Path, metavar="MODEL",
                        help="start from a model file, whose configuration replaces --preset")

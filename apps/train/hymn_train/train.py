@@ -376,11 +376,11 @@ class Trainer:
         """Drop the rows of epochs that the checkpoint does not have: they are trained again."""
         if (self.folder / LOG).exists():
             rows = read_log(self.folder)
-            with open(self.folder / f"{LOG}.partial", "w", newline="") as file:
-                writer = csv.DictWriter(file, LOG_FIELDS)
-                writer.writeheader()
-                writer.writerows(row for row in rows if int(row["epoch"]) <= self.epoch)
-            (self.folder / f"{LOG}.partial").replace(self.folder / LOG)
+            kept = io.StringIO(newline="")
+            writer = csv.DictWriter(kept, LOG_FIELDS)
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["epoch"]) <= self.epoch)
+            write_file(self.folder / LOG, [kept.getvalue().encode()])
 
 
 def process() -> Tuple[int, int]:
