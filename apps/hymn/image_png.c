@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "exif.h"
 #include "files.h"
@@ -218,8 +219,11 @@ static void encode_body(struct writer *writer) {
     static const uint16_t one = 1;
     const size_t row_bytes = (size_t)writer->width * writer->channels * (size_t)(writer->depth / 8);
     png_set_write_fn(writer->png, writer, on_write, on_flush);
-    png_set_compression_level(writer->png, 3); // a third of the default's time for a few per cent of size
-    png_set_filter(writer->png, PNG_FILTER_TYPE_BASE, writer->channels == 3 ? PNG_FILTER_SUB : PNG_FILTER_NONE);
+    // Runs alone, no other matches: for differences between rows a sixth of the default's time for a seventh more of
+    // size, for masks a third of it for less.
+    const bool mask = writer->channels == 1 && writer->depth == 8;
+    png_set_compression_strategy(writer->png, Z_RLE);
+    png_set_filter(writer->png, PNG_FILTER_TYPE_BASE, mask ? PNG_FILTER_NONE : PNG_FILTER_UP);
     png_set_IHDR(writer->png, writer->info, writer->width, writer->height, writer->depth,
                  writer->channels == 3 ? PNG_COLOR_TYPE_RGB : PNG_COLOR_TYPE_GRAY, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
