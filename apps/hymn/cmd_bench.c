@@ -35,7 +35,7 @@ static const char *const input_kinds[] = {"image", "tensor", NULL};
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        COMMON_MODEL_OPTION(&s->model),
         {"size", 's', OPTION_SIZES, "SIZE,...", "network inputs, N or HEIGHTxWIDTH (default: the\nmodel's)", &s->sizes,
          1, COMMON_MAX_SIZE, NULL},
         {"batch", 'b', OPTION_NUMBERS, "N,...", "images per run (default 1)", &s->batches, 1, COMMON_MAX_BATCH, NULL},

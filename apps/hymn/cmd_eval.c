@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/thread.h"
 #include "common.h"
 #include "evaluate.h"
 #include "files.h"
 #include "interrupt.h"
+#include "pictures.h"
 #include "report.h"
 
 static const struct command command = {
@@ -29,34 +29,18 @@ static const struct command command = {
 
 struct settings {
     struct common common;
-    const char *model, *images, *masks, *json;
-    struct size size;
-    bool tile;
-    double overlap, threshold, tuning;
-    uint32_t batch, streams, jobs;
+    struct pictures pictures;
+    const char *images, *masks, *json;
 };
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        COMMON_MODEL_OPTION(&s->pictures.model),
         {"images", 'i', OPTION_REQUIRED, "DIR", "folder of pictures, or one picture", &s->images, 0, 0, NULL},
         {"masks", 'k', OPTION_REQUIRED, "DIR", "folder of true masks", &s->masks, 0, 0, NULL},
         {"json", 0, OPTION_TEXT, "FILE", "write the figures as JSON too; - is standard output,\ninstead of the table",
          &s->json, 0, 0, NULL},
-        {"size", 's', OPTION_SIZE, "SIZE", "network input, N or HEIGHTxWIDTH (default: the model's)", &s->size, 1,
-         COMMON_MAX_SIZE, NULL},
-        {"tile", 't', OPTION_FLAG, NULL, "cut pictures larger than the network input into tiles", &s->tile, 0, 0, NULL},
-        {"overlap", 0, OPTION_REAL, "PART", "least part of a tile shared with its neighbour,\n0 to 0.9 (default 0.25)",
-         &s->overlap, 0, 0.9, NULL},
-        {"threshold", 0, OPTION_REAL, "P",
-         "probability from which a pixel is inside, one class\nonly (default: the model's)", &s->threshold, 0.000001, 1,
-         NULL},
-        {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
-         NULL},
-        COMMON_STREAMS_OPTION(&s->streams),
-        COMMON_TUNING_OPTION(&s->tuning),
-        {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that compare\n(default: one per two cores)",
-         &s->jobs, 1, COMMON_MAX_JOBS, NULL},
+        PICTURES_OPTIONS(&s->pictures),
         COMMON_OPTIONS(&s->common),
     };
     return common_parse(&s->common, &command, options, COMMON_COUNT(options), arguments, count, out_count);
@@ -204,34 +188,12 @@ static void print_table(const struct hymn_model *model, const struct evaluation_
 static enum exit_code run_session(const struct settings *settings, const struct hymn_model *model,
                                   const struct input_list *inputs, char *const *masks,
                                   struct evaluation_result *out_result) {
-    const struct hymn_model_info *info = hymn_model_get_info(model);
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
-    const size_t count = settings->tile ? SIZE_MAX : inputs->count; // a picture may be many tiles
-    const struct hymn_session_params params = {.height = settings->size.height,
-                                               .width = settings->size.width,
-                                               .batch = settings->batch,
-                                               .min_batch = 1,
-                                               .min_height = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .min_width = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .precision = settings->common.precision,
-                                               .tuning_ms = common_tuning_ms(settings->tuning),
-                                               .streams = common_streams(settings->streams, count, settings->batch)};
-    enum exit_code code = common_open_device(&settings->common, NULL, params.streams, &context);
+    struct evaluate_params work = {.inputs = inputs, .masks = masks};
+    enum exit_code code =
+        pictures_open(&settings->pictures, &settings->common, model, inputs->count, &context, &session, &work.pipeline);
     if (code == CODE_OK) {
-        code = common_open_session(context, model, settings->model, &params, &session);
-    }
-    if (code == CODE_OK) {
-        const struct evaluate_params work = {
-            .inputs = inputs,
-            .masks = masks,
-            .pipeline = {.session = session,
-                         .classes = info->num_classes,
-                         .batch = hymn_session_get_info(session)->batch,
-                         .threshold = settings->threshold > 0 ? (float)settings->threshold : info->threshold,
-                         .tile = settings->tile,
-                         .overlap = settings->overlap,
-                         .jobs = settings->jobs}};
         code = evaluate_run(&work, out_result);
     }
     return common_close(&session, &context, code);
@@ -269,8 +231,8 @@ static enum exit_code evaluate(const struct settings *settings, const struct hym
 
 static enum exit_code start(const struct settings *settings, const struct hymn_model *model) {
     struct input_list inputs = {0};
-    enum exit_code code =
-        common_check_pictures(&command, settings->model, hymn_model_get_info(model), settings->threshold);
+    enum exit_code code = common_check_pictures(&command, settings->pictures.model, hymn_model_get_info(model),
+                                                settings->pictures.threshold);
     if (code != CODE_OK) {
         return code;
     }
@@ -292,9 +254,8 @@ static enum exit_code start(const struct settings *settings, const struct hymn_m
 }
 
 int command_eval(char **arguments, size_t count) {
-    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1, .streams = COMMON_STREAMS};
+    struct settings settings = {.common = common_defaults(), .pictures = pictures_defaults()};
     size_t rest = 0;
-    settings.jobs = (hymn_thread_cpu_count() + 1) / 2;
     const enum options_result parsed = parse(&settings, arguments, count, &rest);
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
@@ -303,9 +264,9 @@ int command_eval(char **arguments, size_t count) {
         return common_unexpected(&command, arguments[0]);
     }
     struct hymn_model *model = NULL;
-    enum exit_code code = common_keep_model(&command, settings.model, "--json", settings.json);
+    enum exit_code code = common_keep_model(&command, settings.pictures.model, "--json", settings.json);
     if (code == CODE_OK) {
-        code = common_open_model(settings.model, &model);
+        code = common_open_model(settings.pictures.model, &model);
     }
     if (code == CODE_OK) {
         code = start(&settings, model);

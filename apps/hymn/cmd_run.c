@@ -28,7 +28,7 @@ struct settings {
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        COMMON_MODEL_OPTION(&s->model),
         {"input", 'i', OPTION_REQUIRED, "X.npy", "array to read; - is standard input", &s->input, 0, 0, NULL},
         {"output", 'o', OPTION_REQUIRED, "Y.npy", "array to write; - is standard output", &s->output, 0, 0, NULL},
         {"batch", 'b', OPTION_NUMBER, "N", "images per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH, NULL},

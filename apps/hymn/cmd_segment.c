@@ -2,12 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/thread.h"
 #include "common.h"
 #include "files.h"
 #include "inputs.h"
 #include "interrupt.h"
-#include "pipeline.h"
+#include "pictures.h"
 #include "segment.h"
 
 static const struct command command = {
@@ -29,41 +28,24 @@ static const struct command command = {
 
 struct settings {
     struct common common;
-    const char *model, *output, *probabilities;
-    struct size size;
-    bool tile, no_overlay;
-    double overlap, threshold, tuning;
-    uint32_t batch, streams, jobs;
+    struct pictures pictures;
+    const char *output, *probabilities;
+    bool no_overlay;
 };
 
 static const char *const probability_formats[] = {"png", "npy", NULL};
 
 static enum options_result parse(struct settings *s, char **arguments, size_t count, size_t *out_count) {
     const struct option options[] = {
-        {"model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", &s->model, 0, 0, NULL},
+        COMMON_MODEL_OPTION(&s->pictures.model),
         {"output", 'o', OPTION_REQUIRED, "DIR", "folder for what is written; it is made if missing", &s->output, 0, 0,
          NULL},
-        {"size", 's', OPTION_SIZE, "SIZE", "network input, N or HEIGHTxWIDTH (default: the model's)", &s->size, 1,
-         COMMON_MAX_SIZE, NULL},
-        {"tile", 't', OPTION_FLAG, NULL,
-         "cut pictures larger than the network input into\noverlapping tiles instead of shrinking them", &s->tile, 0, 0,
-         NULL},
-        {"overlap", 0, OPTION_REAL, "PART", "least part of a tile shared with its neighbour,\n0 to 0.9 (default 0.25)",
-         &s->overlap, 0, 0.9, NULL},
         {"probabilities", 0, OPTION_MAY_CHOOSE, "png|npy",
          "write the probabilities too: NAME_probability.png,\n16-bit grey (several classes: one file each,\n"
          "NAME_probability_N.png), or NAME_probability.npy,\nfloat32 (classes, height, width)",
          &s->probabilities, 0, 0, probability_formats},
-        {"threshold", 0, OPTION_REAL, "P",
-         "probability from which a pixel is inside, one class\nonly (default: the model's)", &s->threshold, 0.000001, 1,
-         NULL},
         {"no-overlay", 0, OPTION_FLAG, NULL, "write no NAME_overlay.png", &s->no_overlay, 0, 0, NULL},
-        {"batch", 'b', OPTION_NUMBER, "N", "pictures or tiles per run (default 1)", &s->batch, 1, COMMON_MAX_BATCH,
-         NULL},
-        COMMON_STREAMS_OPTION(&s->streams),
-        COMMON_TUNING_OPTION(&s->tuning),
-        {"jobs", 'j', OPTION_NUMBER, "N", "threads that decode, and as many that write\n(default: one per two cores)",
-         &s->jobs, 1, COMMON_MAX_JOBS, NULL},
+        PICTURES_OPTIONS(&s->pictures),
         COMMON_OPTIONS(&s->common),
     };
     return common_parse(&s->common, &command, options, COMMON_COUNT(options), arguments, count, out_count);
@@ -112,40 +94,18 @@ static enum segment_probabilities probabilities_of(const char *choice) {
 }
 
 static struct segment_params make_work(const struct settings *settings, const struct hymn_model *model) {
-    const struct hymn_model_info *info = hymn_model_get_info(model);
-    return (struct segment_params){
-        .model = model,
-        .folder = settings->output,
-        .overlay = !settings->no_overlay,
-        .probabilities = probabilities_of(settings->probabilities),
-        .pipeline = {.classes = info->num_classes,
-                     .batch = settings->batch,
-                     .threshold = settings->threshold > 0 ? (float)settings->threshold : info->threshold,
-                     .tile = settings->tile,
-                     .overlap = settings->overlap,
-                     .jobs = settings->jobs}};
+    return (struct segment_params){.model = model,
+                                   .folder = settings->output,
+                                   .overlay = !settings->no_overlay,
+                                   .probabilities = probabilities_of(settings->probabilities)};
 }
 
 static enum exit_code segment(const struct settings *settings, struct segment_params *work) {
     struct hymn_context *context = NULL;
     struct hymn_session *session = NULL;
-    const size_t count = settings->tile ? SIZE_MAX : work->inputs->count; // a picture may be many tiles
-    const struct hymn_session_params params = {.height = settings->size.height,
-                                               .width = settings->size.width,
-                                               .batch = settings->batch,
-                                               .min_batch = 1,
-                                               .min_height = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .min_width = settings->tile ? COMMON_MIN_TILE : 0,
-                                               .precision = settings->common.precision,
-                                               .tuning_ms = common_tuning_ms(settings->tuning),
-                                               .streams = common_streams(settings->streams, count, settings->batch)};
-    enum exit_code code = common_open_device(&settings->common, NULL, params.streams, &context);
+    enum exit_code code = pictures_open(&settings->pictures, &settings->common, work->model, work->inputs->count,
+                                        &context, &session, &work->pipeline);
     if (code == CODE_OK) {
-        code = common_open_session(context, work->model, settings->model, &params, &session);
-    }
-    if (code == CODE_OK) {
-        work->pipeline.session = session;
-        work->pipeline.batch = hymn_session_get_info(session)->batch;
         code = segment_run(work);
     }
     return common_close(&session, &context, code);
@@ -157,8 +117,8 @@ static enum exit_code segment_all(const struct settings *settings, const struct 
     struct input_list inputs = {0};
     struct cause cause;
     struct segment_params work = make_work(settings, model);
-    enum exit_code code =
-        common_check_pictures(&command, settings->model, hymn_model_get_info(model), settings->threshold);
+    enum exit_code code = common_check_pictures(&command, settings->pictures.model, hymn_model_get_info(model),
+                                                settings->pictures.threshold);
     if (code == CODE_OK) {
         code = check_arguments(settings, arguments, count);
     }
@@ -179,9 +139,8 @@ static enum exit_code segment_all(const struct settings *settings, const struct 
 }
 
 int command_segment(char **arguments, size_t count) {
-    struct settings settings = {.common = common_defaults(), .overlap = 0.25, .batch = 1, .streams = COMMON_STREAMS};
+    struct settings settings = {.common = common_defaults(), .pictures = pictures_defaults()};
     size_t input_count = 0;
-    settings.jobs = (hymn_thread_cpu_count() + 1) / 2;
     const enum options_result parsed = parse(&settings, arguments, count, &input_count);
     if (parsed != OPTIONS_OK) {
         return parsed == OPTIONS_HELP ? CODE_OK : CODE_USAGE;
@@ -190,7 +149,7 @@ int command_segment(char **arguments, size_t count) {
         return common_missing(&command, "INPUT");
     }
     struct hymn_model *model = NULL;
-    enum exit_code code = common_open_model(settings.model, &model);
+    enum exit_code code = common_open_model(settings.pictures.model, &model);
     if (code == CODE_OK) {
         code = segment_all(&settings, model, arguments, input_count);
     }

@@ -20,6 +20,8 @@ struct common {
 // Rows of an option table. A command takes those that mean something to it.
 #define COMMON_OPTIONS(common)                                                                                         \
     COMMON_DEVICE_OPTION(common), COMMON_PRECISION_OPTION(common), COMMON_TIER_OPTION(common), COMMON_SHARED(common)
+#define COMMON_MODEL_OPTION(target)                                                                                    \
+    { "model", 'm', OPTION_REQUIRED, "FILE", "network: a .safetensors file", (target), 0, 0, NULL }
 #define COMMON_DEVICE_OPTION(common)                                                                                   \
     {                                                                                                                  \
         "device", 'd', OPTION_TEXT, "DEVICE",                                                                          \
