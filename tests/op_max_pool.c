@@ -58,6 +58,20 @@ static void test_shapes(void **state) {
     }
 }
 
+// More rows than a dispatch has workgroups in a dimension: they are folded into two.
+static void test_many_rows(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("op_max_pool many rows");
+    struct test_node test;
+    build(&test, &random, 1, 65537, 1, 1, 0, HYMN_STORAGE_F16);
+    double *expected = reference(&test);
+    struct hymn_vk_plan plan = test_node_plan(context, 0);
+    test_node_run(&test, context, &plan, 0, NULL);
+    test_node_compare(&test, 0, expected, 0.0, "max_pool");
+    free(expected);
+    test_node_end(&test);
+}
+
 static int bench(int count, char **arguments) {
     (void)count, (void)arguments;
     struct test_random random = test_random_fixed(1);
@@ -76,6 +90,7 @@ static int bench(int count, char **arguments) {
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_many_rows),
     };
     return op_main(argc, argv,
                    &(struct op_program){"op_max_pool", &context, tests, sizeof tests / sizeof *tests, bench});
