@@ -265,7 +265,12 @@ probabilities() {
         there probability/picture_probability.png &&
         holds out '"probabilities":"probability/picture_probability.png"' &&
         expect 0 "$hymn" segment in/picture.png -m "$model" -o probability --probabilities=npy &&
-        [ "$(wc -c <probability/picture_probability.npy)" = $((128 + 4 * 60 * 40)) ]
+        [ "$(wc -c <probability/picture_probability.npy)" = $((128 + 4 * 60 * 40)) ] || return 1
+    # An input that has the name of an output stays.
+    mkdir named && cp in/picture.png named/p.png && cp in/picture.png named/p_probability.png &&
+        expect 0 "$hymn" segment named/p.png named/p_probability.png -m "$model" -o named --probabilities &&
+        cmp in/picture.png named/p_probability.png &&
+        there named/p-2_probability.png named/p_probability_probability.png
 }
 
 thresholds() {

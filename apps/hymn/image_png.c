@@ -7,7 +7,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
+#include <zlib.h> // Z_RLE; libpng needs it too
 
 #include "exif.h"
 #include "files.h"

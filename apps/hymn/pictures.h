@@ -48,7 +48,7 @@ struct pictures {
 #define PICTURES_JOBS_OPTION(target)                                                                                   \
     {                                                                                                                  \
         "jobs", 'j', OPTION_NUMBER, "N",                                                                               \
-            "threads that decode, and as many for what comes out\n(default: one per two cores)", (target), 1,          \
+            "threads that decode, and as many for the results\n(default: one per two cores)", (target), 1,             \
             COMMON_MAX_JOBS, NULL                                                                                      \
     }
 

@@ -99,9 +99,9 @@ static void add_classes(json_t *object, const struct segment_params *params, con
 
 // -------------------------------------------------------------------------------------------------------------- output
 
-// What names the probabilities of class `index` in PNG.
-static void plane_suffix(const struct segment_params *params, uint32_t index, char *out_text, size_t capacity) {
-    if (params->pipeline.classes == 1) {
+// What names the probabilities of class `index` of so many in PNG.
+static void plane_suffix(uint32_t classes, uint32_t index, char *out_text, size_t capacity) {
+    if (classes == 1) {
         snprintf(out_text, capacity, "_probability.png");
     } else {
         snprintf(out_text, capacity, "_probability_%u.png", index);
@@ -109,6 +109,7 @@ static void plane_suffix(const struct segment_params *params, uint32_t index, ch
 }
 
 void segment_list_suffixes(const struct segment_params *params, struct segment_suffixes *out_suffixes) {
+    const uint32_t classes = hymn_model_get_info(params->model)->num_classes;
     size_t count = 0;
     *out_suffixes = (struct segment_suffixes){.text = {"_mask.png", "_overlay.png", "_probability.npy"}};
     out_suffixes->list[count++] = out_suffixes->text[0];
@@ -118,9 +119,8 @@ void segment_list_suffixes(const struct segment_params *params, struct segment_s
     if (params->probabilities == SEGMENT_PROBABILITIES_NPY) {
         out_suffixes->list[count++] = out_suffixes->text[2];
     }
-    for (uint32_t c = 0; params->probabilities == SEGMENT_PROBABILITIES_PNG && c < params->pipeline.classes && c < 64;
-         c++) {
-        plane_suffix(params, c, out_suffixes->text[3 + c], sizeof(out_suffixes->text[0]));
+    for (uint32_t c = 0; params->probabilities == SEGMENT_PROBABILITIES_PNG && c < classes && c < 64; c++) {
+        plane_suffix(classes, c, out_suffixes->text[3 + c], sizeof(out_suffixes->text[0]));
         out_suffixes->list[count++] = out_suffixes->text[3 + c];
     }
 }
@@ -196,7 +196,7 @@ static bool write_probability_planes(const struct segment_params *params, const 
     for (uint32_t c = 0; good && c < classes; c++) {
         char suffix[40];
         struct cause cause;
-        plane_suffix(params, c, suffix, sizeof(suffix));
+        plane_suffix(classes, c, suffix, sizeof(suffix));
         char *path = output_path(params, item->index, suffix);
         const size_t plane = (size_t)item->image.width * item->image.height;
         good = path != NULL;

@@ -24,6 +24,7 @@ struct segment_suffixes {
     char text[72][32];
     const char *list[72]; // NULL-terminated
 };
+// Of model, overlay and probabilities alone: before there is a session.
 void segment_list_suffixes(const struct segment_params *params, struct segment_suffixes *out_suffixes);
 
 // JSON lines come in the order of the inputs, as soon as all before them are done.
