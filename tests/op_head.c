@@ -82,7 +82,7 @@ static void lower(struct head *head) {
     assert_int_equal(head->lower.program.count, head->graph.node_count);
     test_image_buffer(&head->f, HYMN_VK_ROLE_WEIGHTS, head->lower.weight_bytes);
     for (uint32_t i = 0; i < head->lower.block_count; i++) {
-        const struct hymn_weight_block *block = &head->lower.blocks[i];
+        const struct hymn_vk_write *block = &head->lower.blocks[i];
         memcpy(head->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
     }
 }

@@ -55,7 +55,7 @@ static void begin(struct first *first, const struct test_image_case *c, uint32_t
     assert_int_equal(first->lower.program.count, 1);
     test_image_buffer(&first->f, HYMN_VK_ROLE_WEIGHTS, first->lower.weight_bytes);
     for (uint32_t i = 0; i < first->lower.block_count; i++) {
-        const struct hymn_weight_block *block = &first->lower.blocks[i];
+        const struct hymn_vk_write *block = &first->lower.blocks[i];
         memcpy(first->f.bytes[HYMN_VK_ROLE_WEIGHTS] + block->offset, block->data, block->bytes);
     }
 }

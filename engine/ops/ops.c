@@ -66,7 +66,7 @@ void hymn_lower_free(struct hymn_lower *lower) {
 void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_vk_binding *out_binding) {
     if (lower->block_count == lower->block_capacity) {
         uint32_t capacity = lower->block_capacity ? lower->block_capacity * 2 : 64;
-        struct hymn_weight_block *grown = hymn_realloc(lower->blocks, capacity, sizeof *grown);
+        struct hymn_vk_write *grown = hymn_realloc(lower->blocks, capacity, sizeof *grown);
         if (!grown) {
             lower->status = hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
             return NULL;
@@ -80,7 +80,7 @@ void *hymn_lower_weights(struct hymn_lower *lower, uint64_t bytes, struct hymn_v
         lower->status = hymn_fail(lower->log, HYMN_STATUS_OUT_OF_MEMORY, "packing weights: out of memory");
         return NULL;
     }
-    lower->blocks[lower->block_count++] = (struct hymn_weight_block){data, lower->weight_bytes, bytes};
+    lower->blocks[lower->block_count++] = (struct hymn_vk_write){lower->weight_bytes, data, bytes};
     *out_binding = (struct hymn_vk_binding){HYMN_VK_ROLE_WEIGHTS, lower->weight_bytes, bytes};
     lower->weight_bytes += (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     return data;

@@ -18,17 +18,12 @@ struct hymn_lower {
     bool blank;              // only the steps are wanted: large weights are left zero
     enum hymn_status status; // why a helper below returned NULL
     struct hymn_vk_program program;
-    struct hymn_arena arena; // packed weights, until they are uploaded
-    struct hymn_weight_block *blocks;
+    struct hymn_arena arena;      // packed weights, until they are uploaded
+    struct hymn_vk_write *blocks; // of them, for the buffer of role WEIGHTS
     uint32_t block_count, block_capacity;
     uint64_t weight_bytes;
     uint64_t
         counter_bytes; // of the buffer of role COUNTERS, which runs that are computed at the same time do not share
-};
-
-struct hymn_weight_block {
-    void *data;
-    uint64_t offset, bytes;
 };
 
 struct hymn_op {

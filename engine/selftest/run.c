@@ -12,7 +12,7 @@ static void encode(const struct hymn_selftest_run *run, uint32_t index) {
     const struct hymn_graph *graph = &run->problem->graph;
     const struct hymn_value *value = &graph->values[index];
     const double *from = run->problem->values[index];
-    uint8_t *to = run->before + value->offset;
+    uint8_t *to = run->upload.mapped + value->offset;
     uint64_t count = value->bytes == 0 ? 0 : hymn_selftest_size(graph, index); // 0: nothing reads it, as prepared
     for (uint64_t i = 0; i < count; i++) {
         if (value->storage == HYMN_STORAGE_F16) {
@@ -144,76 +144,113 @@ bool hymn_selftest_uses(const struct hymn_selftest_run *run, const struct hymn_s
     return false;
 }
 
-static enum hymn_status fill_host(struct hymn_selftest_run *run) {
+static enum hymn_status fill_upload(struct hymn_selftest_run *run) {
     const struct hymn_graph *graph = &run->problem->graph;
-    run->bytes = (graph->activation_bytes + 255) / 256 * 256;
-    run->before = hymn_alloc(run->bytes, 1);
-    run->after = hymn_alloc(run->bytes, 1);
-    if (!run->before || !run->after) {
-        return hymn_fail(&run->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
-    }
-    memset(run->before, 0xFF, run->bytes); // NaN in either storage
+    memset(run->upload.mapped, 0xFF, run->bytes); // NaN in either storage
     for (uint32_t i = 0; i < graph->value_count && i < HYMN_SELFTEST_MAX_VALUES; i++) {
         if (run->problem->values[i] && !run->problem->written[i]) {
             encode(run, i);
         }
     }
-    return HYMN_STATUS_OK;
+    return hymn_vk_buffer_flush(run->device, &run->upload, 0, run->bytes);
 }
 
 static enum hymn_status make_buffers(struct hymn_selftest_run *run) {
     struct hymn_vk_device *device = run->device;
-    enum hymn_status status =
-        hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, run->bytes, "self-test", &run->activations);
-    if (status == HYMN_STATUS_OK && run->lower.weight_bytes > 0) {
-        status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, run->lower.weight_bytes, "self-test's weights",
-                                       &run->weights);
-    }
-    for (uint32_t i = 0; i < run->lower.block_count && status == HYMN_STATUS_OK; i++) {
-        const struct hymn_weight_block *block = &run->lower.blocks[i];
-        struct hymn_vk_write write = {block->offset, block->data, block->bytes};
-        status = hymn_vk_buffer_write(device, &run->weights, &write, 1);
+    const struct hymn_lower *lower = &run->lower;
+    const struct {
+        enum hymn_vk_usage usage;
+        uint64_t bytes;
+        const char *what;
+        struct hymn_vk_buffer *buffer;
+    } wanted[] = {
+        {HYMN_VK_USAGE_UPLOAD, run->bytes, "self-test's input", &run->upload},
+        {HYMN_VK_USAGE_DEVICE, run->bytes, "self-test", &run->activations},
+        {HYMN_VK_USAGE_READBACK, run->bytes, "self-test's output", &run->readback},
+        {HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "self-test's weights", &run->weights},
+    };
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < sizeof wanted / sizeof *wanted && status == HYMN_STATUS_OK; i++) {
+        if (wanted[i].bytes > 0) {
+            status = hymn_vk_buffer_create(device, wanted[i].usage, wanted[i].bytes, wanted[i].what, wanted[i].buffer);
+        }
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_create_zeroed(device, run->lower.counter_bytes, "self-test's counters", &run->counters);
+        status = hymn_vk_buffer_write(device, &run->weights, lower->blocks, lower->block_count);
     }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_create_zeroed(device, lower->counter_bytes, "self-test's counters", &run->counters);
+    }
+    return status;
+}
+
+static struct hymn_vk_step copy_of(enum hymn_vk_role from, enum hymn_vk_role to, uint64_t bytes) {
+    return (struct hymn_vk_step){
+        .kind = HYMN_VK_STEP_COPY,
+        .name = "self-test's copy",
+        .bindings = {{from, 0, bytes}, {to, 0, bytes}},
+        .binding_count = 2,
+        .write_mask = 1u << 1,
+    };
+}
+
+// The program between copies of all activations, so that a run is one submission.
+static enum hymn_status record(struct hymn_selftest_run *run) {
+    const struct hymn_vk_program *program = &run->lower.program;
+    struct hymn_vk_step *steps = hymn_alloc(program->count + 2, sizeof *steps);
+    if (!steps) {
+        return hymn_fail(&run->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    }
+    steps[0] = copy_of(HYMN_VK_ROLE_UPLOAD, HYMN_VK_ROLE_ACTIVATIONS, run->bytes);
+    memcpy(steps + 1, program->steps, program->count * sizeof *steps);
+    steps[program->count + 1] = copy_of(HYMN_VK_ROLE_ACTIVATIONS, HYMN_VK_ROLE_READBACK, run->bytes);
+    const struct hymn_vk_record_params params = {
+        .name = "self-test",
+        .steps = steps,
+        .count = program->count + 2,
+        .buffers = {[HYMN_VK_ROLE_UPLOAD] = &run->upload,
+                    [HYMN_VK_ROLE_ACTIVATIONS] = &run->activations,
+                    [HYMN_VK_ROLE_READBACK] = &run->readback,
+                    [HYMN_VK_ROLE_WEIGHTS] = &run->weights,
+                    [HYMN_VK_ROLE_COUNTERS] = &run->counters},
+    };
+    const enum hymn_status status = hymn_vk_command_record(run->device, &params, &run->command);
+    hymn_free(steps);
     return status;
 }
 
 enum hymn_status hymn_selftest_ready(struct hymn_selftest_run *run) {
     struct hymn_vk_device *device = run->device;
-    struct hymn_vk_record_params record = {
-        .name = "self-test",
-        .steps = run->lower.program.steps,
-        .count = run->lower.program.count,
-        .buffers = {[HYMN_VK_ROLE_ACTIVATIONS] = &run->activations,
-                    [HYMN_VK_ROLE_WEIGHTS] = &run->weights,
-                    [HYMN_VK_ROLE_COUNTERS] = &run->counters},
-    };
-    enum hymn_status status = fill_host(run);
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_pipelines_prepare(device, record.steps, record.count);
-    }
+    run->bytes = (run->problem->graph.activation_bytes + 255) / 256 * 256;
+    run->after = hymn_alloc(run->bytes, 1);
+    enum hymn_status status =
+        run->after ? hymn_vk_pipelines_prepare(device, run->lower.program.steps, run->lower.program.count)
+                   : hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
     if (status == HYMN_STATUS_OK) {
         status = make_buffers(run);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_command_record(device, &record, &run->command);
+        status = fill_upload(run);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = record(run);
     }
     return status == HYMN_STATUS_OK ? hymn_vk_fence_create(device, &run->fence) : status;
 }
 
 enum hymn_status hymn_selftest_execute(struct hymn_selftest_run *run) {
-    struct hymn_vk_write write = {0, run->before, run->bytes};
-    enum hymn_status status = hymn_vk_buffer_write(run->device, &run->activations, &write, 1);
-    if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_submit(run->device, (const struct hymn_vk_command *[]){&run->command}, 1, run->fence);
-    }
+    enum hymn_status status =
+        hymn_vk_submit(run->device, (const struct hymn_vk_command *[]){&run->command}, 1, run->fence);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_wait(run->device, run->fence);
     }
-    return status == HYMN_STATUS_OK ? hymn_vk_buffer_read(run->device, &run->activations, 0, run->after, run->bytes)
-                                    : status;
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_invalidate(run->device, &run->readback, 0, run->bytes);
+    }
+    if (status == HYMN_STATUS_OK) {
+        memcpy(run->after, run->readback.mapped, run->bytes);
+    }
+    return status;
 }
 
 bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *first) {
@@ -231,10 +268,11 @@ bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *firs
 void hymn_selftest_close(struct hymn_selftest_run *run) {
     hymn_vk_command_destroy(run->device, &run->command);
     hymn_vk_fence_destroy(run->device, &run->fence);
+    hymn_vk_buffer_destroy(run->device, &run->upload);
     hymn_vk_buffer_destroy(run->device, &run->activations);
+    hymn_vk_buffer_destroy(run->device, &run->readback);
     hymn_vk_buffer_destroy(run->device, &run->weights);
     hymn_vk_buffer_destroy(run->device, &run->counters);
     hymn_lower_free(&run->lower);
-    hymn_free(run->before);
     hymn_free(run->after);
 }

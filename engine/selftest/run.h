@@ -12,9 +12,10 @@ struct hymn_selftest_run {
     struct hymn_vk_device *device;
     struct hymn_selftest_problem *problem;
     struct hymn_lower lower;
-    uint64_t bytes;          // of the activations
-    uint8_t *before, *after; // activations: inputs, NaN elsewhere; and as the last run left them
-    struct hymn_vk_buffer activations, weights, counters;
+    uint64_t bytes;               // of the activations
+    struct hymn_vk_buffer upload; // the activations before each run: inputs, NaN elsewhere
+    struct hymn_vk_buffer activations, readback, weights, counters;
+    uint8_t *after; // the activations as the last run left them
     struct hymn_vk_command command;
     VkFence fence;
 };

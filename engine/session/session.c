@@ -118,20 +118,9 @@ static enum hymn_status upload_weights(struct hymn_session *session, const struc
     }
     enum hymn_status status =
         hymn_vk_buffer_create(session->device, HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "weights", &session->weights);
-    if (status != HYMN_STATUS_OK) {
-        return status;
-    }
-    struct hymn_vk_write *writes = hymn_alloc(lower->block_count, sizeof *writes);
-    if (!writes) {
-        return no_memory(session);
-    }
-    for (uint32_t i = 0; i < lower->block_count; i++) {
-        const struct hymn_weight_block *block = &lower->blocks[i];
-        writes[i] = (struct hymn_vk_write){block->offset, block->data, block->bytes};
-    }
-    status = hymn_vk_buffer_write(session->device, &session->weights, writes, lower->block_count);
-    hymn_free(writes);
-    return status;
+    return status == HYMN_STATUS_OK
+               ? hymn_vk_buffer_write(session->device, &session->weights, lower->blocks, lower->block_count)
+               : status;
 }
 
 double hymn_session_slowness(const struct hymn_session *session) {

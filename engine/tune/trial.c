@@ -124,10 +124,8 @@ static enum hymn_status upload_weights(struct hymn_vk_device *device, struct hym
         status = hymn_vk_buffer_create(device, HYMN_VK_USAGE_DEVICE, trial->lower.weight_bytes, "tuning's weights",
                                        &trial->weights);
     }
-    for (uint32_t i = 0; i < trial->lower.block_count && status == HYMN_STATUS_OK; i++) {
-        const struct hymn_weight_block *block = &trial->lower.blocks[i];
-        struct hymn_vk_write write = {block->offset, block->data, block->bytes};
-        status = hymn_vk_buffer_write(device, &trial->weights, &write, 1);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_write(device, &trial->weights, trial->lower.blocks, trial->lower.block_count);
     }
     if (status == HYMN_STATUS_OK) {
         status =

@@ -6,6 +6,7 @@
 
 #include "vk/device.h"
 #include "vk/memory_type.h"
+#include "vk/program.h"
 
 // All usages can be bound as storage buffers and copied from and to. Zero-initialised: no buffer.
 struct hymn_vk_buffer {
@@ -39,12 +40,6 @@ enum hymn_status hymn_vk_buffer_flush(struct hymn_vk_device *device, const struc
                                       uint64_t offset, uint64_t bytes);
 enum hymn_status hymn_vk_buffer_invalidate(struct hymn_vk_device *device, const struct hymn_vk_buffer *buffer,
                                            uint64_t offset, uint64_t bytes);
-
-struct hymn_vk_write {
-    uint64_t offset; // in the buffer, a multiple of 4
-    const void *data;
-    uint64_t bytes; // a multiple of 4
-};
 
 // One-time transfers of any size: straight to mapped memory, and from it unless the host reads that slowly, else in
 // pieces through a staging buffer. They wait for the device; no submission may be using the ranges.

@@ -33,6 +33,13 @@ struct hymn_vk_binding {
     uint64_t offset, bytes; // offset: a multiple of 256; bytes: a multiple of 4
 };
 
+// What a part of a buffer is to hold.
+struct hymn_vk_write {
+    uint64_t offset; // in the buffer, a multiple of 4
+    const void *data;
+    uint64_t bytes; // a multiple of 4
+};
+
 enum hymn_vk_step_kind {
     HYMN_VK_STEP_DISPATCH = 0,
     HYMN_VK_STEP_COPY = 1 // bindings[0] -> bindings[1], bytes of the second

@@ -84,11 +84,7 @@ static bool upload_weights(struct device_run *run, const struct hymn_lower *lowe
     }
     bool ok = hymn_vk_buffer_create(run->device, HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "weights", &run->weights) ==
               HYMN_STATUS_OK;
-    for (uint32_t i = 0; ok && i < lower->block_count; i++) {
-        struct hymn_vk_write write = {lower->blocks[i].offset, lower->blocks[i].data, lower->blocks[i].bytes};
-        ok = hymn_vk_buffer_write(run->device, &run->weights, &write, 1) == HYMN_STATUS_OK;
-    }
-    return ok;
+    return ok && hymn_vk_buffer_write(run->device, &run->weights, lower->blocks, lower->block_count) == HYMN_STATUS_OK;
 }
 
 static bool holds(struct device_run *run, const struct hymn_vk_buffer *buffer, uint64_t offset, const void *expected,
@@ -105,7 +101,7 @@ static bool holds(struct device_run *run, const struct hymn_vk_buffer *buffer, u
 static bool left_as_found(struct device_run *run, const struct hymn_lower *lower) {
     bool same = true;
     for (uint32_t i = 0; i < lower->block_count; i++) {
-        const struct hymn_weight_block *block = &lower->blocks[i];
+        const struct hymn_vk_write *block = &lower->blocks[i];
         same = same && holds(run, &run->weights, block->offset, block->data, block->bytes);
     }
     uint32_t *zeros = calloc(1, lower->counter_bytes + 1);
