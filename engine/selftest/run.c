@@ -6,13 +6,16 @@
 #include "base/half.h"
 #include "ops/head.h"
 #include "ops/picture.h"
+#include "selftest/selftest.h"
 #include "vk/pipeline.h"
+
+#define ROOM_BYTES ((uint64_t)1 << 20) // of a buffer at least, as cases are much alike
 
 static void encode(const struct hymn_selftest_run *run, uint32_t index) {
     const struct hymn_graph *graph = &run->problem->graph;
     const struct hymn_value *value = &graph->values[index];
     const double *from = run->problem->values[index];
-    uint8_t *to = run->upload.mapped + value->offset;
+    uint8_t *to = run->room->upload.mapped + value->offset;
     uint64_t count = value->bytes == 0 ? 0 : hymn_selftest_size(graph, index); // 0: nothing reads it, as prepared
     for (uint64_t i = 0; i < count; i++) {
         if (value->storage == HYMN_STORAGE_F16) {
@@ -87,13 +90,8 @@ static enum hymn_status add_pictures(struct hymn_selftest_run *run) {
     enum hymn_status status =
         joined ? hymn_picture_join(&steps, &program->steps[0], problem->picture_format, from)
                : hymn_image_input(&steps, problem->picture_format, steps.height, steps.width, from, none);
-    for (uint32_t i = 0; i < program->count && !joined && status == HYMN_STATUS_OK; i++) {
-        struct hymn_vk_step *step = hymn_vk_program_add(&made);
-        if (step) {
-            *step = program->steps[i];
-        } else {
-            status = hymn_fail(run->lower.log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
-        }
+    if (!joined && status == HYMN_STATUS_OK && !hymn_vk_program_append(&made, program)) {
+        status = hymn_fail(run->lower.log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
     }
     hymn_vk_program_free(program);
     *program = made;
@@ -110,12 +108,12 @@ bool hymn_selftest_same_masks(const struct hymn_selftest_run *run) {
     return memchr(masks, 0, value->bytes / 2) && memcmp(masks, masks + value->bytes / 2, value->bytes / 2) == 0;
 }
 
-enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
+enum hymn_status hymn_selftest_open(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, bool steps_only,
                                     struct hymn_selftest_problem *problem, struct hymn_selftest_run *run) {
     memset(run, 0, sizeof *run);
     run->device = device;
     run->problem = problem;
-    run->lower = (struct hymn_lower){.graph = &problem->graph, .plan = plan, .log = &device->log};
+    run->lower = (struct hymn_lower){.graph = &problem->graph, .plan = plan, .log = &device->log, .blank = steps_only};
     enum hymn_status status = hymn_ops_prepare(&problem->graph, plan, &device->log);
     const uint32_t taken[] = {problem->graph.nodes[0].pooled, problem->graph.nodes[0].convolved};
     for (uint32_t i = 0; i < 2; i++) {
@@ -144,74 +142,94 @@ bool hymn_selftest_uses(const struct hymn_selftest_run *run, const struct hymn_s
     return false;
 }
 
-static enum hymn_status fill_upload(struct hymn_selftest_run *run) {
+static enum hymn_status fill_upload(const struct hymn_selftest_run *run) {
     const struct hymn_graph *graph = &run->problem->graph;
-    memset(run->upload.mapped, 0xFF, run->bytes); // NaN in either storage
+    const struct hymn_lower *lower = &run->lower;
+    const struct hymn_vk_buffer *upload = &run->room->upload;
+    memset(upload->mapped, 0xFF, run->bytes); // NaN in either storage
     for (uint32_t i = 0; i < graph->value_count && i < HYMN_SELFTEST_MAX_VALUES; i++) {
         if (run->problem->values[i] && !run->problem->written[i]) {
             encode(run, i);
         }
     }
-    return hymn_vk_buffer_flush(run->device, &run->upload, 0, run->bytes);
+    for (uint32_t i = 0; i < lower->block_count; i++) {
+        const struct hymn_vk_write *block = &lower->blocks[i];
+        memcpy(upload->mapped + run->bytes + block->offset, block->data, block->bytes);
+    }
+    return hymn_vk_buffer_flush(run->device, upload, 0, run->bytes + lower->weight_bytes);
+}
+
+static enum hymn_status enlarge(struct hymn_vk_device *device, enum hymn_vk_usage usage, uint64_t bytes,
+                                const char *what, struct hymn_vk_buffer *buffer) {
+    if (bytes <= buffer->bytes) {
+        return HYMN_STATUS_OK;
+    }
+    uint64_t size = ROOM_BYTES;
+    while (size < bytes) {
+        size *= 2;
+    }
+    hymn_vk_buffer_destroy(device, buffer);
+    return hymn_vk_buffer_create(device, usage, size, what, buffer);
 }
 
 static enum hymn_status make_buffers(struct hymn_selftest_run *run) {
     struct hymn_vk_device *device = run->device;
-    const struct hymn_lower *lower = &run->lower;
-    const struct {
-        enum hymn_vk_usage usage;
-        uint64_t bytes;
-        const char *what;
-        struct hymn_vk_buffer *buffer;
-    } wanted[] = {
-        {HYMN_VK_USAGE_UPLOAD, run->bytes, "self-test's input", &run->upload},
-        {HYMN_VK_USAGE_DEVICE, run->bytes, "self-test", &run->activations},
-        {HYMN_VK_USAGE_READBACK, run->bytes, "self-test's output", &run->readback},
-        {HYMN_VK_USAGE_DEVICE, lower->weight_bytes, "self-test's weights", &run->weights},
-    };
-    enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < sizeof wanted / sizeof *wanted && status == HYMN_STATUS_OK; i++) {
-        if (wanted[i].bytes > 0) {
-            status = hymn_vk_buffer_create(device, wanted[i].usage, wanted[i].bytes, wanted[i].what, wanted[i].buffer);
-        }
+    struct hymn_selftest_room *room = run->room;
+    const uint64_t weight_bytes = run->lower.weight_bytes;
+    enum hymn_status status =
+        enlarge(device, HYMN_VK_USAGE_UPLOAD, run->bytes + weight_bytes, "self-test's input", &room->upload);
+    if (status == HYMN_STATUS_OK) {
+        status = enlarge(device, HYMN_VK_USAGE_DEVICE, run->bytes, "self-test", &room->activations);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_write(device, &run->weights, lower->blocks, lower->block_count);
+        status = enlarge(device, HYMN_VK_USAGE_DEVICE, weight_bytes, "self-test's weights", &room->weights);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_create_zeroed(device, lower->counter_bytes, "self-test's counters", &run->counters);
+        status = enlarge(device, HYMN_VK_USAGE_READBACK, run->bytes, "self-test's output", &room->readback);
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_buffer_create_zeroed(device, run->lower.counter_bytes, "self-test's counters", &run->counters);
     }
     return status;
 }
 
-static struct hymn_vk_step copy_of(enum hymn_vk_role from, enum hymn_vk_role to, uint64_t bytes) {
-    return (struct hymn_vk_step){
-        .kind = HYMN_VK_STEP_COPY,
-        .name = "self-test's copy",
-        .bindings = {{from, 0, bytes}, {to, 0, bytes}},
-        .binding_count = 2,
-        .write_mask = 1u << 1,
-    };
+static void add_copy(struct hymn_vk_step *steps, uint32_t *count, struct hymn_vk_binding from,
+                     struct hymn_vk_binding to) {
+    if (to.bytes > 0) {
+        steps[(*count)++] = (struct hymn_vk_step){.kind = HYMN_VK_STEP_COPY,
+                                                  .name = "self-test's copy",
+                                                  .bindings = {from, to},
+                                                  .binding_count = 2,
+                                                  .write_mask = 1u << 1};
+    }
 }
 
-// The program between copies of all activations, so that a run is one submission.
+// The program between copies of what it uses, so that a run is one submission.
 static enum hymn_status record(struct hymn_selftest_run *run) {
     const struct hymn_vk_program *program = &run->lower.program;
-    struct hymn_vk_step *steps = hymn_alloc(program->count + 2, sizeof *steps);
+    struct hymn_vk_step *steps = hymn_alloc(program->count + 3, sizeof *steps);
     if (!steps) {
         return hymn_fail(&run->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
     }
-    steps[0] = copy_of(HYMN_VK_ROLE_UPLOAD, HYMN_VK_ROLE_ACTIVATIONS, run->bytes);
-    memcpy(steps + 1, program->steps, program->count * sizeof *steps);
-    steps[program->count + 1] = copy_of(HYMN_VK_ROLE_ACTIVATIONS, HYMN_VK_ROLE_READBACK, run->bytes);
+    const struct hymn_vk_binding activations = {HYMN_VK_ROLE_ACTIVATIONS, 0, run->bytes};
+    const struct hymn_vk_binding weights = {HYMN_VK_ROLE_WEIGHTS, 0, run->lower.weight_bytes};
+    const struct hymn_vk_binding inputs = {HYMN_VK_ROLE_UPLOAD, 0, activations.bytes};
+    const struct hymn_vk_binding packed = {HYMN_VK_ROLE_UPLOAD, run->bytes, weights.bytes};
+    const struct hymn_vk_binding outputs = {HYMN_VK_ROLE_READBACK, 0, activations.bytes};
+    uint32_t count = 0;
+    add_copy(steps, &count, inputs, activations);
+    add_copy(steps, &count, packed, weights);
+    memcpy(steps + count, program->steps, program->count * sizeof *steps);
+    count += program->count;
+    add_copy(steps, &count, activations, outputs);
     const struct hymn_vk_record_params params = {
         .name = "self-test",
         .steps = steps,
-        .count = program->count + 2,
-        .buffers = {[HYMN_VK_ROLE_UPLOAD] = &run->upload,
-                    [HYMN_VK_ROLE_ACTIVATIONS] = &run->activations,
-                    [HYMN_VK_ROLE_READBACK] = &run->readback,
-                    [HYMN_VK_ROLE_WEIGHTS] = &run->weights,
+        .count = count,
+        .buffers = {[HYMN_VK_ROLE_UPLOAD] = &run->room->upload,
+                    [HYMN_VK_ROLE_ACTIVATIONS] = &run->room->activations,
+                    [HYMN_VK_ROLE_READBACK] = &run->room->readback,
+                    [HYMN_VK_ROLE_WEIGHTS] = &run->room->weights,
                     [HYMN_VK_ROLE_COUNTERS] = &run->counters},
     };
     const enum hymn_status status = hymn_vk_command_record(run->device, &params, &run->command);
@@ -219,8 +237,9 @@ static enum hymn_status record(struct hymn_selftest_run *run) {
     return status;
 }
 
-enum hymn_status hymn_selftest_ready(struct hymn_selftest_run *run) {
+enum hymn_status hymn_selftest_ready(struct hymn_selftest_run *run, struct hymn_selftest_room *room) {
     struct hymn_vk_device *device = run->device;
+    run->room = room;
     run->bytes = (run->problem->graph.activation_bytes + 255) / 256 * 256;
     run->after = hymn_alloc(run->bytes, 1);
     enum hymn_status status =
@@ -245,10 +264,10 @@ enum hymn_status hymn_selftest_execute(struct hymn_selftest_run *run) {
         status = hymn_vk_wait(run->device, run->fence);
     }
     if (status == HYMN_STATUS_OK) {
-        status = hymn_vk_buffer_invalidate(run->device, &run->readback, 0, run->bytes);
+        status = hymn_vk_buffer_invalidate(run->device, &run->room->readback, 0, run->bytes);
     }
     if (status == HYMN_STATUS_OK) {
-        memcpy(run->after, run->readback.mapped, run->bytes);
+        memcpy(run->after, run->room->readback.mapped, run->bytes);
     }
     return status;
 }
@@ -268,11 +287,19 @@ bool hymn_selftest_same(const struct hymn_selftest_run *run, const uint8_t *firs
 void hymn_selftest_close(struct hymn_selftest_run *run) {
     hymn_vk_command_destroy(run->device, &run->command);
     hymn_vk_fence_destroy(run->device, &run->fence);
-    hymn_vk_buffer_destroy(run->device, &run->upload);
-    hymn_vk_buffer_destroy(run->device, &run->activations);
-    hymn_vk_buffer_destroy(run->device, &run->readback);
-    hymn_vk_buffer_destroy(run->device, &run->weights);
     hymn_vk_buffer_destroy(run->device, &run->counters);
     hymn_lower_free(&run->lower);
     hymn_free(run->after);
+}
+
+static void empty_room(struct hymn_vk_device *device, struct hymn_selftest_room *room) {
+    hymn_vk_buffer_destroy(device, &room->upload);
+    hymn_vk_buffer_destroy(device, &room->activations);
+    hymn_vk_buffer_destroy(device, &room->weights);
+    hymn_vk_buffer_destroy(device, &room->readback);
+}
+
+void hymn_selftest_rooms_free(struct hymn_vk_device *device, struct hymn_selftest_rooms *rooms) {
+    empty_room(device, &rooms->own);
+    empty_room(device, &rooms->base);
 }

@@ -12,6 +12,7 @@
 #include "vk/store.h"
 
 #define DEFAULT_RUNS 100u
+#define TOGETHER 16u // shaders whose pipelines are made at once: enough for all threads, and progress is seen
 
 struct hymn_selftest {
     struct hymn_selftest_result *results;
@@ -65,35 +66,79 @@ static enum hymn_status check_names(const struct hymn_log *log, const struct hym
     return HYMN_STATUS_OK;
 }
 
+// A self-test while it runs.
+struct test {
+    struct hymn_vk_device *device;
+    const struct hymn_selftest_params *params;
+    struct hymn_vk_plan plan;
+    struct hymn_selftest_options options;
+    struct hymn_selftest_rooms rooms;
+};
+
+static bool is_run(const struct test *test, const struct hymn_shader *shader) {
+    return is_wanted(test->params, shader) && hymn_vk_plan_allows(&test->plan, shader);
+}
+
+// The pipelines of a few shaders. What cannot be made is found again, and blamed, in the test of its shader.
+static enum hymn_status make_pipelines(struct test *test, const struct hymn_shader *shaders, uint32_t count) {
+    struct hymn_vk_program program = {0};
+    enum hymn_status status = HYMN_STATUS_OK;
+    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
+        if (is_run(test, &shaders[i])) {
+            status = hymn_selftest_collect(test->device, &test->plan, &shaders[i], &test->options, &program);
+        }
+    }
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_vk_pipelines_prepare(test->device, program.steps, program.count);
+    }
+    hymn_vk_program_free(&program);
+    return status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY ? status : HYMN_STATUS_OK;
+}
+
+static enum hymn_status run_shader(struct test *test, const struct hymn_shader *shader,
+                                   struct hymn_selftest *selftest) {
+    struct hymn_selftest_outcome outcome = {0};
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (is_run(test, shader)) {
+        status = hymn_selftest_shader(test->device, &test->plan, shader, &test->options, &test->rooms, &outcome);
+    }
+    if (status != HYMN_STATUS_OK) {
+        return status;
+    }
+    // Base variants without a case are those of pre- and post-processing, and the copy.
+    if (is_wanted(test->params, shader) && (outcome.cases > 0 || !hymn_shader_is_base(shader))) {
+        selftest->results[selftest->count++] = describe(shader, &outcome);
+    }
+    if (outcome.cases > 0 && !hymn_shader_is_base(shader)) {
+        hymn_selftest_conclude(test->device, &test->plan, shader, &outcome);
+    }
+    return status;
+}
+
 static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn_selftest_params *params,
                                 struct hymn_selftest *selftest) {
-    const struct hymn_selftest_options options = {.against_base = true,
-                                                  .runs = params->runs ? params->runs : DEFAULT_RUNS};
+    struct test test = {
+        .device = device,
+        .params = params,
+        .options = {.against_base = true, .runs = params->runs ? params->runs : DEFAULT_RUNS},
+    };
     // The most that the context allows, matrix units of software devices included, and what was found wrong before.
-    struct hymn_vk_plan plan;
-    hymn_vk_plan_make(&device->snapshot, hymn_vk_tier_limit(device->tier, HYMN_TIER_MATRIX), &plan);
+    hymn_vk_plan_make(&device->snapshot, hymn_vk_tier_limit(device->tier, HYMN_TIER_MATRIX), &test.plan);
     enum hymn_status status = HYMN_STATUS_OK;
     report(params, 0);
     for (uint32_t i = 0; i < hymn_shader_count && status == HYMN_STATUS_OK; i++) {
-        const struct hymn_shader *shader = &hymn_shaders[i];
-        struct hymn_selftest_result *result = &selftest->results[selftest->count];
-        struct hymn_selftest_outcome outcome = {0};
-        const bool wanted = is_wanted(params, shader);
-        if (wanted && hymn_vk_plan_allows(&plan, shader)) {
-            status = hymn_selftest_shader(device, &plan, shader, &options, &outcome);
+        if (i % TOGETHER == 0) {
+            const uint32_t left = hymn_shader_count - i;
+            status = make_pipelines(&test, &hymn_shaders[i], left < TOGETHER ? left : TOGETHER);
         }
-        // Base variants without a case are those of pre- and post-processing, and the copy.
-        if (status == HYMN_STATUS_OK && wanted && (outcome.cases > 0 || !hymn_shader_is_base(shader))) {
-            *result = describe(shader, &outcome);
-            selftest->count++;
-        }
-        if (status == HYMN_STATUS_OK && outcome.cases > 0 && !hymn_shader_is_base(shader)) {
-            hymn_selftest_conclude(device, &plan, shader, &outcome);
+        if (status == HYMN_STATUS_OK) {
+            status = run_shader(&test, &hymn_shaders[i], selftest);
         }
         if (status == HYMN_STATUS_OK) {
             report(params, i + 1);
         }
     }
+    hymn_selftest_rooms_free(device, &test.rooms);
     hymn_vk_store_flush(device);
     hymn_vk_pipelines_store(device);
     return status;

@@ -17,6 +17,7 @@ struct check {
     struct hymn_vk_device *device;
     const struct hymn_shader *shader;
     const struct hymn_selftest_options *options;
+    struct hymn_selftest_rooms *rooms;
     struct hymn_selftest_outcome *outcome;
     uint32_t index; // case
     enum hymn_storage storage;
@@ -81,7 +82,7 @@ static enum hymn_status open_case(const struct check *check, const struct hymn_v
     memset(run, 0, sizeof *run);
     run->device = check->device;
     return hymn_selftest_build(check->index, check->storage, numbers, problem)
-               ? hymn_selftest_open(check->device, plan, problem, run)
+               ? hymn_selftest_open(check->device, plan, !numbers, problem, run)
                : hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
 }
 
@@ -98,7 +99,7 @@ static enum hymn_status compare_with_base(const struct check *check, const struc
     hymn_vk_plan_make(&check->device->snapshot, HYMN_TIER_BASE, &plan);
     enum hymn_status status = open_case(check, &plan, true, &problem, &base);
     if (status == HYMN_STATUS_OK) {
-        status = hymn_selftest_ready(&base);
+        status = hymn_selftest_ready(&base, &check->rooms->base);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_selftest_execute(&base);
@@ -145,19 +146,31 @@ static bool is_shaders_fault(enum hymn_status status) {
 }
 
 static enum hymn_status collect(const struct check *check, const struct hymn_vk_program *program) {
-    for (uint32_t i = 0; i < program->count; i++) {
-        struct hymn_vk_step *step = hymn_vk_program_add(check->collected);
-        if (!step) {
-            return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
-        }
-        *step = program->steps[i];
-        step->name = step->shader->name; // the node's goes with its graph
+    struct hymn_vk_program *collected = check->collected;
+    uint32_t i = collected->count;
+    if (!hymn_vk_program_append(collected, program)) {
+        return hymn_fail(&check->device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
+    }
+    for (; i < collected->count; i++) {
+        collected->steps[i].name = collected->steps[i].shader->name; // the node's goes with its graph
     }
     return HYMN_STATUS_OK;
 }
 
+// What the base variants compute a case by.
+static enum hymn_status collect_base(const struct check *check) {
+    struct hymn_selftest_problem problem;
+    struct hymn_vk_plan plan;
+    struct hymn_selftest_run base;
+    hymn_vk_plan_make(&check->device->snapshot, HYMN_TIER_BASE, &plan);
+    enum hymn_status status = open_case(check, &plan, false, &problem, &base);
+    status = status == HYMN_STATUS_OK ? collect(check, &base.lower.program) : status;
+    close_case(&problem, &base);
+    return status;
+}
+
 static enum hymn_status ready_and_execute(const struct check *check, struct hymn_selftest_run *run) {
-    enum hymn_status status = hymn_selftest_ready(run);
+    enum hymn_status status = hymn_selftest_ready(run, &check->rooms->own);
     status = status == HYMN_STATUS_OK ? execute_all(check, run) : status;
     if (is_shaders_fault(status)) {
         if (!check->outcome->reason) {
@@ -180,6 +193,9 @@ static enum hymn_status run_case(const struct check *check, const struct hymn_vk
         status = collect(check, &run.lower.program);
     }
     close_case(&problem, &run);
+    if (*out_used && check->collected && check->options->against_base && status == HYMN_STATUS_OK) {
+        status = collect_base(check);
+    }
     if (*out_used && !check->collected) {
         status = open_case(check, plan, true, &problem, &run);
         status = status == HYMN_STATUS_OK ? ready_and_execute(check, &run) : status;
@@ -248,9 +264,10 @@ enum hymn_status hymn_selftest_collect(struct hymn_vk_device *device, const stru
 
 enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                       const struct hymn_shader *shader, const struct hymn_selftest_options *options,
-                                      struct hymn_selftest_outcome *out_outcome) {
+                                      struct hymn_selftest_rooms *rooms, struct hymn_selftest_outcome *out_outcome) {
     struct hymn_vk_program program = {0};
-    struct check check = {.device = device, .shader = shader, .options = options, .outcome = out_outcome};
+    struct check check = {
+        .device = device, .shader = shader, .options = options, .rooms = rooms, .outcome = out_outcome};
     *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
     enum hymn_status status = hymn_selftest_collect(device, plan, shader, options, &program);
     if (status == HYMN_STATUS_OK) {

@@ -147,14 +147,15 @@ static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *pla
 
 // The attempts-th time. Where none of the quick cases uses the shader, the others may.
 static enum hymn_status run_check(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                  const struct hymn_shader *shader, uint32_t attempts) {
+                                  const struct hymn_shader *shader, uint32_t attempts,
+                                  struct hymn_selftest_rooms *rooms) {
     hymn_selftest_begin(device, plan, shader, attempts);
     struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
     struct hymn_selftest_outcome outcome;
-    enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
+    enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, rooms, &outcome);
     if (status == HYMN_STATUS_OK && outcome.cases == 0) {
         options.quick = false;
-        status = hymn_selftest_shader(device, plan, shader, &options, &outcome);
+        status = hymn_selftest_shader(device, plan, shader, &options, rooms, &outcome);
     }
     if (status == HYMN_STATUS_OK) {
         hymn_selftest_conclude(device, plan, shader, &outcome);
@@ -168,7 +169,7 @@ static enum hymn_status run_check(struct hymn_vk_device *device, const struct hy
 
 // From the store, or by running it.
 static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                     const struct hymn_shader *shader) {
+                                     const struct hymn_shader *shader, struct hymn_selftest_rooms *rooms) {
     struct verdict verdict;
     enum hymn_status status = HYMN_STATUS_OK;
     if (recall(device, plan, shader, MARKS_LEFT, &verdict)) {
@@ -176,61 +177,70 @@ static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct
     }
     const enum marks marks = hymn_vk_store_lock(device) ? MARKS_JUDGED_ALONE : MARKS_JUDGED;
     if (!recall(device, plan, shader, marks, &verdict)) {
-        status = run_check(device, plan, shader, verdict.attempts + 1);
+        status = run_check(device, plan, shader, verdict.attempts + 1, rooms);
     }
     hymn_vk_store_unlock(device);
     return status;
 }
 
-static bool is_among(const struct hymn_shader *const *shaders, uint32_t count, const struct hymn_shader *shader) {
-    bool found = false;
-    for (uint32_t i = 0; i < count && !found; i++) {
-        found = shaders[i] == shader;
+struct list {
+    const struct hymn_shader *shaders[HYMN_VK_MAX_SHADERS];
+    uint32_t count;
+};
+
+// Each once, and base variants not at all.
+static void add_to_list(struct list *list, const struct hymn_shader *shader) {
+    bool found = !shader || hymn_shader_is_base(shader);
+    for (uint32_t i = 0; i < list->count && !found; i++) {
+        found = list->shaders[i] == shader;
     }
-    return found;
+    if (!found && list->count < HYMN_VK_MAX_SHADERS) {
+        list->shaders[list->count++] = shader;
+    }
 }
 
-// The shaders of a program that will be checked for the first time. One whose check has begun before, or whose
+// Of a list's shaders those that will be checked for the first time. One whose check has begun before, or whose
 // pipelines were being made with others', is not among them: it may take the process with it, and must be alone then.
-static uint32_t list_new(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                         const struct hymn_vk_program *program, const struct hymn_shader **out_shaders) {
+static void list_new(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct list *list,
+                     struct list *out_new) {
     struct verdict verdict;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < program->count && count < HYMN_VK_MAX_SHADERS; i++) {
-        const struct hymn_shader *shader = program->steps[i].shader;
-        if (shader && !hymn_shader_is_base(shader) && !is_checked(device, shader) &&
-            !is_among(out_shaders, count, shader) && !recall(device, plan, shader, MARKS_LEFT, &verdict) &&
+    out_new->count = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct hymn_shader *shader = list->shaders[i];
+        if (!is_checked(device, shader) && !recall(device, plan, shader, MARKS_LEFT, &verdict) &&
             verdict.attempts == 0 && verdict.state != STATE_TOGETHER) {
-            out_shaders[count++] = shader;
+            add_to_list(out_new, shader);
         }
     }
-    return count;
 }
 
-static void mark_all(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                     const struct hymn_shader *const *shaders, uint32_t count, enum state state) {
-    for (uint32_t i = 0; i < count; i++) {
-        put(device, key_of(plan, shaders[i]), state, 0);
+static void mark_all(struct hymn_vk_device *device, const struct hymn_vk_plan *plan, const struct list *list,
+                     enum state state) {
+    for (uint32_t i = 0; i < list->count; i++) {
+        put(device, key_of(plan, list->shaders[i]), state, 0);
     }
     hymn_vk_store_flush(device);
 }
 
-// Makes the pipelines of all shaders' first checks at once: they are made on several threads, and each check by itself
-// has few. A process that dies meanwhile leaves a mark at all of them, which counts against none: the next one checks
-// them one after the other.
+// Makes the pipelines of all shaders' first checks at once, and those of the program that they are checked for: they
+// are made on several threads, and each check by itself has few. A process that dies meanwhile leaves a mark at all of
+// the shaders, which counts against none: the next one checks them one after the other.
 static enum hymn_status make_pipelines(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                       const struct hymn_shader *const *shaders, uint32_t count) {
+                                       const struct hymn_vk_program *program, const struct list *list) {
     const struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
     struct hymn_vk_program all = {0};
     enum hymn_status status = HYMN_STATUS_OK;
-    for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
-        status = hymn_selftest_collect(device, plan, shaders[i], &options, &all);
+    for (uint32_t i = 0; i < list->count && status == HYMN_STATUS_OK; i++) {
+        status = hymn_selftest_collect(device, plan, list->shaders[i], &options, &all);
+    }
+    if (status == HYMN_STATUS_OK && !hymn_vk_program_append(&all, program)) {
+        status = hymn_fail(&device->log, HYMN_STATUS_OUT_OF_MEMORY, "self-test: out of memory");
     }
     if (status == HYMN_STATUS_OK) {
-        mark_all(device, plan, shaders, count, STATE_TOGETHER);
+        mark_all(device, plan, list, STATE_TOGETHER);
         status = hymn_vk_pipelines_prepare(device, all.steps, all.count);
         if (status != HYMN_STATUS_DEVICE_LOST) {
-            mark_all(device, plan, shaders, count, STATE_TRYING);
+            mark_all(device, plan, list, STATE_TRYING);
         }
         hymn_vk_pipelines_store(device);
     }
@@ -240,39 +250,46 @@ static enum hymn_status make_pipelines(struct hymn_vk_device *device, const stru
 }
 
 static enum hymn_status prepare_checks(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                       const struct hymn_vk_program *program) {
-    const struct hymn_shader *shaders[HYMN_VK_MAX_SHADERS];
-    if (list_new(device, plan, program, shaders) < 2) {
+                                       const struct hymn_vk_program *program, const struct list *list) {
+    struct list first;
+    list_new(device, plan, list, &first);
+    if (first.count < 2) {
         return HYMN_STATUS_OK;
     }
     hymn_vk_store_lock(device); // another process may have been at them
-    uint32_t count = list_new(device, plan, program, shaders);
-    enum hymn_status status = count < 2 ? HYMN_STATUS_OK : make_pipelines(device, plan, shaders, count);
+    list_new(device, plan, list, &first);
+    enum hymn_status status = first.count < 2 ? HYMN_STATUS_OK : make_pipelines(device, plan, program, &first);
     hymn_vk_store_unlock(device);
     return status;
 }
 
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
-                                     const struct hymn_vk_program *program, bool *out_demoted) {
-    enum hymn_status status = HYMN_STATUS_OK;
+                                     const struct hymn_vk_program *program, const struct hymn_shader *const *also,
+                                     uint32_t also_count, bool *out_demoted) {
     *out_demoted = false;
     if (device->trust_variants) {
-        return status;
+        return HYMN_STATUS_OK;
     }
-    status = prepare_checks(device, plan, program);
-    for (uint32_t i = 0; i < program->count && status == HYMN_STATUS_OK; i++) {
-        const struct hymn_shader *shader = program->steps[i].shader;
-        if (!shader || hymn_shader_is_base(shader)) {
-            continue;
-        }
+    struct list list = {.count = 0};
+    for (uint32_t i = 0; i < program->count; i++) {
+        add_to_list(&list, program->steps[i].shader);
+    }
+    for (uint32_t i = 0; i < also_count; i++) {
+        add_to_list(&list, also[i]);
+    }
+    struct hymn_selftest_rooms rooms = {0};
+    enum hymn_status status = prepare_checks(device, plan, program, &list);
+    for (uint32_t i = 0; i < list.count && status == HYMN_STATUS_OK; i++) {
+        const struct hymn_shader *shader = list.shaders[i];
         if (!is_checked(device, shader)) {
-            status = find_verdict(device, plan, shader);
+            status = find_verdict(device, plan, shader, &rooms);
         }
         if (!hymn_vk_plan_allows(&device->plan, shader) && hymn_vk_plan_allows(plan, shader)) {
             hymn_vk_plan_demote(plan, shader, true);
             *out_demoted = true;
         }
     }
+    hymn_selftest_rooms_free(device, &rooms);
     hymn_vk_store_flush(device);
     return status;
 }

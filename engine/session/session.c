@@ -157,19 +157,16 @@ static enum hymn_status build_and_lower(struct hymn_session *session, const stru
     return status == HYMN_STATUS_OK ? hymn_ops_lower(lower) : status;
 }
 
-// Whether the shaders are right by which pictures go into the first convolution, and masks are made within the last
-// one; if not, the plan goes without.
-static enum hymn_status check_joined(struct hymn_session *session, const struct hymn_graph *graph,
-                                     const struct hymn_vk_program *program) {
+// Those of a program, and those by which pictures go into the first convolution, and masks are made within the last.
+static enum hymn_status check_shaders(struct hymn_session *session, const struct hymn_graph *graph,
+                                      const struct hymn_vk_program *program, bool *out_demoted) {
     const struct hymn_vk_step *first = program->count > 0 ? &program->steps[0] : NULL;
     const struct hymn_vk_step *last = program->count > 1 ? &program->steps[program->count - 1] : NULL;
-    struct hymn_vk_step steps[] = {
-        {.shader = first ? hymn_picture_joined(&session->plan, first, &graph->values[graph->input]) : NULL},
-        {.shader = last ? hymn_head_joined(&session->plan, last - 1, last) : NULL},
+    const struct hymn_shader *const joined[] = {
+        first ? hymn_picture_joined(&session->plan, first, &graph->values[graph->input]) : NULL,
+        last ? hymn_head_joined(&session->plan, last - 1, last) : NULL,
     };
-    const struct hymn_vk_program joined = {.steps = steps, .count = sizeof steps / sizeof *steps};
-    bool demoted;
-    return hymn_selftest_check(session->device, &session->plan, &joined, &demoted);
+    return hymn_selftest_check(session->device, &session->plan, program, joined, 2, out_demoted);
 }
 
 // Tuning's trials check what was never checked one shader after the other. Those that the rules choose are checked
@@ -192,7 +189,7 @@ static enum hymn_status check_before_tuning(struct hymn_session *session, const 
             status = hymn_ops_lower(&lower);
         }
         if (timed && status == HYMN_STATUS_OK) {
-            status = hymn_selftest_check(session->device, &session->plan, &lower.program, &again);
+            status = check_shaders(session, &graph, &lower.program, &again);
         }
         hymn_lower_free(&lower);
         hymn_graph_free(&graph);
@@ -208,10 +205,10 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
         bool demoted = false;
         enum hymn_status status = build_and_lower(session, model, shape, graph, lower);
         if (status == HYMN_STATUS_OK) {
-            status = hymn_selftest_check(session->device, &session->plan, &lower->program, &demoted);
+            status = check_shaders(session, graph, &lower->program, &demoted);
         }
         if (status != HYMN_STATUS_OK || !demoted) {
-            return status == HYMN_STATUS_OK ? check_joined(session, graph, &lower->program) : status;
+            return status;
         }
         hymn_lower_free(lower);
         hymn_graph_free(graph);
@@ -437,13 +434,8 @@ void hymn_session_copy_model(struct hymn_session *session, const struct hymn_mod
 static enum hymn_status make_pipelines(struct hymn_session *session) {
     struct hymn_vk_program all = {0};
     enum hymn_status status = hymn_io_every_kind(session, &all);
-    for (uint32_t i = 0; i < session->program.count && status == HYMN_STATUS_OK; i++) {
-        struct hymn_vk_step *step = hymn_vk_program_add(&all);
-        if (step) {
-            *step = session->program.steps[i];
-        } else {
-            status = no_memory(session);
-        }
+    if (status == HYMN_STATUS_OK && !hymn_vk_program_append(&all, &session->program)) {
+        status = no_memory(session);
     }
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_pipelines_prepare(session->device, all.steps, all.count);

@@ -109,7 +109,7 @@ enum hymn_status hymn_trial_open_checked(struct hymn_vk_device *device, struct h
         demoted = false;
         status = hymn_trial_open(device, plan, graph, node, method, trial);
         if (status == HYMN_STATUS_OK) {
-            status = hymn_selftest_check(device, plan, &trial->lower.program, &demoted);
+            status = hymn_selftest_check(device, plan, &trial->lower.program, NULL, 0, &demoted);
         }
         if (status != HYMN_STATUS_OK || demoted) {
             hymn_trial_close(device, trial);
@@ -150,12 +150,10 @@ enum hymn_status hymn_trial_record(struct hymn_vk_device *device, const struct h
 
 enum hymn_status hymn_trial_ready(struct hymn_vk_device *device, const struct hymn_vk_buffer *activations,
                                   struct hymn_trial *trial) {
-    for (uint32_t i = 0; i < HYMN_TRIAL_TIMES * trial->lower.program.count; i++) {
-        struct hymn_vk_step *step = hymn_vk_program_add(&trial->repeated);
-        if (!step) {
+    for (uint32_t i = 0; i < HYMN_TRIAL_TIMES; i++) {
+        if (!hymn_vk_program_append(&trial->repeated, &trial->lower.program)) {
             return no_memory(device);
         }
-        *step = trial->lower.program.steps[i % trial->lower.program.count];
     }
     trial->estimate =
         hymn_vk_program_divide(&trial->repeated, &device->plan, device->slowness, device->submission_seconds) /

@@ -195,13 +195,8 @@ static enum hymn_status open_trials(struct tuner *tuner, const struct hymn_node 
 static enum hymn_status add_steps(struct tuner *tuner, const struct work *work, uint32_t first,
                                   struct hymn_vk_program *all) {
     for (uint32_t i = first; i < work->count; i++) {
-        const struct hymn_vk_program *program = &work->trials[i].lower.program;
-        for (uint32_t k = 0; k < program->count; k++) {
-            struct hymn_vk_step *step = hymn_vk_program_add(all);
-            if (!step) {
-                return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
-            }
-            *step = program->steps[k];
+        if (!hymn_vk_program_append(all, &work->trials[i].lower.program)) {
+            return hymn_fail(&tuner->device->log, HYMN_STATUS_OUT_OF_MEMORY, "tuning: out of memory");
         }
     }
     return HYMN_STATUS_OK;

@@ -22,6 +22,17 @@ struct hymn_vk_step *hymn_vk_program_add(struct hymn_vk_program *program) {
     return step;
 }
 
+bool hymn_vk_program_append(struct hymn_vk_program *program, const struct hymn_vk_program *other) {
+    for (uint32_t i = 0; i < other->count; i++) {
+        struct hymn_vk_step *step = hymn_vk_program_add(program);
+        if (!step) {
+            return false;
+        }
+        *step = other->steps[i];
+    }
+    return true;
+}
+
 void hymn_vk_program_free(struct hymn_vk_program *program) {
     hymn_free(program->steps);
     memset(program, 0, sizeof *program);

@@ -69,6 +69,8 @@ struct hymn_vk_program {
 
 // A zeroed step at the end (groups 1,1,1), valid until the next one is added; NULL when out of memory.
 struct hymn_vk_step *hymn_vk_program_add(struct hymn_vk_program *program);
+// All steps of another program; false when out of memory.
+bool hymn_vk_program_append(struct hymn_vk_program *program, const struct hymn_vk_program *other);
 void hymn_vk_program_free(struct hymn_vk_program *program);
 // Copies a push-constant struct into the step. bytes <= HYMN_VK_MAX_PUSH_BYTES, a multiple of 4.
 void hymn_vk_step_push(struct hymn_vk_step *step, const void *params, uint32_t bytes);
