@@ -12,7 +12,7 @@ static const struct command command = {
         "Runs every shader of the network's operators on small random problems and compares the results with\n"
         "those of the base variants, which every device can run, with plain C, and with themselves. What is\n"
         "found wrong is not used on this device and driver from then on. The exit status is 3 where anything\n"
-        "is wrong. It takes half a minute to some minutes. With NAMEs, only the variants whose names contain one\n"
+        "is wrong. It takes some seconds to some minutes. With NAMEs, only the variants whose names contain one\n"
         "of them are tested.\n",
     .examples = "  hymn selftest\n"
                 "  hymn selftest selective_scan conv2d_tiled --runs 1000\n"
