@@ -33,8 +33,8 @@ float *test_op_random(const struct hymn_graph *graph, uint32_t value, struct tes
 
 // Scratch, memory plan, lowering, upload, one submission, download. Everything but the inputs is NaN before. True when
 // that went well, nothing was written but the values that are no inputs, and padded channels of the outputs are zero
-// (unless the value's stride is not a multiple of 8, as of statistics); says what went wrong. out_ms: median time of the
-// repeats on the device, or of the submissions on software devices; or NULL.
+// (unless the value's stride is not a multiple of 8, as of statistics); says what went wrong. out_ms: median time of
+// the repeats on the device, or of the submissions on software devices; or NULL.
 bool test_op_run(const struct test_op_run *run, double *out_ms);
 
 // Sum of squared differences over the sum of squares of the reference.
