@@ -112,16 +112,16 @@ static void wrong_variant_is_demoted_and_remembered(void **state) {
     break_victim(context);
     expect_session(context, true, false);
     assert_true(is_checked(context));
-    assert_int_equal(log.warnings, 1);
+    assert_warnings(&log, 1);
     assert_log(&log, victim->name);
     assert_log(&log, "is not used on");
     expect_session(context, true, false); // told once
-    assert_int_equal(log.warnings, 1);
+    assert_warnings(&log, 1);
     close_context(&context);
 
     context = open_context(&log, folder, false); // whole again, but nobody looks
     expect_session(context, true, false);
-    assert_int_equal(log.warnings, 0);
+    assert_warnings(&log, 0);
     assert_log(&log, "found wrong by an earlier check");
     struct hymn_selftest *selftest = NULL; // who asks is told, and it is taken back
     const char *const name = victim->name;
@@ -172,7 +172,7 @@ static void whole_selftest_tells_what_is_wrong(void **state) {
         break_victim(context);
     }
     check_selftest(context, victim);
-    assert_int_equal(log.warnings, victim != NULL);
+    assert_warnings(&log, victim != NULL);
     expect_session(context, true, false);
     close_context(&context);
 }
@@ -194,7 +194,7 @@ static void what_no_case_uses_is_not_used(void **state) {
     assert_int_equal(hymn_selftest_check(context->device, &plan, &steps, NULL, 0, &demoted), HYMN_STATUS_OK);
     assert_false(demoted); // the plan did without it already
     assert_false(hymn_vk_plan_allows(&context->device->plan, victim));
-    assert_int_equal(log.warnings, 1);
+    assert_warnings(&log, 1);
     assert_log(&log, "no case of the self-test uses it there");
     hymn_vk_program_free(&steps);
     expect_session(context, true, false);
@@ -238,7 +238,7 @@ static void checks_that_never_end_demote(void **state) {
         struct hymn_context *context = open_context(&log, "", false);
         hymn_selftest_begin(context->device, &context->device->plan, victim, attempts);
         expect_session(context, true, attempts == 1);
-        assert_int_equal(log.warnings, attempts == 2);
+        assert_warnings(&log, attempts == 2);
         if (attempts == 2) {
             assert_log(&log, "not used for now, 2 checks of it did not come back");
         }
@@ -322,7 +322,7 @@ static void marks_are_not_for_good(void **state) {
         age_marks((uint64_t)cases[i].days * DAY);
         context = open_context(&log, folder, false);
         expect_session(context, true, cases[i].tried);
-        assert_int_equal(log.warnings, !cases[i].tried);
+        assert_warnings(&log, !cases[i].tried);
         close_context(&context);
     }
 }
@@ -354,14 +354,14 @@ static void verdicts_on_what_cannot_be_run_expire(void **state) {
             context->device->table.vkCreateFence = failing_create_fence;
         }
         expect_session(context, true, false);
-        assert_int_equal(log.warnings, 1);
+        assert_warnings(&log, 1);
         assert_log(&log, wrong ? ": wrong (" : ": cannot be run (");
         close_context(&context);
         for (uint32_t days = 0; days <= 2; days += 2) {
             age_marks((uint64_t)days * DAY);
             context = open_context(&log, folder, false);
             expect_session(context, true, days > 0 && !wrong);
-            assert_int_equal(log.warnings, 0);
+            assert_warnings(&log, 0);
             close_context(&context);
         }
         facts_path(path, sizeof path);

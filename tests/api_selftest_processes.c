@@ -171,10 +171,10 @@ static void expect_death(enum role role) {
 static void expect_verdicts(void) {
     struct test_log log;
     struct hymn_context *context = open_context(&log, folder, false);
-    assert_int_equal(log.warnings, 0);
+    assert_warnings(&log, 0);
     expect_session(context, true, true);
     assert_log(&log, "found right by an earlier check");
-    assert_int_equal(log.warnings, 0);
+    assert_warnings(&log, 0);
     close_context(&context);
 }
 

@@ -40,7 +40,7 @@ static void a_lock_has_one_holder(void **state) {
     assert_false(two.held);
     assert_false(hymn_file_lock(path, 0.02, &log, &two));
     assert_log(&kept, "locked by another process or thread for 0.02 s; going on without");
-    assert_int_equal(kept.warnings, 2);
+    assert_warnings(&kept, 2);
     hymn_file_unlock(&two);
     assert_false(hymn_file_lock(path, 0.0, NULL, &two)); // not two's to unlock
     hymn_file_unlock(&one);

@@ -84,7 +84,7 @@ static void cache_is_written_and_read(void **state) {
     assert_true(size > 88);
     assert_memory_equal(first, "HYMNPIPE", 8);
     use_cache(&vk, 1);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
     uint8_t *second = read_cache_file(&again);
     assert_true(again >= size);
     free(first);
@@ -108,12 +108,12 @@ static void unchanged_cache_is_not_written(void **state) {
 static void expect_ignored(const char *why) {
     struct test_vk vk;
     use_cache(&vk, 3);
-    assert_int_equal(vk.log.warnings, 1);
+    assert_warnings(&vk.log, 1);
     assert_log(&vk.log, path);
     assert_log(&vk.log, why);
     assert_int_equal(vk.log.errors, 0);
     use_cache(&vk, 3); // it has been replaced by a good one
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
 }
 
 static void damaged_files_are_ignored(void **state) {
@@ -202,7 +202,7 @@ static void two_writers_leave_a_good_file(void **state) {
     test_vk_close(&two);
     assert_int_equal(one.log.warnings + two.log.warnings, 0);
     use_cache(&one, 5);
-    assert_int_equal(one.log.warnings, 0);
+    assert_warnings(&one.log, 0);
 }
 
 static PFN_vkCreatePipelineCache real_create_cache;
@@ -226,7 +226,7 @@ static void refused_files_are_ignored(void **state) {
     assert_int_equal(hymn_vk_cache_load(vk.device, &cache), HYMN_STATUS_OK);
     assert_true(cache != VK_NULL_HANDLE);
     assert_int_equal(vk.log.errors, 0);
-    assert_int_equal(vk.log.warnings, 1);
+    assert_warnings(&vk.log, 1);
     assert_log(&vk.log, "refused by the driver (VK_ERROR_UNKNOWN); ignored");
     assert_int_equal(stat(path, &before), 0);
     assert_int_equal(hymn_vk_cache_store(vk.device, cache), HYMN_STATUS_OK);
@@ -236,7 +236,7 @@ static void refused_files_are_ignored(void **state) {
     vk.device->table.vkDestroyPipelineCache(vk.device->handle, cache, NULL);
     test_vk_close(&vk);
     use_cache(&vk, 1);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
 }
 
 static size_t blob_bytes;  // of a driver's cache, as it tells
@@ -296,10 +296,10 @@ static void unwritable_caches_are_told_once(void **state) {
         assert_int_equal(hymn_vk_pipelines_prepare(vk.device, &step, 1), HYMN_STATUS_OK);
         hymn_vk_pipelines_store(vk.device);
         assert_log(&vk.log, "the pipeline cache is not kept");
-        assert_int_equal(vk.log.warnings, 1);
+        assert_warnings(&vk.log, 1);
     }
     test_vk_close(&vk);
-    assert_int_equal(vk.log.warnings, 1);
+    assert_warnings(&vk.log, 1);
 }
 
 static VKAPI_ATTR VkResult VKAPI_CALL failing_get_data(VkDevice device, VkPipelineCache cache, size_t *bytes,
@@ -323,7 +323,7 @@ static void caches_without_memory_are_warned_of(void **state) {
         hymn_alloc_fail_after(-1);
         vk.device->table.vkGetPipelineCacheData = get_data;
         assert_log(&vk.log, "the pipeline cache is not kept");
-        assert_int_equal(vk.log.warnings, 1);
+        assert_warnings(&vk.log, 1);
         assert_int_equal(vk.log.errors, 0);
         test_vk_close(&vk);
     }

@@ -110,7 +110,7 @@ static void facts_are_kept(void **state) {
     assert_int_equal(hymn_vk_store_count(vk.device), 2);
     test_vk_close(&vk);
     open_store(&vk);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
     assert_int_equal(hymn_vk_store_count(vk.device), 2);
     expect(&vk, 1, 11);
     expect(&vk, 2, 20);
@@ -203,7 +203,7 @@ static void oldest_facts_give_way(void **state) {
     test_vk_close(&vk);
 
     open_store(&vk);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
     assert_int_equal(hymn_vk_store_count(vk.device), most);
     expect_range(&vk, 2, 10, false);
     expect(&vk, 12, 12); // the oldest, if it were not for this
@@ -287,13 +287,13 @@ static void dropped_facts_stay_dropped(void **state) {
 static void expect_ignored(const char *why) {
     struct test_vk vk;
     open_store(&vk);
-    assert_int_equal(vk.log.warnings, 1);
+    assert_warnings(&vk.log, 1);
     assert_log(&vk.log, why);
     assert_int_equal(hymn_vk_store_count(vk.device), 0);
     put(&vk, 3, 30);
     test_vk_close(&vk);
     open_store(&vk);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
     assert_int_equal(hymn_vk_store_count(vk.device), 1);
     expect(&vk, 3, 30);
     test_vk_close(&vk);
@@ -350,7 +350,7 @@ static void store_can_be_off_or_nowhere(void **state) {
         put(&vk, 1, 10);
         hymn_vk_store_flush(vk.device);
         expect(&vk, 1, 10);
-        assert_int_equal(vk.log.warnings, i);
+        assert_warnings(&vk.log, i);
         test_vk_close(&vk);
         assert_int_equal(vk.log.errors, 0);
     }
@@ -416,7 +416,7 @@ static void processes_lose_nothing(void **state) {
     }
     struct test_vk vk;
     open_store(&vk);
-    assert_int_equal(vk.log.warnings, 0);
+    assert_warnings(&vk.log, 0);
     uint32_t found[2] = {0};
     for (uint32_t i = 0; i < 40; i++) {
         uint32_t value;

@@ -167,14 +167,11 @@ static enum hymn_status run_check(struct hymn_vk_device *device, const struct hy
     return status;
 }
 
-// From the store, or by running it.
+// By running it, unless another process just has.
 static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
                                      const struct hymn_shader *shader, struct hymn_selftest_rooms *rooms) {
     struct verdict verdict;
     enum hymn_status status = HYMN_STATUS_OK;
-    if (recall(device, plan, shader, MARKS_LEFT, &verdict)) {
-        return status;
-    }
     const enum marks marks = hymn_vk_store_lock(device) ? MARKS_JUDGED_ALONE : MARKS_JUDGED;
     if (!recall(device, plan, shader, marks, &verdict)) {
         status = run_check(device, plan, shader, verdict.attempts + 1, rooms);
@@ -281,7 +278,11 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     enum hymn_status status = prepare_checks(device, plan, program, &list);
     for (uint32_t i = 0; i < list.count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = list.shaders[i];
-        if (!is_checked(device, shader)) {
+        struct verdict verdict;
+        const bool known = is_checked(device, shader) || recall(device, plan, shader, MARKS_LEFT, &verdict);
+        // One that goes with what has been demoted is used by no case any more, and by no program either: what is left
+        // of that is asked for again.
+        if (!known && !*out_demoted) {
             status = find_verdict(device, plan, shader, &rooms);
         }
         if (!hymn_vk_plan_allows(&device->plan, shader) && hymn_vk_plan_allows(plan, shader)) {

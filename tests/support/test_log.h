@@ -42,4 +42,13 @@ static inline bool test_log_has(const struct test_log *log, const char *text) {
         }                                                                                                              \
     } while (0)
 
+// Fails the test, showing the log, unless it holds so many warnings.
+#define assert_warnings(log, wanted)                                                                                   \
+    do {                                                                                                               \
+        if ((log)->warnings != (size_t)(wanted)) {                                                                     \
+            print_error("expected %zu warnings\nthe log:\n%s\n", (size_t)(wanted), (log)->text);                       \
+            fail();                                                                                                    \
+        }                                                                                                              \
+    } while (0)
+
 #endif
