@@ -42,7 +42,9 @@ static void sizes(void **state) {
     (void)state;
     assert_true(options_read_size("256", 1, 512, &size) && size.height == 256 && size.width == 256);
     assert_true(options_read_size("256x384", 1, 512, &size) && size.height == 256 && size.width == 384);
-    const char *const bad[] = {"", "x", "256x", "x256", "0", "513", "256x0", "256x384x2", "99999999999999999999x1"};
+    assert_true(options_read_size("000000000000256x1", 1, 512, &size) && size.height == 256 && size.width == 1);
+    const char *const bad[] = {
+        "", "x", "256x", "x256", "0", "513", "256x0", "256x384x2", "0000000000000256x1", "99999999999999999999x1"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_false(options_read_size(bad[i], 1, 512, &size));
     }
@@ -170,6 +172,12 @@ static void suggestions(void **state) {
     assert_string_equal(options_nearest("evel", names), "eval");
     assert_null(options_nearest("xyzzy", names));
     assert_null(options_nearest("a-very-long-word-that-is-longer-than-any-name-of-ours", names));
+    char longest[41], text[41]; // as long as names may be
+    memset(longest, 'a', 40);
+    longest[40] = 0;
+    memcpy(text, longest, sizeof(text));
+    text[0] = 'b';
+    assert_string_equal(options_nearest(text, (const char *const[]){longest, NULL}), longest);
 }
 
 int main(void) {

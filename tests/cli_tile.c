@@ -41,6 +41,13 @@ static void check_axis(uint32_t length, uint32_t tile, double overlap) {
     } else {
         assert_int_equal(axis.count, 1);
     }
+    // Where tiles lie as they do seen from the other end, so do their weights.
+    for (uint32_t i = 0; i < axis.count && axis.count > 1 && (length - tile) % (axis.count - 1) == 0; i++) {
+        for (uint32_t t = 0; t < tile; t++) {
+            const float *mirrored = &axis.weights[(size_t)(axis.count - 1 - i) * tile + tile - 1 - t];
+            assert_true(fabs(axis.weights[(size_t)i * tile + t] - *mirrored) <= 1e-6);
+        }
+    }
     free(sums);
     tile_axis_free(&axis);
 }

@@ -181,6 +181,16 @@ static void too_many_pieces_are_refused(void **state) {
     graph.piece_bytes = 4096; // raised to what the largest value takes
     assert_int_equal(hymn_graph_plan_memory(&graph, false, &sink), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
     assert_log(&log, "more than 8 pieces of device memory are needed");
+    // With pieces little by little larger, those of the first plan that is made are no more than there may be.
+    enum hymn_status status = HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
+    for (uint64_t bytes = graph.piece_bytes; status != HYMN_STATUS_OK; bytes += 256 + bytes / 6400 * 64) {
+        graph.piece_bytes = bytes;
+        status = hymn_graph_plan_memory(&graph, false, &sink);
+    }
+    for (uint32_t i = 0; i < graph.value_count; i++) {
+        assert_true(graph.values[i].piece < HYMN_GRAPH_MAX_PIECES);
+    }
+    assert_true(graph.pieces[HYMN_GRAPH_MAX_PIECES - 1] > 0);
     hymn_graph_free(&graph);
     golden_free(&golden);
 }

@@ -143,6 +143,7 @@ static const struct {
     {ENTRY("\"F32\"", "[5]", "[0,16]"), "shape [5] of F32 does not fit its 16 bytes"},
     {ENTRY("\"F16\"", "[4]", "[0,16]"), "shape [4] of F16 does not fit its 16 bytes"},
     {ENTRY("\"F4\"", "[31]", "[0,16]"), "shape [31] of F4 does not fit its 16 bytes"},
+    {ENTRY("\"F4\"", "[31]", "[0,15]"), "shape [31] of F4 does not fit its 15 bytes"},
     {ENTRY("\"F32\"", "[]", "[0,16]"), "shape [] of F32 does not fit its 16 bytes"},
     {ENTRY("\"F32\"", "[4]", "[16,0]"), "ends at byte 0, before its start at 16"},
     {ENTRY("\"F32\"", "[4]", "[4,20]"), "ends at byte 20, but only 16 bytes follow the header"},

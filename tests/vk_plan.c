@@ -662,6 +662,21 @@ static void written_ranges_are_exact(void **state) {
     assert_true(few > 0 && many > 0);
 }
 
+// Whichever comes first.
+static void ranges_side_by_side_are_one(void **state) {
+    (void)state;
+    const struct hymn_vk_access accesses[] = {{0, 8, 16, true}, {0, 16, 24, true}, {0, 0, 8, true}, {0, 25, 32, true}};
+    struct hymn_vk_hazards *hazards = calloc(1, sizeof *hazards);
+    assert_non_null(hazards);
+    struct hymn_vk_range ranges[HYMN_VK_MAX_RANGES];
+    hymn_vk_hazards_add(hazards, accesses, 3);
+    assert_int_equal(hymn_vk_hazards_written(hazards, ranges), 1);
+    assert_true(ranges[0].begin == 0 && ranges[0].end == 24);
+    hymn_vk_hazards_add(hazards, accesses + 3, 1);
+    assert_int_equal(hymn_vk_hazards_written(hazards, ranges), 2);
+    free(hazards);
+}
+
 // --------------------------------------------------------------------------------------------------------- programs
 
 static void programs_grow_and_shaders_are_found(void **state) {
@@ -713,6 +728,7 @@ int main(void) {
         cmocka_unit_test(full_tracker_asks_for_a_barrier),
         cmocka_unit_test(random_programs_are_separated_where_needed),
         cmocka_unit_test(written_ranges_are_exact),
+        cmocka_unit_test(ranges_side_by_side_are_one),
         cmocka_unit_test(programs_grow_and_shaders_are_found),
     };
     return cmocka_run_group_tests_name("vk_plan", tests, NULL, NULL);
