@@ -170,6 +170,7 @@ static void suggestions(void **state) {
     assert_string_equal(options_nearest("seg", names), "segment");
     assert_string_equal(options_nearest("device", names), "devices");
     assert_string_equal(options_nearest("evel", names), "eval");
+    assert_string_equal(options_nearest("xvel", names), "eval");
     assert_null(options_nearest("xyzzy", names));
     assert_null(options_nearest("a-very-long-word-that-is-longer-than-any-name-of-ours", names));
     char longest[41], text[41]; // as long as names may be

@@ -181,18 +181,37 @@ static void too_many_pieces_are_refused(void **state) {
     graph.piece_bytes = 4096; // raised to what the largest value takes
     assert_int_equal(hymn_graph_plan_memory(&graph, false, &sink), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
     assert_log(&log, "more than 8 pieces of device memory are needed");
-    // With pieces little by little larger, those of the first plan that is made are no more than there may be.
-    enum hymn_status status = HYMN_STATUS_OUT_OF_DEVICE_MEMORY;
-    for (uint64_t bytes = graph.piece_bytes; status != HYMN_STATUS_OK; bytes += 256 + bytes / 6400 * 64) {
-        graph.piece_bytes = bytes;
-        status = hymn_graph_plan_memory(&graph, false, &sink);
-    }
-    for (uint32_t i = 0; i < graph.value_count; i++) {
-        assert_true(graph.values[i].piece < HYMN_GRAPH_MAX_PIECES);
-    }
-    assert_true(graph.pieces[HYMN_GRAPH_MAX_PIECES - 1] > 0);
     hymn_graph_free(&graph);
     golden_free(&golden);
+}
+
+// As many values of one size as there may be pieces, each with one for itself, and one more.
+static void pieces_are_used_up(void **state) {
+    (void)state;
+    for (uint32_t more = 0; more < 2; more++) {
+        struct hymn_graph graph;
+        struct test_log log;
+        struct hymn_log sink = test_log_start(&log);
+        hymn_graph_init(&graph, 1, HYMN_STORAGE_F32);
+        for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES + more; i++) {
+            const uint32_t value = hymn_graph_add_value(&graph, "value", 8, 8, 8, HYMN_STORAGE_F32);
+            if (i == 0) {
+                continue; // what the first node reads
+            }
+            struct hymn_node *node = hymn_graph_add_node(&graph, HYMN_KIND_RESIZE, "node");
+            assert_non_null(node);
+            node->terms[0].source = (struct hymn_source){value - 1, 0, 8};
+            node->term_count = 1;
+            node->output = value;
+        }
+        graph.piece_bytes = 4 * 8 * 8 * 8;
+        const enum hymn_status status = hymn_graph_plan_memory(&graph, false, &sink);
+        assert_int_equal(status, more ? HYMN_STATUS_OUT_OF_DEVICE_MEMORY : HYMN_STATUS_OK);
+        for (uint32_t i = 0; i < HYMN_GRAPH_MAX_PIECES && !more; i++) {
+            assert_int_equal(graph.pieces[i], graph.piece_bytes);
+        }
+        hymn_graph_free(&graph);
+    }
 }
 
 int main(void) {
@@ -200,7 +219,7 @@ int main(void) {
         cmocka_unit_test(plain_graphs_match_golden),   cmocka_unit_test(optimized_graphs_match_golden),
         cmocka_unit_test(graphs_of_taps_match_golden), cmocka_unit_test(many_channels_are_multiplied_first),
         cmocka_unit_test(planned_graphs_match_golden), cmocka_unit_test(graphs_in_pieces_match_golden),
-        cmocka_unit_test(too_many_pieces_are_refused),
+        cmocka_unit_test(too_many_pieces_are_refused), cmocka_unit_test(pieces_are_used_up),
     };
     return cmocka_run_group_tests_name("graph", tests, NULL, NULL);
 }
