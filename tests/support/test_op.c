@@ -193,6 +193,43 @@ static bool bindings_fit(const struct hymn_vk_plan *plan, const struct hymn_vk_p
     return fit;
 }
 
+static bool is_input(const struct test_op_run *run, uint32_t value) {
+    bool input = false;
+    for (uint32_t k = 0; k < run->input_count; k++) {
+        input = input || run->inputs[k].value == value;
+    }
+    return input;
+}
+
+static bool shares_bytes(const struct hymn_vk_binding *binding, const struct hymn_value *value) {
+    return binding->role == HYMN_VK_ROLE_ACTIVATIONS && binding->offset < value->offset + value->bytes &&
+           value->offset < binding->offset + binding->bytes;
+}
+
+// Barriers go by the bindings that are told to be written: some step's is each output, and no input is.
+static bool writes_are_told(const struct test_op_run *run, const struct hymn_vk_program *program) {
+    bool told = true;
+    for (uint32_t i = 0; i < run->graph->value_count; i++) {
+        const struct hymn_value *value = &run->graph->values[i];
+        bool written = false, output = false;
+        for (uint32_t s = 0; s < program->count; s++) {
+            for (uint32_t k = 0; k < program->steps[s].binding_count; k++) {
+                written = written || (program->steps[s].write_mask >> k & 1 &&
+                                      shares_bytes(&program->steps[s].bindings[k], value));
+            }
+        }
+        for (uint32_t k = 0; k < run->output_count; k++) {
+            output = output || run->outputs[k].value == i;
+        }
+        if (value->bytes > 0 && (output ? !written : written && is_input(run, i))) {
+            fprintf(stderr, "value %u of the graph is %s\n", i,
+                    written ? "an input, and bound to be written" : "an output, and not bound to be written");
+            told = false;
+        }
+    }
+    return told;
+}
+
 // Drivers drop writes beyond a binding's end, and read zeros there. So that such an access is seen, bindings go on to
 // the end of their buffer, unless validation looks at each and at what is between steps that share bytes.
 static void widen_bindings(struct hymn_vk_program *program, enum hymn_vk_role role, uint64_t end) {
@@ -211,11 +248,7 @@ static bool only_written(const struct test_op_run *run, const uint8_t *before, c
     bool only = mask != NULL;
     for (uint32_t i = 0; only && i < graph->value_count; i++) {
         const struct hymn_value *value = &graph->values[i];
-        bool input = value->bytes == 0;
-        for (uint32_t k = 0; k < run->input_count; k++) {
-            input = input || run->inputs[k].value == i;
-        }
-        if (!input) {
+        if (value->bytes > 0 && !is_input(run, i)) {
             const size_t size = value->storage == HYMN_STORAGE_F16 ? 2 : 4;
             memset(mask + value->offset, 1, pixels_of(graph, value) * value->stride * size);
         }
@@ -276,7 +309,7 @@ bool test_op_run(const struct test_op_run *run, double *out_ms) {
     }
     struct hymn_lower lower = {.graph = graph, .plan = plan, .log = log};
     ok = ok && hymn_ops_lower(&lower) == HYMN_STATUS_OK && bindings_fit(plan, &lower.program) &&
-         run_lowered(run, &lower, before, after, bytes, out_ms);
+         writes_are_told(run, &lower.program) && run_lowered(run, &lower, before, after, bytes, out_ms);
     hymn_lower_free(&lower);
     free(before);
     free(after);
