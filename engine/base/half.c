@@ -35,28 +35,26 @@ void hymn_halves_to_floats(const uint16_t *halves, size_t count, float *out_valu
     }
 }
 
-// `bits` shifted right by `shift` (1..31), rounded to nearest, ties to even.
-static uint32_t shift_to_even(uint32_t bits, uint32_t shift) {
-    uint32_t kept = bits >> shift, rest = bits & ((1u << shift) - 1), half = 1u << (shift - 1);
-    return kept + (rest > half || (rest == half && (kept & 1)));
+uint16_t hymn_half_from_float(float value) {
+    uint16_t half;
+    hymn_halves_from_floats(&value, 1, &half);
+    return half;
 }
 
-uint16_t hymn_half_from_float(float value) {
-    uint32_t bits = to_bits(value), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7FFFFFFFu;
-    if (magnitude > 0x7F800000u) { // NaN: keeps the payload's upper bits, made quiet
-        return (uint16_t)(sign | 0x7E00u | (magnitude >> 13 & 0x3FFu));
+// Without branches too. The magnitude is scaled so that what overflows a half becomes infinity, and then added to the
+// power of two whose last bit is the half's, so that the addition rounds, to nearest even; the sum's fraction and the
+// end of its exponent are the half's bits. After Maratyszcza's FP16 library, but for NaN, which keeps its payload's
+// upper bits, made quiet.
+void hymn_halves_from_floats(const float *values, size_t count, uint16_t *out_halves) {
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = to_bits(values[i]), magnitude = bits & 0x7FFFFFFFu, exponent = magnitude & 0x7F800000u;
+        uint32_t unit = (exponent < 0x38800000u ? 0x38800000u : exponent) + 0x07800000u; // of 2^-14 at least
+        uint32_t sum = to_bits(from_bits(unit) + from_bits(magnitude) * 0x1p+112f * 0x1p-110f);
+        uint32_t number = (sum >> 13 & 0x7C00u) + (sum & 0x0FFFu);
+        uint32_t nan = 0x7E00u | (magnitude >> 13 & 0x3FFu);
+        uint32_t mask = 0u - (uint32_t)(magnitude > 0x7F800000u);
+        out_halves[i] = (uint16_t)((bits >> 16 & 0x8000u) | (nan & mask) | (number & ~mask));
     }
-    if (magnitude >= 0x47800000u) { // 65536 and more
-        return (uint16_t)(sign | 0x7C00u);
-    }
-    if (magnitude >= 0x38800000u) { // 2^-14 and more; a carry out of the fraction runs into the exponent, as it should
-        return (uint16_t)(sign | shift_to_even(magnitude - 0x38000000u, 13));
-    }
-    if (magnitude < 0x33000000u) { // below 2^-25, half of the smallest subnormal
-        return (uint16_t)sign;
-    }
-    uint32_t significand = (magnitude & 0x7FFFFFu) | 0x800000u;
-    return (uint16_t)(sign | shift_to_even(significand, 126 - (magnitude >> 23)));
 }
 
 float hymn_bfloat_to_float(uint16_t bfloat) {

@@ -9,6 +9,7 @@
 float hymn_half_to_float(uint16_t half);
 void hymn_halves_to_floats(const uint16_t *halves, size_t count, float *out_values);
 uint16_t hymn_half_from_float(float value);
+void hymn_halves_from_floats(const float *values, size_t count, uint16_t *out_halves);
 float hymn_bfloat_to_float(uint16_t bfloat);
 
 #endif

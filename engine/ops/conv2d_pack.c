@@ -135,13 +135,13 @@ enum hymn_status hymn_conv2d_pack(struct hymn_lower *lower, const struct hymn_co
 // One tap of one stage of one tile: [channel][8 * depth k].
 static void pack_stage(const struct hymn_node *node, const struct hymn_term *term, uint32_t tap, uint32_t first_cell,
                        uint32_t first_channel, uint32_t channels, uint32_t depth, uint16_t *to) {
-    uint32_t cells = term_cells(term);
+    uint32_t all = term->source.channels, first = first_cell * CELL, taps = term->kernel * term->kernel;
+    uint32_t count = all - first < depth * CELL ? all - first : depth * CELL;
     for (uint32_t channel = 0; channel < channels; channel++) {
         uint32_t row = channel_row(node, first_channel + channel);
-        for (uint32_t i = 0; row != HYMN_NONE && i < depth && first_cell + i < cells; i++) {
-            float eight[8];
-            gather(term, row, tap, first_cell + i, eight);
-            hymn_pack_weights(to + ((size_t)channel * depth + i) * CELL, eight, CELL, true);
+        if (row != HYMN_NONE) {
+            const float *from = term->weights + ((uint64_t)row * taps + tap) * all + first;
+            hymn_pack_weights(to + (size_t)channel * depth * CELL, from, count, true);
         }
     }
 }
@@ -166,16 +166,17 @@ static uint16_t *pack_term(const struct hymn_node *node, const struct hymn_term 
 // The sum of an output channel's weights as they are packed, rounded to binary16: what the kernel multiplies the mean
 // by.
 static float weight_sum(const struct hymn_term *term, uint32_t row) {
+    const uint64_t count = (uint64_t)term->kernel * term->kernel * term->source.channels;
+    const float *weights = term->weights + row * count;
     double sum = 0.0;
-    for (uint32_t tap = 0; tap < term->kernel * term->kernel; tap++) {
-        for (uint32_t cell = 0; cell < term_cells(term); cell++) {
-            float eight[8];
-            uint16_t halves[8];
-            gather(term, row, tap, cell, eight);
-            hymn_pack_weights(halves, eight, CELL, true);
-            for (uint32_t k = 0; k < CELL; k++) {
-                sum += hymn_half_to_float(halves[k]);
-            }
+    for (uint64_t done = 0; done < count; done += 64) {
+        const uint64_t some = count - done < 64 ? count - done : 64;
+        uint16_t halves[64];
+        float rounded[64];
+        hymn_pack_weights(halves, weights + done, some, true);
+        hymn_halves_to_floats(halves, some, rounded);
+        for (uint64_t i = 0; i < some; i++) {
+            sum += rounded[i];
         }
     }
     return (float)sum;

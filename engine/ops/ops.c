@@ -98,10 +98,15 @@ void hymn_pack_weights(void *destination, const float *values, uint64_t count, b
         return;
     }
     uint16_t *to = destination;
-    for (uint64_t i = 0; i < count; i++) {
-        float value = values[i];
-        value = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
-        to[i] = hymn_half_from_float(value);
+    float clamped[64];
+    for (uint64_t done = 0; done < count;) {
+        const uint64_t left = count - done, some = left < 64 ? left : 64;
+        for (uint64_t i = 0; i < some; i++) {
+            const float value = values[done + i];
+            clamped[i] = value > 65504.0f ? 65504.0f : value < -65504.0f ? -65504.0f : value;
+        }
+        hymn_halves_from_floats(clamped, some, to + done);
+        done += some;
     }
 }
 
