@@ -41,16 +41,16 @@ uint16_t hymn_half_from_float(float value) {
     return half;
 }
 
-// Without branches too. The magnitude is scaled so that what overflows a half becomes infinity, and then added to the
-// power of two whose last bit is the half's, so that the addition rounds, to nearest even; the sum's fraction and the
-// end of its exponent are the half's bits. After Maratyszcza's FP16 library, but for NaN, which keeps its payload's
-// upper bits, made quiet.
+// Without branches too. A magnitude that overflows a half becomes infinity, and else four times as large; it is added
+// to a power of two whose last bit is the half's, so that the addition rounds, to nearest even. The sum's fraction and
+// the end of its exponent are the half's bits. Assigned to floats, as some processors have more digits in between.
+// After Maratyszcza's FP16 library, but for NaN, which keeps its payload's upper bits, made quiet.
 void hymn_halves_from_floats(const float *values, size_t count, uint16_t *out_halves) {
     for (size_t i = 0; i < count; i++) {
         uint32_t bits = to_bits(values[i]), magnitude = bits & 0x7FFFFFFFu, exponent = magnitude & 0x7F800000u;
         uint32_t unit = (exponent < 0x38800000u ? 0x38800000u : exponent) + 0x07800000u; // of 2^-14 at least
-        uint32_t sum = to_bits(from_bits(unit) + from_bits(magnitude) * 0x1p+112f * 0x1p-110f);
-        uint32_t number = (sum >> 13 & 0x7C00u) + (sum & 0x0FFFu);
+        float large = from_bits(magnitude) * 0x1p+112f, sum = from_bits(unit) + large * 0x1p-110f;
+        uint32_t number = (to_bits(sum) >> 13 & 0x7C00u) + (to_bits(sum) & 0x0FFFu);
         uint32_t nan = 0x7E00u | (magnitude >> 13 & 0x3FFu);
         uint32_t mask = 0u - (uint32_t)(magnitude > 0x7F800000u);
         out_halves[i] = (uint16_t)((bits >> 16 & 0x8000u) | (nan & mask) | (number & ~mask));
