@@ -46,7 +46,7 @@ static inline bool test_log_has(const struct test_log *log, const char *text) {
 #define assert_warnings(log, wanted)                                                                                   \
     do {                                                                                                               \
         if ((log)->warnings != (size_t)(wanted)) {                                                                     \
-            print_error("expected %zu warnings\nthe log:\n%s\n", (size_t)(wanted), (log)->text);                       \
+            print_error("expected %u warnings\nthe log:\n%s\n", (unsigned)(wanted), (log)->text);                      \
             fail();                                                                                                    \
         }                                                                                                              \
     } while (0)
