@@ -287,6 +287,42 @@ static void idle_slots_give_what_helps(void **state) {
     hymn_session_destroy(&session);
 }
 
+// A run that could not be prepared has left its layout in its slot: the one before it is prepared anew.
+static void a_run_that_failed_leaves_nothing_behind(void **state) {
+    (void)state;
+    enum { SMALL = 64, LARGE = 512 };
+    struct hymn_vk_device *device = context->device;
+    struct hymn_session *session = NULL;
+    const struct hymn_session_params params = {
+        .height = SMALL, .width = SMALL, .runs_in_flight = 1, .tuning_ms = HYMN_TUNING_NONE};
+    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    uint8_t *pixels = malloc(3 * LARGE * LARGE), *mask = malloc(LARGE * LARGE), kept[SMALL * SMALL];
+    float *probabilities = malloc(sizeof *probabilities * session->num_classes * LARGE * LARGE);
+    assert_true(pixels && mask && probabilities);
+    for (uint32_t i = 0; i < 3 * LARGE * LARGE; i++) {
+        pixels[i] = (uint8_t)(i * 2654435761u >> 24);
+    }
+    const struct hymn_output output = {.probabilities = probabilities, .mask = mask};
+    for (int round = 0; round < 3; round++) { // small, large, small
+        const uint32_t side = round == 1 ? LARGE : SMALL;
+        const struct hymn_image image = {.pixels = pixels, .height = side, .width = side};
+        const struct hymn_run_params run = {.images = &image, .outputs = &output, .count = 1};
+        device->snapshot.max_allocation_bytes = round == 1 ? LARGE * LARGE : as_opened.max_allocation_bytes;
+        memset(mask, 0x55, SMALL * SMALL);
+        assert_int_equal(hymn_session_run(session, &run),
+                         round == 1 ? HYMN_STATUS_OUT_OF_DEVICE_MEMORY : HYMN_STATUS_OK);
+        if (round == 0) {
+            memcpy(kept, mask, sizeof kept);
+            assert_true(memchr(kept, 0, sizeof kept) && memchr(kept, 255, sizeof kept));
+        }
+    }
+    assert_memory_equal(mask, kept, sizeof kept);
+    free(pixels);
+    free(mask);
+    free(probabilities);
+    hymn_session_destroy(&session);
+}
+
 // Sessions of all sizes that are tried have one time for tuning, which the first may take whole.
 static void sizes_that_are_tried_share_the_tuning(void **state) {
     (void)state;
@@ -492,6 +528,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(smaller_sessions_behind_a_bus, use_one_behind_a_bus, use_the_usual),
         cmocka_unit_test_teardown(sessions_tell_their_own_log, heal),
         cmocka_unit_test_teardown(idle_slots_give_what_helps, heal),
+        cmocka_unit_test_teardown(a_run_that_failed_leaves_nothing_behind, heal),
         cmocka_unit_test_teardown(sizes_that_are_tried_share_the_tuning, heal),
         cmocka_unit_test_teardown(small_bindings_are_refused_or_fitted, heal),
         cmocka_unit_test_teardown(offsets_beyond_32_bits_are_refused, heal),
