@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "selftest/run.h"
 #include "selftest/verdict.h"
 #include "session/session.h"
 #include "support/test_share.h"
@@ -327,6 +328,47 @@ static void marks_are_not_for_good(void **state) {
     }
 }
 
+// Of an earlier run's bits and the last one's: the outputs alone count, whole. All else of the activations is NaN
+// before.
+static void runs_that_differ_are_told_apart(void **state) {
+    (void)state;
+    struct test_log log;
+    struct hymn_context *context = open_context(&log, "", false);
+    struct hymn_vk_plan plan;
+    struct hymn_selftest_problem problem;
+    struct hymn_selftest_run run;
+    struct hymn_selftest_rooms rooms = {0};
+    hymn_vk_plan_make(&context->device->snapshot, HYMN_TIER_BASE, &plan);
+    assert_true(hymn_selftest_build(0, HYMN_STORAGE_F32, true, &problem));
+    assert_int_equal(hymn_selftest_open(context->device, &plan, false, &problem, &run), HYMN_STATUS_OK);
+    assert_int_equal(hymn_selftest_ready(&run, &rooms.own), HYMN_STATUS_OK);
+    const struct hymn_value *output = &problem.graph.values[problem.graph.nodes[0].output];
+    for (uint64_t i = 0; i < output->bytes; i++) {
+        assert_int_equal(rooms.own.upload.mapped[output->offset + i], 0xFF);
+    }
+    uint8_t *first = malloc(run.bytes);
+    assert_non_null(first);
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(hymn_selftest_execute(&run), HYMN_STATUS_OK);
+        if (round == 0) {
+            memcpy(first, run.after, run.bytes);
+        }
+        assert_true(hymn_selftest_same(&run, first));
+    }
+    const uint64_t places[] = {output->offset, output->offset + output->bytes - 1};
+    for (int i = 0; i < 2; i++) {
+        first[places[i]] ^= 1;
+        assert_false(hymn_selftest_same(&run, first));
+        first[places[i]] ^= 1;
+    }
+    assert_true(hymn_selftest_same(&run, first));
+    free(first);
+    hymn_selftest_close(&run);
+    hymn_selftest_problem_free(&problem);
+    hymn_selftest_rooms_free(context->device, &rooms);
+    close_context(&context);
+}
+
 static PFN_vkCreateFence real_create_fence;
 static bool fence_has_failed;
 
@@ -375,7 +417,7 @@ int main(void) {
         SELFTEST(whole_selftest_tells_what_is_wrong),      SELFTEST(what_no_case_uses_is_not_used),
         SELFTEST(damaged_verdicts_are_found_anew),         SELFTEST(checks_that_never_end_demote),
         SELFTEST(marks_are_judged_by_time_without_a_lock), SELFTEST(marks_are_not_for_good),
-        SELFTEST(verdicts_on_what_cannot_be_run_expire),
+        SELFTEST(verdicts_on_what_cannot_be_run_expire),   SELFTEST(runs_that_differ_are_told_apart),
     };
     return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
 }
