@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "ops/ops.h"
 #include "support/op_main.h"
 #include "support/test_node.h"
@@ -37,16 +36,6 @@ static double expected_at(const struct test_node *test, const struct depthwise_c
     return sum;
 }
 
-// Rounded as the shader has them.
-static const float *make_weights(struct test_node *test, size_t count, enum hymn_storage storage,
-                                 struct test_random *random) {
-    float *weights = test_node_array(test, random, count, -1.0f, 1.0f);
-    for (size_t i = 0; storage == HYMN_STORAGE_F16 && i < count; i++) {
-        weights[i] = hymn_half_to_float(hymn_half_from_float(weights[i]));
-    }
-    return weights;
-}
-
 static void build(struct test_node *test, const struct depthwise_case *c, struct test_random *random) {
     test_node_begin(test, HYMN_KIND_DEPTHWISE, c->batch, c->storage);
     // More channels before and behind the slice that is read.
@@ -56,7 +45,7 @@ static void build(struct test_node *test, const struct depthwise_case *c, struct
     struct hymn_node *node = test->node;
     node->terms[0].source = (struct hymn_source){test->inputs[0].value, c->first, c->channels};
     node->terms[0].kernel = 3;
-    node->terms[0].weights = make_weights(test, (size_t)9 * c->channels, c->storage, random);
+    node->terms[0].weights = test_node_array(test, random, (size_t)9 * c->channels, -1.0f, 1.0f);
     // A sum that is all there is must not be next to nothing, where the errors of its terms are large beside it.
     const float least = c->channels == 1 ? 4.0f : -1.0f;
     node->bias = test_node_array(test, random, c->channels, least, least + 2.0f);

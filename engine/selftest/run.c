@@ -6,7 +6,6 @@
 #include "base/half.h"
 #include "ops/head.h"
 #include "ops/picture.h"
-#include "selftest/selftest.h"
 #include "vk/pipeline.h"
 
 #define ROOM_BYTES ((uint64_t)1 << 20) // of a buffer at least, as cases are much alike
