@@ -192,7 +192,7 @@ static void what_no_case_uses_is_not_used(void **state) {
     step->shader = victim;
     bool demoted = true;
     assert_true(hymn_vk_plan_allows(&context->device->plan, victim));
-    assert_int_equal(hymn_selftest_check(context->device, &plan, &steps, NULL, 0, &demoted), HYMN_STATUS_OK);
+    assert_int_equal(hymn_selftest_check(context->device, &plan, &steps, &demoted), HYMN_STATUS_OK);
     assert_false(demoted); // the plan did without it already
     assert_false(hymn_vk_plan_allows(&context->device->plan, victim));
     assert_warnings(&log, 1);

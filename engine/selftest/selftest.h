@@ -54,14 +54,14 @@ enum hymn_status hymn_selftest_collect(struct hymn_vk_device *device, const stru
                                        const struct hymn_shader *shader, const struct hymn_selftest_options *options,
                                        struct hymn_vk_program *program);
 
-// Sees to it that every shader of a program that not every device can run, and each of `also` (NULL: none), which the
-// program may come to use, has a verdict on this device: one given to this device before, or one from the store, or one
-// found now and stored. Wrong ones are demoted in the device's plan and in `plan`; then *out_demoted is true, and the
-// program must be lowered, and checked, again. A shader whose check began twice and never ended (the process crashed or
-// was killed, the device was lost) counts as wrong for a day, and twice as long after each further time, up to 32 days;
-// one that could not be run for a day; and one that no case uses. Does nothing on a device that trusts variants.
+// Sees to it that every shader of a program that not every device can run has a verdict on this device: one given to
+// this device before, or one from the store, or one found now and stored. What is to be checked for the first time has
+// its pipelines made in one batch with all of the program's. Wrong ones are demoted in the device's plan and in `plan`;
+// then *out_demoted is true, and the program must be lowered, and checked, again. A shader whose check began twice and
+// never ended (the process crashed or was killed, the device was lost) counts as wrong for a day, and twice as long
+// after each further time, up to 32 days; one that could not be run for a day; and one that no case uses. Does nothing
+// on a device that trusts variants.
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
-                                     const struct hymn_vk_program *program, const struct hymn_shader *const *also,
-                                     uint32_t also_count, bool *out_demoted);
+                                     const struct hymn_vk_program *program, bool *out_demoted);
 
 #endif

@@ -185,7 +185,7 @@ struct list {
     uint32_t count;
 };
 
-// Each once, and base variants not at all.
+// Each once, and base variants and copies (NULL) not at all.
 static void add_to_list(struct list *list, const struct hymn_shader *shader) {
     bool found = !shader || hymn_shader_is_base(shader);
     for (uint32_t i = 0; i < list->count && !found; i++) {
@@ -261,8 +261,7 @@ static enum hymn_status prepare_checks(struct hymn_vk_device *device, const stru
 }
 
 enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_vk_plan *plan,
-                                     const struct hymn_vk_program *program, const struct hymn_shader *const *also,
-                                     uint32_t also_count, bool *out_demoted) {
+                                     const struct hymn_vk_program *program, bool *out_demoted) {
     *out_demoted = false;
     if (device->trust_variants) {
         return HYMN_STATUS_OK;
@@ -270,9 +269,6 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     struct list list = {.count = 0};
     for (uint32_t i = 0; i < program->count; i++) {
         add_to_list(&list, program->steps[i].shader);
-    }
-    for (uint32_t i = 0; i < also_count; i++) {
-        add_to_list(&list, also[i]);
     }
     struct hymn_selftest_rooms rooms = {0};
     enum hymn_status status = prepare_checks(device, plan, program, &list);

@@ -60,9 +60,6 @@ static enum hymn_status check_bindings(const struct hymn_session *session, const
 static void describe(struct hymn_session *session, const struct hymn_network_shape *shape,
                      const struct hymn_graph *graph, const struct hymn_lower *lower) {
     struct hymn_session_info *info = &session->info;
-    info->height = shape->height;
-    info->width = shape->width;
-    info->batch = shape->batch;
     info->precision = shape->storage == HYMN_STORAGE_F16 ? HYMN_PRECISION_FP16 : HYMN_PRECISION_FP32;
     info->operators = graph->node_count;
     info->dispatches = lower->program.count;
@@ -70,11 +67,15 @@ static void describe(struct hymn_session *session, const struct hymn_network_sha
     info->weight_bytes = lower->weight_bytes;
     info->activation_bytes = graph->activation_bytes + lower->counter_bytes;
     info->activation_bytes_unaliased = graph->activation_bytes_unaliased + lower->counter_bytes;
-    session->input = graph->values[graph->input];
-    session->output = graph->values[graph->output];
 }
 
-void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program) {
+void hymn_session_take_ends(struct hymn_session *session, const struct hymn_network_shape *shape,
+                            const struct hymn_graph *graph, const struct hymn_vk_program *program) {
+    session->info.height = shape->height;
+    session->info.width = shape->width;
+    session->info.batch = shape->batch;
+    session->input = graph->values[graph->input];
+    session->output = graph->values[graph->output];
     session->has_first = program->count > 0 && hymn_picture_joined(&session->plan, &program->steps[0], &session->input);
     if (session->has_first) {
         session->first = program->steps[0];
@@ -98,7 +99,8 @@ struct hymn_vk_program hymn_session_network(const struct hymn_session *session) 
 }
 
 // The steps' names belong to the graph, which goes after the lowering: copies stay.
-static enum hymn_status keep_program(struct hymn_session *session, struct hymn_lower *lower) {
+static enum hymn_status keep_program(struct hymn_session *session, const struct hymn_network_shape *shape,
+                                     struct hymn_lower *lower) {
     session->program = lower->program;
     lower->program = (struct hymn_vk_program){0};
     for (uint32_t i = 0; i < session->program.count; i++) {
@@ -108,7 +110,7 @@ static enum hymn_status keep_program(struct hymn_session *session, struct hymn_l
             return no_memory(session);
         }
     }
-    hymn_session_take_ends(session, &session->program);
+    hymn_session_take_ends(session, shape, lower->graph, &session->program);
     return HYMN_STATUS_OK;
 }
 
@@ -157,16 +159,25 @@ static enum hymn_status build_and_lower(struct hymn_session *session, const stru
     return status == HYMN_STATUS_OK ? hymn_ops_lower(lower) : status;
 }
 
-// Those of a program, and those by which pictures go into the first convolution, and masks are made within the last.
-static enum hymn_status check_shaders(struct hymn_session *session, const struct hymn_graph *graph,
-                                      const struct hymn_vk_program *program, bool *out_demoted) {
-    const struct hymn_vk_step *first = program->count > 0 ? &program->steps[0] : NULL;
-    const struct hymn_vk_step *last = program->count > 1 ? &program->steps[program->count - 1] : NULL;
-    const struct hymn_shader *const joined[] = {
-        first ? hymn_picture_joined(&session->plan, first, &graph->values[graph->input]) : NULL,
-        last ? hymn_head_joined(&session->plan, last - 1, last) : NULL,
-    };
-    return hymn_selftest_check(session->device, &session->plan, program, joined, 2, out_demoted);
+// A network's steps, and behind them those of every kind of input and output that the model can have, so that no run
+// has to make or to check any. Names are the network's; hymn_vk_program_free in any case.
+static enum hymn_status add_every_kind(const struct hymn_session *session, const struct hymn_vk_program *network,
+                                       struct hymn_vk_program *all) {
+    enum hymn_status status = hymn_vk_program_append(all, network) ? HYMN_STATUS_OK : no_memory(session);
+    return status == HYMN_STATUS_OK ? hymn_io_every_kind(session, all) : status;
+}
+
+static enum hymn_status check_shaders(struct hymn_session *session, const struct hymn_network_shape *shape,
+                                      const struct hymn_graph *graph, const struct hymn_vk_program *program,
+                                      bool *out_demoted) {
+    struct hymn_vk_program all = {0};
+    hymn_session_take_ends(session, shape, graph, program);
+    enum hymn_status status = add_every_kind(session, program, &all);
+    if (status == HYMN_STATUS_OK) {
+        status = hymn_selftest_check(session->device, &session->plan, &all, out_demoted);
+    }
+    hymn_vk_program_free(&all);
+    return status;
 }
 
 // Tuning's trials check what was never checked one shader after the other. Those that the rules choose are checked
@@ -189,7 +200,7 @@ static enum hymn_status check_before_tuning(struct hymn_session *session, const 
             status = hymn_ops_lower(&lower);
         }
         if (timed && status == HYMN_STATUS_OK) {
-            status = check_shaders(session, &graph, &lower.program, &again);
+            status = check_shaders(session, shape, &graph, &lower.program, &again);
         }
         hymn_lower_free(&lower);
         hymn_graph_free(&graph);
@@ -205,7 +216,7 @@ static enum hymn_status lower_checked(struct hymn_session *session, const struct
         bool demoted = false;
         enum hymn_status status = build_and_lower(session, model, shape, graph, lower);
         if (status == HYMN_STATUS_OK) {
-            status = check_shaders(session, graph, &lower->program, &demoted);
+            status = check_shaders(session, shape, graph, &lower->program, &demoted);
         }
         if (status != HYMN_STATUS_OK || !demoted) {
             return status;
@@ -349,7 +360,7 @@ static enum hymn_status compile(struct hymn_session *session, const struct hymn_
     }
     if (status == HYMN_STATUS_OK) {
         describe(session, shape, &graph, &lower);
-        status = keep_program(session, &lower);
+        status = keep_program(session, shape, &lower);
         divide(session);
     }
     if (status == HYMN_STATUS_OK) {
@@ -429,14 +440,10 @@ void hymn_session_copy_model(struct hymn_session *session, const struct hymn_mod
     memcpy(session->std, info->std, sizeof session->std);
 }
 
-// Those of the network, and of every kind of input and output the model can have, so that no run has to make any. In
-// one batch: several threads make them.
+// In one batch: several threads make them.
 static enum hymn_status make_pipelines(struct hymn_session *session) {
     struct hymn_vk_program all = {0};
-    enum hymn_status status = hymn_io_every_kind(session, &all);
-    if (status == HYMN_STATUS_OK && !hymn_vk_program_append(&all, &session->program)) {
-        status = no_memory(session);
-    }
+    enum hymn_status status = add_every_kind(session, &session->program, &all);
     if (status == HYMN_STATUS_OK) {
         status = hymn_vk_pipelines_prepare(session->device, all.steps, all.count);
     }

@@ -110,9 +110,10 @@ enum hymn_status hymn_io_every_kind(const struct hymn_session *session, struct h
 void hymn_io_bytes(const struct hymn_session *session, uint64_t *out_device, uint64_t *out_host);
 // The steps of the network that are the same in every run. Nothing of it is the caller's to free.
 struct hymn_vk_program hymn_session_network(const struct hymn_session *session);
-// Looks at the first and the last steps of a lowered network: see hymn_session::head and first. The plan and the input
-// are the session's.
-void hymn_session_take_ends(struct hymn_session *session, const struct hymn_vk_program *program);
+// What hymn_io_every_kind needs of a lowered network: its shape, its input and output, and its first and last steps,
+// whose names stay the program's (see hymn_session::head and first). The plan is the session's.
+void hymn_session_take_ends(struct hymn_session *session, const struct hymn_network_shape *shape,
+                            const struct hymn_graph *graph, const struct hymn_vk_program *program);
 // What a session keeps of its model.
 void hymn_session_copy_model(struct hymn_session *session, const struct hymn_model *model);
 // Names the session's weights and what a slot's stream has to a recording.

@@ -41,13 +41,8 @@ static enum hymn_status add_ends(const struct hymn_survey_params *params, const 
     }
     session->log = *log;
     session->plan = *params->plan;
-    session->info.height = shape->height;
-    session->info.width = shape->width;
-    session->info.batch = shape->batch;
-    session->input = graph->values[graph->input];
-    session->output = graph->values[graph->output];
     hymn_session_copy_model(session, params->model);
-    hymn_session_take_ends(session, network);
+    hymn_session_take_ends(session, shape, graph, network);
     session->head.name = session->joined.name = session->first.name = "end"; // the network's own goes with the graph
     enum hymn_status status = hymn_io_every_kind(session, program);
     hymn_free(session);

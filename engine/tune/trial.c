@@ -109,7 +109,7 @@ enum hymn_status hymn_trial_open_checked(struct hymn_vk_device *device, struct h
         demoted = false;
         status = hymn_trial_open(device, plan, graph, node, method, trial);
         if (status == HYMN_STATUS_OK) {
-            status = hymn_selftest_check(device, plan, &trial->lower.program, NULL, 0, &demoted);
+            status = hymn_selftest_check(device, plan, &trial->lower.program, &demoted);
         }
         if (status != HYMN_STATUS_OK || demoted) {
             hymn_trial_close(device, trial);
