@@ -73,13 +73,7 @@ static void check(const struct merge_case *c, struct test_random *random) {
     for (size_t i = 0; i < pixels; i++) {
         reference_at(&test, c, i, expected + i * c->channels);
     }
-    for (uint32_t p = 0; p < TEST_NODE_PLANS; p++) {
-        struct hymn_vk_plan plan = test_node_plan(context, p);
-        test_node_run(&test, context, &plan, 0, NULL);
-        test_node_compare(&test, 0, expected, test_op_tolerance(c->storage), "merge");
-    }
-    free(expected);
-    test_node_end(&test);
+    test_node_check(&test, context, expected, test_op_tolerance(c->storage), "merge");
 }
 
 static struct merge_case random_case(struct test_random *random, enum hymn_storage storage) {

@@ -125,3 +125,14 @@ void test_node_compare(const struct test_node *test, uint32_t output, const doub
                  value->channels, value->storage == HYMN_STORAGE_F16 ? "f16" : "f32", error / power);
     }
 }
+
+void test_node_check(struct test_node *test, struct hymn_context *context, double *expected, double tolerance,
+                     const char *what) {
+    for (uint32_t i = 0; i < TEST_NODE_PLANS; i++) {
+        struct hymn_vk_plan plan = test_node_plan(context, i);
+        test_node_run(test, context, &plan, 0, NULL);
+        test_node_compare(test, 0, expected, tolerance, what);
+    }
+    free(expected);
+    test_node_end(test);
+}

@@ -46,5 +46,8 @@ void test_node_run(struct test_node *test, struct hymn_context *context, const s
 // half a step of the smallest numbers of binary16 aside.
 void test_node_compare(const struct test_node *test, uint32_t output, const double *expected, double tolerance,
                        const char *what);
+// Runs the node by each of the plans, compares its first output, frees `expected` and ends the test.
+void test_node_check(struct test_node *test, struct hymn_context *context, double *expected, double tolerance,
+                     const char *what);
 
 #endif
