@@ -266,6 +266,7 @@ static void idle_slots_give_what_helps(void **state) {
     struct test_log log;
     const struct hymn_session_params params = {.height = 64, .width = 64, .tuning_ms = HYMN_TUNING_NONE};
     assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    assert_int_equal(session->info.host_bytes, hymn_session_host_bytes(session));
     expect_runs(session, true);
     const struct hymn_slot *idle = &session->slots[1];
     const uint64_t kept = idle->readback.allocated, used = device->memory_bytes;

@@ -14,6 +14,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -269,6 +270,53 @@ static void a_signal_wakes_the_waiter(void **state) {
     hymn_mutex_destroy(&counter.mutex);
 }
 
+enum { ITEMS = 1000 };
+
+struct items {
+    _Atomic uint32_t calls[ITEMS + 1];
+    _Atomic bool elsewhere; // some were on another thread than the caller's
+    uintptr_t caller;
+};
+
+static uintptr_t this_thread(void) {
+#ifdef _WIN32
+    return GetCurrentThreadId();
+#else
+    return (uintptr_t)pthread_self();
+#endif
+}
+
+static void do_item(void *argument, uint32_t i) {
+    struct items *items = argument;
+    atomic_fetch_add(&items->calls[i], 1);
+    if (this_thread() != items->caller) {
+        atomic_store(&items->elsewhere, true);
+    }
+}
+
+static void each_item_is_done_once(void **state) {
+    (void)state;
+    static const struct {
+        uint32_t threads, count;
+        bool fails, elsewhere;
+    } cases[] = {
+        {2, ITEMS, false, true}, {1000000, ITEMS, false, true}, {8, 1, false, true},
+        {3, 0, false, false},    {0, ITEMS, false, false},      {2, ITEMS, true, false},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+        static struct items items;
+        memset(&items, 0, sizeof items);
+        items.caller = this_thread();
+        hymn_alloc_fail_after(cases[k].fails ? 0 : -1); // the first thread's start
+        hymn_thread_each(cases[k].threads, cases[k].count, do_item, &items);
+        hymn_alloc_fail_after(-1);
+        for (uint32_t i = 0; i <= ITEMS; i++) {
+            assert_int_equal(items.calls[i], i < cases[k].count ? 1 : 0);
+        }
+        assert_int_equal(items.elsewhere, cases[k].elsewhere);
+    }
+}
+
 // Writes to 2 MiB of stack, a piece at a time as deep calls do, and gives a number that depends on all of it.
 static uint32_t dig(uint32_t depth) {
     volatile uint8_t piece[16384];
@@ -423,6 +471,7 @@ int main(void) {
         cmocka_unit_test(arena_blocks_do_not_overlap),
         cmocka_unit_test(threads_take_turns),
         cmocka_unit_test(a_signal_wakes_the_waiter),
+        cmocka_unit_test(each_item_is_done_once),
         cmocka_unit_test(threads_have_room_for_a_compiler),
         cmocka_unit_test(the_clock_and_the_processors_are_there),
         cmocka_unit_test(every_half_survives_a_round_trip),

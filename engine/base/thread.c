@@ -5,6 +5,8 @@
 
 #include "base/thread.h"
 
+#include <stdatomic.h>
+
 #include "base/alloc.h"
 
 // Drivers' compilers run in threads, and are used to a main thread's stack. musl gives threads 128 KiB, macOS 512 KiB.
@@ -201,3 +203,36 @@ double hymn_time_now(void) {
 }
 
 #endif
+
+struct each {
+    void (*item)(void *, uint32_t);
+    void *argument;
+    uint32_t count;
+    _Atomic uint32_t next;
+};
+
+static void do_share(void *argument) {
+    struct each *each = argument;
+    for (uint32_t i = atomic_fetch_add(&each->next, 1); i < each->count; i = atomic_fetch_add(&each->next, 1)) {
+        each->item(each->argument, i);
+    }
+}
+
+// Where a thread cannot be made, the others do its share.
+void hymn_thread_each(uint32_t threads, uint32_t count, void (*item)(void *argument, uint32_t i), void *argument) {
+    struct each each = {.item = item, .argument = argument, .count = count};
+    hymn_thread started[HYMN_THREAD_MOST];
+    const uint32_t processors = hymn_thread_cpu_count();
+    uint32_t made = 0, most = processors < HYMN_THREAD_MOST ? processors : HYMN_THREAD_MOST;
+    most = threads < most ? threads : most;
+    most = count < most ? count : most;
+    while (made < most && hymn_thread_start(&started[made], do_share, &each)) {
+        made++;
+    }
+    if (made == 0) {
+        do_share(&each);
+    }
+    for (uint32_t i = 0; i < made; i++) {
+        hymn_thread_join(started[i]);
+    }
+}

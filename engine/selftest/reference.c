@@ -3,7 +3,12 @@
 
 #include <math.h>
 
+#include "base/thread.h"
 #include "shaders/params.h"
+
+// Multiplications that are worth a thread's start, some tenths of a millisecond, and what a scan's exponential costs.
+#define THREAD_WORK 200000u
+#define SCAN_WORK 8u
 
 struct run {
     const struct hymn_graph *graph;
@@ -338,27 +343,55 @@ static void run_convolved(const struct run *run, const struct hymn_node *node, u
     }
 }
 
-static void run_node(const struct run *run, const struct hymn_node *node, uint32_t image) {
-    const struct hymn_value *output = value_of(run, node->output);
-    if (node->kind == HYMN_KIND_SELECTIVE_SCAN) {
-        for (uint32_t i = 0; i < 4 * output->channels; i++) {
-            scan_channel(run, node, image, i / output->channels, i % output->channels);
+static void run_pixel(const struct run *run, const struct hymn_node *node, uint32_t image, uint32_t y, uint32_t x) {
+    if (hymn_node_is_convolution(node)) {
+        run_conv(run, node, image, y, x);
+    } else if (node->kind == HYMN_KIND_NORM_STATS || node->kind == HYMN_KIND_MERGE ||
+               node->kind == HYMN_KIND_LAYER_NORM) {
+        run_norm(run, node, image, y, x);
+    } else {
+        for (uint32_t c = 0; c < value_of(run, node->output)->channels; c++) {
+            put(run, node->output, image, y, x, c, elementwise(run, node, image, y, x, c));
         }
+    }
+}
+
+// A node's rows of pixels or, of a scan, channels of a direction: none needs what another writes.
+struct rows {
+    const struct run *run;
+    const struct hymn_node *node;
+    uint32_t image;
+};
+
+static void run_row(void *argument, uint32_t i) {
+    const struct rows *rows = argument;
+    const struct hymn_value *output = value_of(rows->run, rows->node->output);
+    if (rows->node->kind == HYMN_KIND_SELECTIVE_SCAN) {
+        scan_channel(rows->run, rows->node, rows->image, i / output->channels, i % output->channels);
         return;
     }
-    for (uint64_t i = 0; i < (uint64_t)output->height * output->width; i++) {
-        uint32_t y = (uint32_t)(i / output->width), x = (uint32_t)(i % output->width);
-        if (hymn_node_is_convolution(node)) {
-            run_conv(run, node, image, y, x);
-        } else if (node->kind == HYMN_KIND_NORM_STATS || node->kind == HYMN_KIND_MERGE ||
-                   node->kind == HYMN_KIND_LAYER_NORM) {
-            run_norm(run, node, image, y, x);
-        } else {
-            for (uint32_t c = 0; c < output->channels; c++) {
-                put(run, node->output, image, y, x, c, elementwise(run, node, image, y, x, c));
-            }
-        }
+    for (uint32_t x = 0; x < output->width; x++) {
+        run_pixel(rows->run, rows->node, rows->image, i, x);
     }
+}
+
+// Of an image, about, in multiplications; of what is soon done 0.
+static uint64_t work_of(const struct hymn_graph *graph, const struct hymn_node *node) {
+    const struct hymn_value *output = &graph->values[node->output];
+    if (node->kind == HYMN_KIND_SELECTIVE_SCAN) {
+        const uint64_t step = node->dt_rank + (uint64_t)SCAN_WORK * node->d_state;
+        return 4 * step * output->height * output->width * output->channels;
+    }
+    return hymn_node_is_convolution(node) ? hymn_node_macs(graph, node) / graph->batch : 0;
+}
+
+static void run_node(const struct run *run, const struct hymn_node *node, uint32_t image) {
+    const struct hymn_value *output = value_of(run, node->output);
+    struct rows rows = {run, node, image};
+    const uint64_t shares = work_of(run->graph, node) / THREAD_WORK;
+    const uint32_t threads = shares < 2 ? 0 : shares < HYMN_THREAD_MOST ? (uint32_t)shares : HYMN_THREAD_MOST;
+    const uint32_t count = node->kind == HYMN_KIND_SELECTIVE_SCAN ? 4 * output->channels : output->height;
+    hymn_thread_each(threads, count, run_row, &rows);
     if (node->pooled != HYMN_NONE) {
         run_pool(run, node, image);
     }

@@ -7,7 +7,8 @@
 #include "graph/graph.h"
 
 // Executes every node, plain or optimized, in order. values: for each value of the graph that a node reads or writes,
-// [planes, batch, height, width, stride]; inputs and paddings are filled, the rest is written.
+// [planes, batch, height, width, stride]; inputs and paddings are filled, the rest is written. Large nodes on several
+// threads.
 void hymn_reference_run(const struct hymn_graph *graph, double *const *values);
 
 #endif

@@ -120,7 +120,7 @@ static enum hymn_status run_all(struct hymn_vk_device *device, const struct hymn
     struct test test = {
         .device = device,
         .params = params,
-        .options = {.against_base = true, .runs = params->runs ? params->runs : DEFAULT_RUNS},
+        .options = {.against_base = true, .prepared = true, .runs = params->runs ? params->runs : DEFAULT_RUNS},
     };
     // The most that the context allows, matrix units of software devices included, and what was found wrong before.
     hymn_vk_plan_make(&device->snapshot, hymn_vk_tier_limit(device->tier, HYMN_TIER_MATRIX), &test.plan);

@@ -13,6 +13,7 @@
 struct hymn_selftest_options {
     bool quick;        // only a few cases, as the plan lowers them; otherwise all, for small and large devices too
     bool against_base; // compare with the base variants too
+    bool prepared;     // hymn_selftest_collect's pipelines have been made with others', as far as they can be
     uint32_t runs;     // of each case, at least 1; all must give the same bits
 };
 

@@ -269,8 +269,11 @@ enum hymn_status hymn_selftest_shader(struct hymn_vk_device *device, const struc
     struct check check = {
         .device = device, .shader = shader, .options = options, .rooms = rooms, .outcome = out_outcome};
     *out_outcome = (struct hymn_selftest_outcome){.base_error = options->against_base ? 0.0 : -1.0};
-    enum hymn_status status = hymn_selftest_collect(device, plan, shader, options, &program);
-    if (status == HYMN_STATUS_OK) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    if (!options->prepared) {
+        status = hymn_selftest_collect(device, plan, shader, options, &program);
+    }
+    if (!options->prepared && status == HYMN_STATUS_OK) {
         // Which one cannot be made is found again, and blamed, with its case.
         status = hymn_vk_pipelines_prepare(device, program.steps, program.count);
         status = is_shaders_fault(status) ? HYMN_STATUS_OK : status;

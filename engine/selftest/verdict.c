@@ -145,16 +145,17 @@ static bool recall(struct hymn_vk_device *device, const struct hymn_vk_plan *pla
     return true;
 }
 
-// The attempts-th time. Where none of the quick cases uses the shader, the others may.
+// The attempts-th time. Where none of the quick cases uses the shader, the others may. prepared: the pipelines of the
+// quick ones have been made.
 static enum hymn_status run_check(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                  const struct hymn_shader *shader, uint32_t attempts,
+                                  const struct hymn_shader *shader, uint32_t attempts, bool prepared,
                                   struct hymn_selftest_rooms *rooms) {
     hymn_selftest_begin(device, plan, shader, attempts);
-    struct hymn_selftest_options options = {.quick = true, .runs = QUICK_RUNS};
+    struct hymn_selftest_options options = {.quick = true, .prepared = prepared, .runs = QUICK_RUNS};
     struct hymn_selftest_outcome outcome;
     enum hymn_status status = hymn_selftest_shader(device, plan, shader, &options, rooms, &outcome);
     if (status == HYMN_STATUS_OK && outcome.cases == 0) {
-        options.quick = false;
+        options.quick = options.prepared = false;
         status = hymn_selftest_shader(device, plan, shader, &options, rooms, &outcome);
     }
     if (status == HYMN_STATUS_OK) {
@@ -169,12 +170,13 @@ static enum hymn_status run_check(struct hymn_vk_device *device, const struct hy
 
 // By running it, unless another process just has.
 static enum hymn_status find_verdict(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                     const struct hymn_shader *shader, struct hymn_selftest_rooms *rooms) {
+                                     const struct hymn_shader *shader, bool prepared,
+                                     struct hymn_selftest_rooms *rooms) {
     struct verdict verdict;
     enum hymn_status status = HYMN_STATUS_OK;
     const enum marks marks = hymn_vk_store_lock(device) ? MARKS_JUDGED_ALONE : MARKS_JUDGED;
     if (!recall(device, plan, shader, marks, &verdict)) {
-        status = run_check(device, plan, shader, verdict.attempts + 1, rooms);
+        status = run_check(device, plan, shader, verdict.attempts + 1, prepared, rooms);
     }
     hymn_vk_store_unlock(device);
     return status;
@@ -185,13 +187,18 @@ struct list {
     uint32_t count;
 };
 
-// Each once, and base variants and copies (NULL) not at all.
-static void add_to_list(struct list *list, const struct hymn_shader *shader) {
-    bool found = !shader || hymn_shader_is_base(shader);
+static bool is_listed(const struct list *list, const struct hymn_shader *shader) {
+    bool found = false;
     for (uint32_t i = 0; i < list->count && !found; i++) {
         found = list->shaders[i] == shader;
     }
-    if (!found && list->count < HYMN_VK_MAX_SHADERS) {
+    return found;
+}
+
+// Each once, and base variants and copies (NULL) not at all.
+static void add_to_list(struct list *list, const struct hymn_shader *shader) {
+    const bool told = shader && !hymn_shader_is_base(shader);
+    if (told && !is_listed(list, shader) && list->count < HYMN_VK_MAX_SHADERS) {
         list->shaders[list->count++] = shader;
     }
 }
@@ -246,17 +253,19 @@ static enum hymn_status make_pipelines(struct hymn_vk_device *device, const stru
     return status == HYMN_STATUS_DEVICE_LOST || status == HYMN_STATUS_OUT_OF_MEMORY ? status : HYMN_STATUS_OK;
 }
 
+// out_first: those whose pipelines have been made.
 static enum hymn_status prepare_checks(struct hymn_vk_device *device, const struct hymn_vk_plan *plan,
-                                       const struct hymn_vk_program *program, const struct list *list) {
-    struct list first;
-    list_new(device, plan, list, &first);
-    if (first.count < 2) {
-        return HYMN_STATUS_OK;
+                                       const struct hymn_vk_program *program, const struct list *list,
+                                       struct list *out_first) {
+    enum hymn_status status = HYMN_STATUS_OK;
+    list_new(device, plan, list, out_first);
+    if (out_first->count >= 2) {
+        hymn_vk_store_lock(device); // another process may have been at them
+        list_new(device, plan, list, out_first);
+        status = out_first->count >= 2 ? make_pipelines(device, plan, program, out_first) : HYMN_STATUS_OK;
+        hymn_vk_store_unlock(device);
     }
-    hymn_vk_store_lock(device); // another process may have been at them
-    list_new(device, plan, list, &first);
-    enum hymn_status status = first.count < 2 ? HYMN_STATUS_OK : make_pipelines(device, plan, program, &first);
-    hymn_vk_store_unlock(device);
+    out_first->count = out_first->count >= 2 ? out_first->count : 0;
     return status;
 }
 
@@ -270,8 +279,9 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
     for (uint32_t i = 0; i < program->count; i++) {
         add_to_list(&list, program->steps[i].shader);
     }
+    struct list prepared;
     struct hymn_selftest_rooms rooms = {0};
-    enum hymn_status status = prepare_checks(device, plan, program, &list);
+    enum hymn_status status = prepare_checks(device, plan, program, &list, &prepared);
     for (uint32_t i = 0; i < list.count && status == HYMN_STATUS_OK; i++) {
         const struct hymn_shader *shader = list.shaders[i];
         struct verdict verdict;
@@ -279,7 +289,7 @@ enum hymn_status hymn_selftest_check(struct hymn_vk_device *device, struct hymn_
         // One that goes with what has been demoted is used by no case any more, and by no program either: what is left
         // of that is asked for again.
         if (!known && !*out_demoted) {
-            status = find_verdict(device, plan, shader, &rooms);
+            status = find_verdict(device, plan, shader, is_listed(&prepared, shader), &rooms);
         }
         if (!hymn_vk_plan_allows(&device->plan, shader) && hymn_vk_plan_allows(plan, shader)) {
             hymn_vk_plan_demote(plan, shader, true);

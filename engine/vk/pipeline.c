@@ -9,7 +9,6 @@
 #include "base/thread.h"
 #include "vk/cache.h"
 
-#define MAX_THREADS 16
 #define PUSH_SIZES (HYMN_VK_MAX_PUSH_BYTES / 4 + 1)
 
 // What makes two steps share a pipeline, and the pipeline.
@@ -220,7 +219,6 @@ struct batch {
     struct hymn_vk_device *device;
     struct entry **entries;
     uint32_t count;
-    _Atomic uint32_t next;
 };
 
 static VkResult make_pipeline(struct hymn_vk_device *device, struct entry *entry) {
@@ -288,32 +286,12 @@ static int by_size(const void *a, const void *b) {
     return (first->code_bytes < second->code_bytes) - (first->code_bytes > second->code_bytes);
 }
 
-static void work(void *argument) {
-    struct batch *batch = argument;
-    for (uint32_t i = atomic_fetch_add(&batch->next, 1); i < batch->count; i = atomic_fetch_add(&batch->next, 1)) {
-        struct entry *entry = batch->entries[i];
-        double start = hymn_time_now();
-        entry->result = make_pipeline(batch->device, entry);
-        entry->milliseconds = (hymn_time_now() - start) * 1e3;
-    }
-}
-
-// On threads of our own, as the caller's stack may be too small for a driver's compiler. Where one cannot be made, the
-// others do its share; where none can, the caller does.
-static void run_batch(struct batch *batch) {
-    hymn_thread threads[MAX_THREADS];
-    uint32_t started = 0, wanted = hymn_thread_cpu_count();
-    wanted = wanted < MAX_THREADS ? wanted : MAX_THREADS;
-    wanted = wanted < batch->count ? wanted : batch->count;
-    while (started < wanted && hymn_thread_start(&threads[started], work, batch)) {
-        started++;
-    }
-    if (started == 0) {
-        work(batch);
-    }
-    for (uint32_t i = 0; i < started; i++) {
-        hymn_thread_join(threads[i]);
-    }
+static void make_entry(void *argument, uint32_t i) {
+    const struct batch *batch = argument;
+    struct entry *entry = batch->entries[i];
+    double start = hymn_time_now();
+    entry->result = make_pipeline(batch->device, entry);
+    entry->milliseconds = (hymn_time_now() - start) * 1e3;
 }
 
 static enum hymn_status check_step(struct hymn_vk_device *device, const struct hymn_vk_step *step) {
@@ -425,7 +403,8 @@ enum hymn_status hymn_vk_pipelines_prepare(struct hymn_vk_device *device, const 
     if (status == HYMN_STATUS_OK && batch.count > 0) {
         double start = hymn_time_now();
         qsort(batch.entries, batch.count, sizeof *batch.entries, by_size);
-        run_batch(&batch);
+        // On threads of our own, as the caller's stack may be too small for a driver's compiler.
+        hymn_thread_each(HYMN_THREAD_MOST, batch.count, make_entry, &batch);
         double milliseconds = (hymn_time_now() - start) * 1e3;
         pipelines->milliseconds += milliseconds;
         hymn_log_write(&device->log, HYMN_LOG_DEBUG, "%u pipelines made in %.1f ms", batch.count, milliseconds);
