@@ -110,6 +110,25 @@ static void median_is_in_the_middle(void **state) {
     assert_true(ms[4] == 9.0 && hymn_choice_median(ms, 3) == 2.0);
 }
 
+static void the_latest_runs_but_the_first_count(void **state) {
+    (void)state;
+    struct hymn_choice_samples samples = {{0}, 0};
+    assert_true(hymn_choice_add(&samples, 9.0) == 9.0);
+    assert_true(hymn_choice_add(&samples, 2.0) == 2.0);
+    assert_true(hymn_choice_add(&samples, 4.0) == 4.0); // the upper one
+    assert_true(hymn_choice_add(&samples, 3.0) == 3.0);
+    for (uint32_t i = 0; i < HYMN_CHOICE_SAMPLES / 2; i++) {
+        hymn_choice_add(&samples, 5.0);
+    }
+    assert_true(hymn_choice_add(&samples, 5.0) == 5.0);
+    for (uint32_t i = 0; i < HYMN_CHOICE_SAMPLES; i++) {
+        hymn_choice_add(&samples, 7.0);
+    }
+    for (uint32_t i = 0; i < HYMN_CHOICE_SAMPLES; i++) {
+        assert_true(samples.ms[i] == 7.0);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fastest_is_faster_than_noise),
@@ -118,6 +137,7 @@ int main(void) {
         cmocka_unit_test(the_own_choice_is_kept),
         cmocka_unit_test(failures_end_it),
         cmocka_unit_test(median_is_in_the_middle),
+        cmocka_unit_test(the_latest_runs_but_the_first_count),
     };
     return cmocka_run_group_tests_name("choice", tests, NULL, NULL);
 }

@@ -250,6 +250,55 @@ static void weights_that_change_are_found(void **state) {
     }
 }
 
+// By its kind: with or without a bias, whatever was folded into it.
+static bool is_sum_of_weights(const struct hymn_layer *layer) {
+    const uint64_t products = layer->macs / ((uint64_t)layer->height * layer->width);
+    if (strcmp(layer->kind, "conv2d") == 0 || strcmp(layer->kind, "head") == 0 ||
+        strcmp(layer->kind, "depthwise") == 0) {
+        return layer->parameters == products || layer->parameters == products + layer->channels;
+    }
+    if (strcmp(layer->kind, "merge") == 0) {
+        return layer->parameters == 2 * (uint64_t)layer->channels; // a LayerNorm's
+    }
+    if (strcmp(layer->kind, "selective_scan") == 0) {
+        return layer->parameters == 4 * (uint64_t)layer->channels * (1 + 2 + 16); // W_dt, its bias and D, A
+    }
+    return layer->parameters == 0;
+}
+
+static void layers_tell_of_their_weights(void **state) {
+    (void)state;
+    struct test_random random = test_random_fixed(4);
+    struct test_file file;
+    struct test_log kept;
+    struct hymn_model *model;
+    struct hymn_summary *summary;
+    uint8_t *bytes;
+    test_file_model(&file, CONFIG("[3,5,8]", "[2,1,1]", "1", "[1,1]", ",\"skip\":\"mgf\""), HYMN_DTYPE_F32, &random);
+    assert_int_equal(load(&file, &kept, &model, &bytes), HYMN_STATUS_OK);
+    const struct hymn_summary_params params = {.log = test_log_start(&kept), .height = 32, .width = 32};
+    assert_int_equal(hymn_summary_create(model, &params, &summary), HYMN_STATUS_OK);
+    uint64_t macs = 0;
+    const uint32_t count = hymn_summary_layer_count(summary);
+    bool scans = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hymn_layer *layer = hymn_summary_layer(summary, i);
+        if (!is_sum_of_weights(layer)) {
+            fail_msg("%s, a %s: %llu parameters", layer->name, layer->kind, (unsigned long long)layer->parameters);
+        }
+        assert_true(layer->offset + layer->bytes <= hymn_summary_activation_bytes(summary));
+        macs += layer->macs;
+        scans = scans || strcmp(layer->kind, "selective_scan") == 0;
+    }
+    assert_true(count > 20 && scans && macs > 0);
+    assert_int_equal(hymn_summary_macs(summary), macs);
+    assert_null(hymn_summary_layer(summary, count));
+    hymn_summary_destroy(&summary);
+    hymn_model_destroy(&model);
+    free(bytes);
+    test_file_free(&file);
+}
+
 // ---- files with something wrong
 
 static struct test_file file; // a good small model, made anew for each test
@@ -493,6 +542,7 @@ int main(void) {
         cmocka_unit_test(a_model_describes_itself),
         cmocka_unit_test(weights_are_converted),
         cmocka_unit_test(weights_that_change_are_found),
+        cmocka_unit_test(layers_tell_of_their_weights),
         WITH_FILE(missing_tensors_are_named),
         WITH_FILE(other_shapes_are_shown),
         WITH_FILE(empty_tensors_are_misshapen),

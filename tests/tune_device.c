@@ -178,7 +178,7 @@ static void open_and_run(const struct hymn_vk_plan *plan, const struct hymn_grap
     hymn_trial_forget(trial);
     assert_true(trial->ms < 0.0 && trial->best_ms < 0.0);
     double least = INFINITY, most = 0.0;
-    for (uint32_t i = 0; i < HYMN_TRIAL_SAMPLES + 3 && plan->timestamps; i++) {
+    for (uint32_t i = 0; i < HYMN_CHOICE_SAMPLES + 3 && plan->timestamps; i++) {
         assert_int_equal(hymn_trial_run(device, trial, fence), HYMN_STATUS_OK);
         double first = 0.0;
         for (uint32_t step = 0; step < program->count; step++) {

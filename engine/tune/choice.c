@@ -2,6 +2,7 @@
 #include "tune/choice.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 // A way must be this much faster than the operator's own choice.
 #define GAIN 0.98
@@ -28,6 +29,17 @@ static int compare(const void *a, const void *b) {
 double hymn_choice_median(double *ms, uint32_t count) {
     qsort(ms, count, sizeof *ms, compare);
     return ms[count / 2];
+}
+
+double hymn_choice_add(struct hymn_choice_samples *samples, double ms) {
+    const uint32_t run = samples->runs++, count = run < HYMN_CHOICE_SAMPLES ? run : HYMN_CHOICE_SAMPLES;
+    double sorted[HYMN_CHOICE_SAMPLES];
+    if (run == 0) {
+        return ms;
+    }
+    samples->ms[(run - 1) % HYMN_CHOICE_SAMPLES] = ms;
+    memcpy(sorted, samples->ms, count * sizeof *sorted);
+    return hymn_choice_median(sorted, count);
 }
 
 enum hymn_status hymn_choice_confirm(double *ms, uint32_t count, hymn_choice_time *time, void *user) {

@@ -15,6 +15,18 @@ uint32_t hymn_choice_fastest(const double *ms, uint32_t count);
 // The median of at least one number; of an even count the upper one. Sorts them.
 double hymn_choice_median(double *ms, uint32_t count);
 
+#define HYMN_CHOICE_SAMPLES 15u
+
+// Times of one way's runs. Zero-initialise it.
+struct hymn_choice_samples {
+    double ms[HYMN_CHOICE_SAMPLES]; // of the latest, in any order
+    uint32_t runs;
+};
+
+// Adds a run's time. Returns what the way takes by now: the median of the latest runs but the very first, which waits
+// for the tables of its pages too, and counts where it is the only one.
+double hymn_choice_add(struct hymn_choice_samples *samples, double ms);
+
 // Times the first and a rival anew, in turns: ms[0] and ms[rival].
 typedef enum hymn_status hymn_choice_time(void *user, uint32_t rival, double *ms);
 

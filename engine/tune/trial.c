@@ -175,20 +175,7 @@ void hymn_trial_learn(struct hymn_vk_device *device, const struct hymn_trial *tr
 
 void hymn_trial_forget(struct hymn_trial *trial) {
     trial->ms = trial->best_ms = -1.0;
-    trial->runs = 0;
-}
-
-// The first run waits for the tables of its pages too: it counts where it is the only one.
-static void add_sample(struct hymn_trial *trial, double ms) {
-    double sorted[HYMN_TRIAL_SAMPLES];
-    trial->ms = ms;
-    if (trial->runs > 0) {
-        uint32_t count = trial->runs < HYMN_TRIAL_SAMPLES ? trial->runs : HYMN_TRIAL_SAMPLES;
-        trial->samples[(trial->runs - 1) % HYMN_TRIAL_SAMPLES] = ms;
-        memcpy(sorted, trial->samples, count * sizeof *sorted);
-        trial->ms = hymn_choice_median(sorted, count);
-    }
-    trial->runs++;
+    trial->samples = (struct hymn_choice_samples){0};
 }
 
 static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_trial *trial) {
@@ -201,14 +188,14 @@ static enum hymn_status keep_times(struct hymn_vk_device *device, struct hymn_tr
     for (uint32_t i = 0; i < count && status == HYMN_STATUS_OK; i++) {
         for (uint32_t time = 1; time < HYMN_TRIAL_TIMES; time++) {
             double ms = trial->step_ms[time * count + i];
-            best[i] = (time == 1 && trial->runs == 0) || ms < best[i] ? ms : best[i];
+            best[i] = (time == 1 && trial->samples.runs == 0) || ms < best[i] ? ms : best[i];
         }
         first += trial->step_ms[i];
         sum += best[i];
     }
     if (status == HYMN_STATUS_OK) {
         trial->best_ms = sum;
-        add_sample(trial, first);
+        trial->ms = hymn_choice_add(&trial->samples, first);
     }
     return status;
 }

@@ -5,12 +5,11 @@
 #define HYMN_TUNE_TRIAL_H
 
 #include "ops/ops.h"
+#include "tune/choice.h"
 #include "vk/command.h"
 
 // That the node is computed in one run; what is behind the first time counts for ceilings alone (best_ms).
 #define HYMN_TRIAL_TIMES 4u
-// Runs whose first times are remembered.
-#define HYMN_TRIAL_SAMPLES 15u
 
 struct hymn_trial {
     struct hymn_method method;
@@ -21,11 +20,10 @@ struct hymn_trial {
     struct hymn_vk_command command;
     double estimate; // seconds of a run, with slowness 1
     double *step_ms; // of one run, and behind it the shortest so far of each step, but for first times
-    double samples[HYMN_TRIAL_SAMPLES];
-    uint32_t runs;
-    // What the first time of a run takes, the median of the runs but the first one: its code comes from far where other
-    // trials ran in between, as it does in a network, which runs each kernel once. Negative: not run yet, or a device
-    // without timers. best_ms: the sum of the shortest.
+    struct hymn_choice_samples samples;
+    // What the first time of a run takes (hymn_choice_add): its code comes from far where other trials ran in between,
+    // as it does in a network, which runs each kernel once. Negative: not run yet, or a device without timers. best_ms:
+    // the sum of the shortest.
     double ms, best_ms;
     uint64_t most_compared; // bytes at either end of an output that hymn_trial_output reads; 16 MiB
 };
