@@ -118,6 +118,7 @@ static void batches_and_runs_in_flight_agree(void **state) {
     }
     assert_int_equal(hymn_session_wait(two, tickets[COUNT / 2 - 1]), HYMN_STATUS_OK);
     assert_int_equal(hymn_session_wait(two, tickets[0]), HYMN_STATUS_INVALID_ARGUMENT);
+    assert_int_equal(hymn_session_wait(two, 0), HYMN_STATUS_INVALID_ARGUMENT); // what a free slot holds
     for (int i = 0; i < COUNT; i++) {
         size_t area = (size_t)images[i].height * images[i].width;
         assert_memory_equal(alone[i].probabilities, together[i].probabilities, area * sizeof(float));
