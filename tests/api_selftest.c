@@ -411,6 +411,26 @@ static void verdicts_on_what_cannot_be_run_expire(void **state) {
     }
 }
 
+// However often: the check did end, and another process may have had the memory.
+static void lack_of_memory_is_no_fault_of_a_shader(void **state) {
+    (void)state;
+    skip_without_variants();
+    struct test_log log;
+    for (int round = 0; round < 4; round++) {
+        struct hymn_context *context = open_context(&log, folder, false);
+        struct hymn_session *session = NULL;
+        if (round < 3) {
+            hymn_vk_memory_cap(context->device, context->device->memory_bytes + 1);
+            assert_int_equal(create_session(context, &session), HYMN_STATUS_OUT_OF_DEVICE_MEMORY);
+            assert_log(&log, "self-test's input");
+        } else {
+            expect_session(context, true, true);
+        }
+        assert_warnings(&log, 0);
+        close_context(&context);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         SELFTEST(wrong_variant_is_demoted_and_remembered), SELFTEST(names_are_those_of_variants),
@@ -418,6 +438,7 @@ int main(void) {
         SELFTEST(damaged_verdicts_are_found_anew),         SELFTEST(checks_that_never_end_demote),
         SELFTEST(marks_are_judged_by_time_without_a_lock), SELFTEST(marks_are_not_for_good),
         SELFTEST(verdicts_on_what_cannot_be_run_expire),   SELFTEST(runs_that_differ_are_told_apart),
+        SELFTEST(lack_of_memory_is_no_fault_of_a_shader),
     };
     return cmocka_run_group_tests_name("api_selftest", tests, find_victim, free_golden);
 }

@@ -48,11 +48,15 @@ static inline void break_victim(struct hymn_context *context) {
     context->device->replacement = test_vk_shader("nothing");
 }
 
-static inline struct hymn_session *open_session(struct hymn_context *context) {
-    struct hymn_session *session = NULL;
+static inline enum hymn_status create_session(struct hymn_context *context, struct hymn_session **out_session) {
     const struct hymn_session_params params = {
         .height = golden.height, .width = golden.width, .batch = golden.batch, .tuning_ms = HYMN_TUNING_NONE};
-    assert_int_equal(hymn_session_create(context, golden.model, &params, &session), HYMN_STATUS_OK);
+    return hymn_session_create(context, golden.model, &params, out_session);
+}
+
+static inline struct hymn_session *open_session(struct hymn_context *context) {
+    struct hymn_session *session = NULL;
+    assert_int_equal(create_session(context, &session), HYMN_STATUS_OK);
     return session;
 }
 
