@@ -611,7 +611,7 @@ static void refused_with_a_reason(void **state) {
 }
 
 // -----------------------------------------------------------------------------------------------------------------
-// labels
+// masks of class numbers
 
 static void labels(void **state) {
     const png_color palette[4] = {{9, 9, 9}, {8, 0, 0}, {0, 8, 0}, {0, 0, 8}};
@@ -619,32 +619,34 @@ static void labels(void **state) {
         .colour = PNG_COLOR_TYPE_PALETTE, .depth = 2, .palette = palette, .palette_count = 4};
     const struct png_kind grey = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 2};
     const struct png_kind deep = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 16};
+    const struct png_kind veiled = {.colour = PNG_COLOR_TYPE_GRAY_ALPHA, .depth = 16};
     const struct png_kind rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 8};
-    struct image image;
-    struct cause cause;
+    const struct png_kind deep_rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 16};
+    const struct {
+        const struct png_kind *kind;
+        uint32_t width, row_bytes;
+        const char *row, *expected, *refused;
+    } cases[] = {
+        {&indexed, 4, 1, "\x1b", "\0\1\2\3", NULL},        {&grey, 4, 1, "\x1b", "\0\1\2\3", NULL},
+        {&deep, 3, 6, "\0\1\0\0\0\xff", "\1\0\xff", NULL}, {&deep, 2, 4, "\0\1\1\2", NULL, "holds 258"},
+        {&veiled, 2, 8, "\0\3\7\7\0\5\0\0", "\3\5", NULL}, {&rgb, 2, 6, "\5\5\5\7\7\7", "\5\7", NULL},
+        {&rgb, 2, 6, "\5\5\5\7\7\1", NULL, "colour"},      {&deep_rgb, 2, 12, "\0\5\0\5\0\5\0\7\0\7\0\7", "\5\7", NULL},
+        {&deep_rgb, 1, 6, "\0\5\0\5\0\6", NULL, "colour"},
+    };
     (void)state;
-    const struct png_kind *exact[] = {&indexed, &grey};
-    for (int i = 0; i < 2; i++) {
-        struct bytes file = make_png(exact[i], 4, 1, (const uint8_t *)"\x1b", 1);
-        assert_true(image_decode_labels(file.data, file.size, &image, &cause));
-        assert_int_equal(image.channels, 1);
-        assert_memory_equal(image.pixels, "\0\1\2\3", 4);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct bytes file =
+            make_png(cases[i].kind, cases[i].width, 1, (const uint8_t *)cases[i].row, cases[i].row_bytes);
+        struct image image;
+        struct cause cause;
+        assert_int_equal(image_decode_labels(file.data, file.size, &image, &cause), cases[i].refused == NULL);
+        assert_true(cases[i].refused == NULL ? image.channels == 1 : strstr(cause.text, cases[i].refused) != NULL);
+        if (cases[i].refused == NULL) {
+            assert_memory_equal(image.pixels, cases[i].expected, cases[i].width);
+        }
         image_free(&image);
         free(file.data);
     }
-    struct bytes file = make_png(&deep, 1, 1, (const uint8_t *)"\0\1", 2);
-    assert_false(image_decode_labels(file.data, file.size, &image, &cause));
-    assert_non_null(strstr(cause.text, "16 bits"));
-    free(file.data);
-    file = make_png(&rgb, 2, 1, (const uint8_t *)"\5\5\5\7\7\7", 6);
-    assert_true(image_decode_labels(file.data, file.size, &image, &cause));
-    assert_memory_equal(image.pixels, "\5\7", 2);
-    image_free(&image);
-    free(file.data);
-    file = make_png(&rgb, 2, 1, (const uint8_t *)"\5\5\5\7\7\1", 6);
-    assert_false(image_decode_labels(file.data, file.size, &image, &cause));
-    assert_non_null(strstr(cause.text, "colour"));
-    free(file.data);
 }
 
 // ------------------------------------------------------------------------------------------------------------------

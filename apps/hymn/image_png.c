@@ -65,11 +65,27 @@ static void reduce_mask(png_structp png, png_row_infop row, png_bytep samples) {
     }
 }
 
+// A row of class numbers of 16 bits to 8: those that there may be.
+static void reduce_labels(png_structp png, png_row_infop row, png_bytep samples) {
+    const struct reader *reader = png_get_user_transform_ptr(png);
+    for (size_t i = 0; i < (size_t)row->width * row->channels; i++) {
+        if (samples[2 * i] != 0) {
+            cause_set(reader->cause, "holds %u; class numbers end at 255", samples[2 * i] << 8 | samples[2 * i + 1]);
+            png_error(png, "labels");
+        }
+        samples[i] = samples[2 * i + 1];
+    }
+}
+
 static void set_transforms(struct reader *reader) {
     const int colour = png_get_color_type(reader->png, reader->info);
     png_set_strip_alpha(reader->png);
     if (reader->use == IMAGE_LABELS) {
         png_set_packing(reader->png); // one value a byte, not scaled
+        if (reader->depth == 16) {
+            png_set_read_user_transform_fn(reader->png, reduce_labels);
+            png_set_user_transform_info(reader->png, reader, 8, (colour & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1);
+        }
         return;
     }
     if (reader->use == IMAGE_MASK && (colour & PNG_COLOR_MASK_COLOR) == 0) {
@@ -126,10 +142,6 @@ static void decode_body(struct reader *reader) {
     png_set_read_fn(reader->png, reader, on_read);
     png_read_info(reader->png, reader->info);
     reader->depth = png_get_bit_depth(reader->png, reader->info);
-    if (reader->use == IMAGE_LABELS && reader->depth == 16) {
-        cause_set(reader->cause, "has 16 bits a sample; a mask of class numbers has 8 at most");
-        png_error(reader->png, "labels");
-    }
     set_transforms(reader);
     find_orientation(reader);
     read_rows(reader);
