@@ -131,7 +131,7 @@ static void record(struct bench *bench, bool step_timestamps) {
 }
 
 static void submit_and_wait(struct bench *bench, uint32_t times) {
-    const struct hymn_vk_command *commands[8];
+    const struct hymn_vk_command *commands[24];
     for (uint32_t i = 0; i < times; i++) {
         commands[i] = &bench->command;
         run_expected(bench);
@@ -184,6 +184,26 @@ static void long_chains_keep_their_order(void **state) {
         assert_true(bench->command.barrier_count > 0 && bench->command.barrier_count < 100);
         submit_and_wait(bench, 1);
         submit_and_wait(bench, 3); // the same commands three times in one submission
+        check_contents(bench);
+        bench_close(bench);
+    }
+}
+
+// What is too long for one submission goes in several, and what is short many buffers at a time: each step once, though
+// none is idempotent.
+static void long_runs_are_several_submissions(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("long_runs_are_several_submissions");
+    for (int i = 0; i < 2; i++) {
+        struct bench *bench = bench_open(&random);
+        add_random_steps(bench, &random, 20);
+        for (uint32_t k = 0; i == 0 && k < bench->program.count; k++) {
+            bench->program.steps[k].seconds = 0.6 * bench->vk.device->submission_seconds;
+        }
+        record(bench, false);
+        assert_int_equal(bench->command.buffer_count, i == 0 ? 20 : 1);
+        submit_and_wait(bench, 1);
+        submit_and_wait(bench, 24); // more than one submission takes
         check_contents(bench);
         bench_close(bench);
     }
@@ -491,6 +511,31 @@ static void pipelines_need_no_stack_of_the_caller(void **state) {
     bench_close(bench);
 }
 
+static VKAPI_ATTR VkResult VKAPI_CALL failing_create(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                                     const VkComputePipelineCreateInfo *infos,
+                                                     const VkAllocationCallbacks *allocator, VkPipeline *pipelines) {
+    (void)device, (void)cache, (void)count, (void)infos, (void)allocator, (void)pipelines;
+    return VK_ERROR_OUT_OF_HOST_MEMORY;
+}
+
+// Another time there may be memory for them.
+static void pipelines_that_failed_are_tried_again(void **state) {
+    (void)state;
+    struct test_random random = test_random_start("pipelines_that_failed_are_tried_again");
+    struct bench *bench = bench_open(&random);
+    struct hymn_vk_device *device = bench->vk.device;
+    add_random_steps(bench, &random, 10);
+    real_create = device->table.vkCreateComputePipelines;
+    device->table.vkCreateComputePipelines = failing_create;
+    assert_int_equal(hymn_vk_pipelines_prepare(device, bench->program.steps, 10), HYMN_STATUS_OUT_OF_MEMORY);
+    assert_int_equal(hymn_vk_pipelines_count(device, NULL), 0);
+    device->table.vkCreateComputePipelines = real_create;
+    record(bench, false);
+    submit_and_wait(bench, 1);
+    check_contents(bench);
+    bench_close(bench);
+}
+
 static void unusable_shaders_are_named(void **state) {
     (void)state;
     struct test_random random = test_random_start("unusable_shaders_are_named");
@@ -612,6 +657,7 @@ static void allocation_failures_leave_usable_objects(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(long_chains_keep_their_order),
+        cmocka_unit_test(long_runs_are_several_submissions),
         cmocka_unit_test(barriers_only_where_needed),
         cmocka_unit_test(validation_sees_a_missing_barrier),
         cmocka_unit_test(commands_are_recorded_again),
@@ -620,6 +666,7 @@ int main(void) {
         cmocka_unit_test(timers_mask_what_is_not_valid),
         cmocka_unit_test(pipelines_are_made_once),
         cmocka_unit_test(pipelines_need_no_stack_of_the_caller),
+        cmocka_unit_test(pipelines_that_failed_are_tried_again),
         cmocka_unit_test(unusable_shaders_are_named),
         cmocka_unit_test(impossible_steps_are_refused),
         cmocka_unit_test(lost_device_refuses_work),
