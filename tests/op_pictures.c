@@ -101,6 +101,10 @@ static void compare(struct first *first, struct test_random *random) {
     assert_non_null(hymn_picture_joined(&first->f.plan, conv, &first->f.input));
     assert_int_equal(hymn_picture_join(steps, conv, c->format, pixels), HYMN_STATUS_OK);
     assert_int_equal(first->f.program.count, 1);
+    for (uint32_t i = 0; i < first->f.program.steps[0].binding_count; i++) { // x and y are written, and so told to be
+        const bool value = first->f.program.steps[0].bindings[i].role == HYMN_VK_ROLE_ACTIVATIONS;
+        assert_int_equal(first->f.program.steps[0].write_mask >> i & 1, value);
+    }
     uint8_t *joined = run(first);
     const struct hymn_value *x = &first->f.input, *y = &first->graph.values[1];
     assert_memory_equal(apart_made + x->offset, joined + x->offset, x->bytes);
