@@ -618,7 +618,7 @@ static void labels(void **state) {
     const struct png_kind indexed = {
         .colour = PNG_COLOR_TYPE_PALETTE, .depth = 2, .palette = palette, .palette_count = 4};
     const struct png_kind grey = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 2};
-    const struct png_kind deep = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 16};
+    const struct png_kind deep = {.colour = PNG_COLOR_TYPE_GRAY, .depth = 16, .interlaced = true};
     const struct png_kind veiled = {.colour = PNG_COLOR_TYPE_GRAY_ALPHA, .depth = 16};
     const struct png_kind rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 8};
     const struct png_kind deep_rgb = {.colour = PNG_COLOR_TYPE_RGB, .depth = 16};
